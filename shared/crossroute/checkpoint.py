@@ -1,0 +1,184 @@
+"""Checkpoint: what training learned, on disk as JSON, safetensors and YAML; never pickle.
+
+    FOLDER/checkpoint.json      format version, encoder, how it was trained, SHA-256 of the network
+    FOLDER/network.safetensors  the network's arrays
+    FOLDER/models/*.yaml        one descriptor a model, with its learned embedding
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from crossroute.encoders import EncoderSignature
+from crossroute.errors import CheckpointError, PoolError
+from crossroute.pool import ModelPool
+from crossroute.predictor import Network
+
+FORMAT_VERSION = 1
+MANIFEST, NETWORK, MODELS = "checkpoint.json", "network.safetensors", "models"
+
+
+class Manifest(BaseModel):
+    """The content of `checkpoint.json`.
+
+    Attributes:
+        format_version: Of the files' layout.
+        encoder: The encoder that the network reads.
+        network_sha256: Of `network.safetensors`; its beginning is the checkpoint's id.
+        training: How it was trained: data, settings, seed, losses.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format_version: Literal[1] = FORMAT_VERSION
+    encoder: EncoderSignature
+    network_sha256: str
+    training: dict[str, Any]
+
+
+class Checkpoint:
+    """A trained network and what it is for; the models are a pool beside it.
+
+    Args:
+        network: The learned arrays.
+        encoder: Signature of the encoder that it was trained on.
+        training: How it was trained, JSON values only.
+    """
+
+    def __init__(
+        self, network: Network, encoder: EncoderSignature, training: dict[str, Any]
+    ) -> None:
+        self.network = network
+        self.encoder = encoder
+        self.training = training
+
+    @property
+    def id(self) -> str:
+        """What the learned embeddings of its models refer to it by."""
+        return self._sha256[:12]
+
+    @cached_property
+    def _sha256(self) -> str:
+        return hashlib.sha256(self._network_bytes).hexdigest()
+
+    @cached_property
+    def _network_bytes(self) -> bytes:
+        return save(self.network.arrays())
+
+    def save(self, folder: str | Path, pool: ModelPool) -> None:
+        """Write the checkpoint and its models, whole or not at all.
+
+        Args:
+            folder: A new or empty folder, or an older checkpoint, which is replaced.
+            pool: The models.
+
+        Raises:
+            CheckpointError: If the folder holds something other than a checkpoint.
+        """
+        folder = Path(folder)
+        if folder.exists() and not folder.is_dir():
+            raise CheckpointError(f"{folder}: is a file; name a folder to save the checkpoint in.")
+        if folder.is_dir() and any(folder.iterdir()) and not (folder / MANIFEST).is_file():
+            raise CheckpointError(
+                f"{folder}: is not empty and holds no checkpoint; name another folder."
+            )
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        manifest = Manifest(
+            encoder=self.encoder, network_sha256=self._sha256, training=self.training
+        )
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
+            new = Path(scratch) / "new"
+            new.mkdir()
+            (new / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", "utf-8")
+            (new / NETWORK).write_bytes(self._network_bytes)
+            pool.save(new / MODELS)
+            if folder.is_dir():
+                folder.rename(Path(scratch) / "old")
+            new.rename(folder)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Checkpoint:
+        """Read a checkpoint.
+
+        Raises:
+            CheckpointError: If files are missing, damaged, or of another format version.
+        """
+        folder = Path(folder)
+        manifest = _load_manifest(folder / MANIFEST)
+        path = folder / NETWORK
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise CheckpointError(f"{path}: cannot be read: {error}") from error
+        found = hashlib.sha256(content).hexdigest()
+        if found != manifest.network_sha256:
+            raise CheckpointError(
+                f"{path}: damaged or truncated ({len(content)} bytes; SHA-256 {found[:12]}..., "
+                f"{MANIFEST} says {manifest.network_sha256[:12]}...). Copy the checkpoint again."
+            )
+        try:
+            network = Network.from_arrays(load(content))
+        except (SafetensorError, ValueError) as error:
+            raise CheckpointError(f"{path}: not a network of this version: {error}.") from error
+        checkpoint = cls(network, manifest.encoder, manifest.training)
+        checkpoint.__dict__["_sha256"] = found
+        return checkpoint
+
+
+def models_folder(folder: str | Path) -> Path:
+    """Where a checkpoint keeps its descriptors."""
+    return Path(folder) / MODELS
+
+
+def check_fit(checkpoint: Checkpoint, pool: ModelPool) -> None:
+    """Refuse models whose embedding this network cannot read.
+
+    Raises:
+        PoolError: If a model has no embedding, or one of another checkpoint or size.
+    """
+    size = checkpoint.network.embedding_size
+    for model in pool.values():
+        if model.learned is None:
+            raise PoolError(
+                f"Model {model.id!r} has no learned embedding: train a checkpoint on scored answers "
+                "of it (crossroute train), or take it out of the pool."
+            )
+        if model.learned.checkpoint != checkpoint.id or len(model.learned.embedding) != size:
+            raise PoolError(
+                f"Model {model.id!r}: its embedding ({len(model.learned.embedding)} numbers) was "
+                f"made for checkpoint {model.learned.checkpoint!r}, this one is {checkpoint.id!r} "
+                f"({size} numbers). Use the descriptor of this checkpoint, or train again."
+            )
+
+
+def _load_manifest(path: Path) -> Manifest:
+    try:
+        content = path.read_text("utf-8")
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            f"{path}: no such file; a checkpoint folder holds {MANIFEST}, {NETWORK} and "
+            f"{MODELS}/. Make one with: crossroute train FILE... --out {path.parent}"
+        ) from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{path}: cannot be read: {error}") from error
+    try:
+        return Manifest.model_validate_json(content)
+    except ValidationError as error:
+        for problem in error.errors():
+            if problem["loc"] == ("format_version",):
+                raise CheckpointError(
+                    f"{path}: format version {problem['input']!r}; this crossroute reads version "
+                    f"{FORMAT_VERSION}. Install the crossroute it was made with, or train again."
+                ) from error
+        problem = error.errors()[0]
+        field = ".".join(str(part) for part in problem["loc"]) or "the file"
+        raise CheckpointError(f"{path}: damaged: {field}: {problem['msg']}.") from error

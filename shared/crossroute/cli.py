@@ -1,0 +1,262 @@
+"""The command `crossroute`: route, train, evaluate, models, demo."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from crossroute.data import RoutingData
+from crossroute.decision import usd
+from crossroute.encoders import load_encoder
+from crossroute.errors import CrossRouteError, MissingExtraError
+from crossroute.evaluation.evaluate import Evaluation, evaluate
+from crossroute.pool import ModelPool
+from crossroute.router import DEFAULT_WILLINGNESS_TO_PAY, CrossRouter
+
+app = typer.Typer(
+    help="A cost-aware LLM router: the best answer your willingness to pay can buy.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+models_app = typer.Typer(help="The models of a pool.", no_args_is_help=True)
+app.add_typer(models_app, name="models")
+
+out = Console(soft_wrap=True)
+err = Console(stderr=True, soft_wrap=True)
+
+Files = Annotated[
+    list[Path], typer.Argument(help="Routing data: .jsonl or .jsonl.gz (docs/data.md).")
+]
+CheckpointOption = Annotated[
+    Path | None, typer.Option("--checkpoint", help="Checkpoint folder; the shipped one if absent.")
+]
+SkipBroken = Annotated[
+    bool, typer.Option("--skip-broken", help="Leave broken rows out instead of stopping at them.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def main() -> None:
+    """Run the command; an error that CrossRoute raises is a message, not a traceback."""
+    try:
+        app()
+    except CrossRouteError as error:
+        err.print(f"[bold red]Error:[/] {escape(str(error))}")
+        sys.exit(1)
+
+
+@app.command()
+def route(
+    text: Annotated[str, typer.Argument(help="The prompt to route.")],
+    willingness_to_pay: Annotated[
+        float,
+        typer.Option(
+            "--willingness-to-pay", "-w", help="USD a unit of quality; 0: cheapest, inf: best."
+        ),
+    ] = DEFAULT_WILLINGNESS_TO_PAY,
+    model: Annotated[
+        list[str] | None, typer.Option("--model", "-m", help="A candidate; repeat it.")
+    ] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="All models of the checkpoint as candidates.")
+    ] = False,
+    checkpoint: CheckpointOption = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say which model would answer TEXT, and why.
+
+    Candidates are the models that can be reached today (a provider, and not retired), unless
+    --model names them or --all takes every model of the checkpoint.
+    """
+    router = _load(checkpoint)
+    candidates = model or ([] if every else router.pool.reachable(datetime.date.today()))
+    if model or len(candidates) > 1:
+        router = router.subset(candidates)
+    decision = router.route(text, willingness_to_pay)
+    if as_json:
+        _print_json(decision.to_dict())
+    else:
+        out.print(escape(decision.explain()), highlight=False)
+
+
+@app.command()
+def train(
+    files: Files,
+    folder: Annotated[Path, typer.Option("--out", help="Folder to write the checkpoint to.")],
+    seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
+    models: Annotated[
+        Path | None,
+        typer.Option(
+            "--models",
+            help="Folder of descriptors with prices and providers; the shipped ones if absent.",
+        ),
+    ] = None,
+    encoder: Annotated[
+        str, typer.Option(help="'static' (shipped) or 'sentence-transformers:NAME'.")
+    ] = "static",
+    skip_broken: SkipBroken = False,
+) -> None:
+    """Train a checkpoint on scored answers: the splits train and valid of FILES."""
+    try:
+        import torch  # noqa: F401
+    except ImportError as error:
+        raise MissingExtraError("torch", "train") from error
+    from crossroute.training.fit import Epoch, Settings
+    from crossroute.training.train import train as train_router
+
+    known = ModelPool.load(models) if models else CrossRouter.default().pool
+    with err.status("Reading and encoding prompts"):
+        data = RoutingData.load(files, skip_broken=skip_broken)
+        query_encoder = load_encoder(encoder)
+    err.print(f"{len(data)} prompts, {len(data.models)} models, encoder {encoder}")
+    settings = Settings()
+    columns = (
+        TextColumn("Training"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.description}"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=err) as progress:
+        task = progress.add_task("", total=settings.epochs)
+
+        def on_epoch(epoch: Epoch) -> None:
+            progress.update(
+                task,
+                completed=epoch.number,
+                description=f"train {epoch.train_loss:.4f}, valid {epoch.valid_loss:.4f}",
+            )
+
+        router = train_router(
+            data,
+            known=known,
+            encoder=query_encoder,
+            settings=settings,
+            seed=seed,
+            on_epoch=on_epoch,
+        )
+    router.save(folder)
+    out.print(f"Wrote checkpoint {router.checkpoint.id} with {len(router.pool)} models: {folder}")
+
+
+@app.command(name="evaluate")
+def evaluate_command(
+    files: Files,
+    checkpoint: CheckpointOption = None,
+    split: Annotated[str, typer.Option(help="Rows to evaluate on: train, valid or test.")] = "test",
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the figures to this file, too.")
+    ] = None,
+    skip_broken: SkipBroken = False,
+) -> None:
+    """Evaluate a checkpoint on scored answers, beside baselines that need no training."""
+    data = RoutingData.load(files, skip_broken=skip_broken).of_split(split)
+    evaluations = evaluate(_load(checkpoint), data)
+    for evaluation in evaluations:
+        out.print(_evaluation_table(evaluation, split))
+        if evaluation.left_out:
+            err.print(f"Left out, unknown to the checkpoint: {', '.join(evaluation.left_out)}")
+    if json_file:
+        content = [evaluation.to_dict() for evaluation in evaluations]
+        json_file.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
+
+
+@models_app.command(name="list")
+def models_list(
+    folder: Annotated[
+        Path | None, typer.Argument(help="Folder of descriptors; the shipped ones if absent.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the models of a folder of descriptors."""
+    pool = _pool(folder)
+    if as_json:
+        _print_json([model.model_dump(mode="json", exclude_none=True) for model in pool.values()])
+        return
+    table = Table(
+        "model", "provider", "USD per 1M in", "out", "context", "learned from", title="Models"
+    )
+    for model in pool.values():
+        price = model.price
+        provider = model.provider.chat_model if model.provider else "-"
+        table.add_row(
+            escape(model.id),
+            escape(provider + (f" (retired {model.retired})" if model.retired else "")),
+            f"{price.input_usd_per_1m:g}" if price else "-",
+            f"{price.output_usd_per_1m:g}" if price else "-",
+            f"{model.context_window_tokens:,}" if model.context_window_tokens else "-",
+            f"{model.learned.examples:,} answers" if model.learned else "-",
+        )
+    out.print(table)
+
+
+@models_app.command(name="validate")
+def models_validate(
+    folder: Annotated[
+        Path | None, typer.Argument(help="Folder of descriptors; the shipped ones if absent.")
+    ] = None,
+) -> None:
+    """Check every descriptor of a folder; all that is wrong is said at once."""
+    pool = _pool(folder)
+    unlearned = [model.id for model in pool.values() if model.learned is None]
+    out.print(f"{len(pool)} descriptors are valid.")
+    if unlearned:
+        out.print(f"Without a learned embedding, so not yet routable: {', '.join(unlearned)}")
+
+
+@app.command()
+def demo(
+    live: Annotated[
+        bool, typer.Option("--live", help="Ask the descriptors' providers; needs their keys.")
+    ] = False,
+) -> None:
+    """Route a couple of dozen prompts through a LangChain chain at three willingnesses to pay."""
+    try:
+        from langchain_crossroute.demo import run
+    except ImportError as error:
+        raise MissingExtraError("langchain-core", "langchain") from error
+    run(out, live=live)
+
+
+def _load(checkpoint: Path | None) -> CrossRouter:
+    return CrossRouter.load(checkpoint) if checkpoint else CrossRouter.default()
+
+
+def _pool(folder: Path | None) -> ModelPool:
+    if folder is None:
+        return CrossRouter.default().pool
+    # A checkpoint folder is as good as the folder of models in it.
+    inner = folder / "models"
+    return ModelPool.load(inner if inner.is_dir() else folder)
+
+
+def _print_json(content: Any) -> None:
+    sys.stdout.write(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def _evaluation_table(evaluation: Evaluation, split: str) -> Table:
+    table = Table(
+        "router",
+        "AIQ",
+        "best quality",
+        "at cost a query",
+        title=f"{evaluation.dataset}: {evaluation.prompts} prompts ({split}), "
+        f"{len(evaluation.models)} models",
+    )
+    for result in evaluation.results:
+        table.add_row(
+            escape(result.router),
+            "-" if result.aiq is None else f"{result.aiq:.4f}",
+            f"{result.quality:.4f}",
+            usd(result.cost_usd),
+        )
+    return table

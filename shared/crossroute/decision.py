@@ -1,0 +1,117 @@
+"""Decision: which model was chosen, why, and what would change it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from crossroute.reward import RewardName, switching_point
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateScore:
+    """What was predicted for one candidate.
+
+    Attributes:
+        model: Id of the model.
+        quality: Predicted quality of its answer, 0..1.
+        cost_usd: Predicted cost of its answer in USD.
+        reward: Its reward at the willingness to pay of the decision.
+    """
+
+    model: str
+    quality: float
+    cost_usd: float
+    reward: float
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The model chosen for one query, and what it was chosen from.
+
+    Attributes:
+        model: Id of the chosen model.
+        quality: Its predicted quality, 0..1.
+        cost_usd: Its predicted cost in USD.
+        candidates: Every candidate, the preferred first.
+        willingness_to_pay: lambda, USD a unit of quality.
+        reward: Name of the reward that ordered the candidates.
+        input_tokens: Estimated input tokens of the query.
+    """
+
+    model: str
+    quality: float
+    cost_usd: float
+    candidates: tuple[CandidateScore, ...]
+    willingness_to_pay: float
+    reward: RewardName
+    input_tokens: float
+
+    def explain(self, top: int = 5) -> str:
+        """Say in plain text what was chosen, from what, and what would change it.
+
+        Args:
+            top: How many candidates to list.
+        """
+        lines = [
+            f"{self.model}: predicted quality {self.quality:.2f} for {usd(self.cost_usd)}, "
+            f"at a willingness to pay of {usd(self.willingness_to_pay)} a unit of quality "
+            f"({self.reward} reward, about {self.input_tokens:.0f} input tokens).",
+            "",
+            f"  {'candidate':<34} {'quality':>7} {'cost':>11} {'reward':>8}",
+        ]
+        shown = self.candidates[:top]
+        lines += [
+            f"  {c.model:<34} {c.quality:>7.3f} {usd(c.cost_usd):>11} {c.reward:>8.3f}"
+            for c in shown
+        ]
+        if len(self.candidates) > len(shown):
+            lines.append(f"  ... and {len(self.candidates) - len(shown)} more")
+        lines += ["", *self._alternatives()]
+        return "\n".join(lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The decision as plain JSON-ready values (an infinite number becomes a string)."""
+        return {key: _plain(value) for key, value in asdict(self).items()}
+
+    def _alternatives(self) -> list[str]:
+        quality = np.array([c.quality for c in self.candidates])
+        cost = np.array([c.cost_usd for c in self.candidates])
+        lines = []
+        for dearer, direction in ((False, "below"), (True, "above")):
+            other = switching_point(
+                self.reward,
+                quality,
+                cost,
+                0,
+                dearer=dearer,
+                willingness_to_pay=self.willingness_to_pay,
+            )
+            if other is not None:
+                index, point = other
+                rival = self.candidates[index]
+                lines.append(
+                    f"{direction.capitalize()} a willingness to pay of {usd(point)} it would be "
+                    f"{rival.model} (quality {rival.quality:.2f} for {usd(rival.cost_usd)})."
+                )
+        return lines or ["No other candidate would be chosen at any willingness to pay."]
+
+
+def usd(value: float) -> str:
+    """A sum in USD with as many digits as it needs: `$0.00042`, `$1.50`."""
+    if value == 0 or math.isinf(value) or value >= 1:
+        return "$inf" if math.isinf(value) else f"${value:.2f}"
+    return f"${value:.{max(2, 1 - math.floor(math.log10(value)))}f}"
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return value

@@ -1,0 +1,218 @@
+"""ModelDescriptor: what one YAML file says of one model."""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+)
+
+from crossroute.errors import DescriptorError, did_you_mean
+
+Capability = Literal["tools", "structured_output", "image_input", "audio_input", "file_input"]
+NonEmpty = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+Usd = Annotated[FiniteFloat, Field(ge=0)]
+
+_SECRET_NAME = re.compile(r"(api_?key|secret|token|password|credential)(?!.*_tokens$)", re.IGNORECASE)
+_LARGEST_FILE = 1_000_000
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Provider(_Strict):
+    """Where a model is reached.
+
+    Attributes:
+        chat_model: `provider:model`, as LangChain's `init_chat_model` takes it.
+        base_url: Address of an OpenAI-compatible server, where it is not the provider's own.
+        api_key_env: NAME of the environment variable with the key, where it is not the
+            integration's default. A key itself is never written in a descriptor.
+        arguments: Further constructor arguments, such as `temperature`.
+    """
+
+    chat_model: Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]+:.+$")]
+    base_url: NonEmpty | None = None
+    api_key_env: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = None
+    arguments: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("arguments")
+    @classmethod
+    def _no_secrets(cls, arguments: dict[str, Any]) -> dict[str, Any]:
+        for name in arguments:
+            if _SECRET_NAME.search(name):
+                raise ValueError(
+                    f"{name!r} looks like a secret; put it in an environment variable and write "
+                    "that variable's name as api_key_env"
+                )
+        return arguments
+
+
+class Price(_Strict):
+    """What a model's tokens cost.
+
+    Attributes:
+        input_usd_per_1m: USD per 1M input tokens.
+        output_usd_per_1m: USD per 1M output tokens.
+        date: The day from which the price held.
+        source: Where the numbers are from.
+    """
+
+    input_usd_per_1m: Usd
+    output_usd_per_1m: Usd
+    date: datetime.date
+    source: NonEmpty
+
+    def cost_usd(self, input_tokens: Any, output_tokens: Any) -> Any:
+        """Cost in USD of so many tokens (numbers or arrays)."""
+        return (
+            input_tokens * self.input_usd_per_1m + output_tokens * self.output_usd_per_1m
+        ) / 1e6
+
+
+class Learned(_Strict):
+    """What training learned of a model; it fits one checkpoint only.
+
+    Attributes:
+        checkpoint: Id of the checkpoint whose network reads this embedding.
+        cost_target: What the network predicts for this model: `output_tokens`, of which the price
+            table makes USD, or `usd` where the training data had no token counts.
+        examples: Scored answers that it was learned from.
+        embedding: The model's embedding.
+    """
+
+    checkpoint: NonEmpty
+    cost_target: Literal["output_tokens", "usd"]
+    examples: Annotated[int, Field(ge=0)]
+    embedding: Annotated[tuple[FiniteFloat, ...], Field(min_length=1)]
+
+
+class ModelDescriptor(_Strict):
+    """One model of a pool.
+
+    Attributes:
+        id: The model's id, in the pool and in the data it was trained on.
+        description: One sentence on what it is.
+        provider: Where it is reached; None for a model that is only predicted.
+        retired: The day on which the provider stopped serving it.
+        note: Anything a reader of the file should know.
+        price: Its price table.
+        context_window_tokens: Input and output tokens that fit in one request.
+        max_output_tokens: Longest answer.
+        capabilities: What it can do beside text to text.
+        learned: Its learned embedding; None before training or onboarding.
+    """
+
+    id: NonEmpty
+    description: NonEmpty | None = None
+    provider: Provider | None = None
+    retired: datetime.date | None = None
+    note: NonEmpty | None = None
+    price: Price | None = None
+    context_window_tokens: Annotated[int, Field(gt=0)] | None = None
+    max_output_tokens: Annotated[int, Field(gt=0)] | None = None
+    capabilities: tuple[Capability, ...] = ()
+    learned: Learned | None = None
+
+    @property
+    def file_name(self) -> str:
+        """The name of the file that this descriptor is saved as."""
+        return re.sub(r"[^A-Za-z0-9._-]", "_", self.id) + ".yaml"
+
+    @classmethod
+    def load(cls, path: str | Path) -> ModelDescriptor:
+        """Read one descriptor file.
+
+        Raises:
+            DescriptorError: If the file cannot be read or is not valid; names file and field.
+        """
+        path = Path(path)
+        try:
+            if path.stat().st_size > _LARGEST_FILE:
+                raise DescriptorError(f"{path}: larger than {_LARGEST_FILE} bytes; not a descriptor.")
+            content = yaml.safe_load(path.read_text("utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise DescriptorError(f"{path}: cannot be read: {error}") from error
+        except yaml.YAMLError as error:
+            raise DescriptorError(f"{path}: not valid YAML: {error}") from error
+        if not isinstance(content, Mapping):
+            raise DescriptorError(
+                f"{path}: a descriptor is a mapping with at least `id:`, "
+                f"this file holds {type(content).__name__}."
+            )
+        try:
+            return cls.model_validate(content)
+        except ValidationError as error:
+            raise DescriptorError(_explain(path, error)) from error
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the descriptor into `folder` as YAML; returns the file."""
+        path = Path(folder) / self.file_name
+        content = self.model_dump(exclude_defaults=True)
+        path.write_text(
+            yaml.dump(
+                content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100
+            ),
+            "utf-8",
+        )
+        return path
+
+
+class _Dumper(yaml.SafeDumper):
+    """Mappings one field a line, lists (an embedding) on few lines."""
+
+
+def _represent_list(dumper: yaml.SafeDumper, data: Any) -> yaml.Node:
+    return dumper.represent_sequence("tag:yaml.org,2002:seq", list(data), flow_style=True)
+
+
+_Dumper.add_representer(list, _represent_list)
+_Dumper.add_representer(tuple, _represent_list)
+
+
+def _explain(path: Path, error: ValidationError) -> str:
+    """What is wrong with a descriptor, a line a field."""
+    lines = []
+    for problem in error.errors():
+        location = problem["loc"]
+        field = ".".join(str(part) for part in location)
+        if problem["type"] == "extra_forbidden":
+            known = _fields_at(location[:-1])
+            hint = did_you_mean(str(location[-1]), known)
+            lines.append(f"{field}: unknown field{hint} Known fields: {', '.join(known)}.")
+        elif problem["type"] == "missing":
+            lines.append(f"{field}: missing; add it.")
+        else:
+            lines.append(f"{field}: {problem['msg']}, got {_shorten(field, problem['input'])}.")
+    return f"{path}: not a valid model descriptor.\n" + "\n".join(f"  {line}" for line in lines)
+
+
+def _shorten(field: str, value: object, limit: int = 60) -> str:
+    # Constructor arguments may hold what nobody should see: name them, do not print them.
+    if field.endswith("arguments"):
+        return "these names: " + ", ".join(value) if isinstance(value, Mapping) else "no mapping"
+    text = repr(value)
+    return text if len(text) <= limit else f"{text[:limit]}..."
+
+
+def _fields_at(location: tuple[int | str, ...]) -> list[str]:
+    sections: dict[tuple[int | str, ...], type[BaseModel]] = {
+        (): ModelDescriptor,
+        ("provider",): Provider,
+        ("price",): Price,
+        ("learned",): Learned,
+    }
+    return list(sections[location].model_fields)

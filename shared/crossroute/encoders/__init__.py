@@ -1,0 +1,21 @@
+"""Query encoders: text to vectors."""
+
+from __future__ import annotations
+
+from crossroute.encoders.base import (
+    EncoderSignature,
+    QueryEncoder,
+    load_encoder,
+    sign,
+)
+from crossroute.encoders.sentence_transformers import SentenceTransformersEncoder
+from crossroute.encoders.static import StaticEncoder
+
+__all__ = [
+    "EncoderSignature",
+    "QueryEncoder",
+    "SentenceTransformersEncoder",
+    "StaticEncoder",
+    "load_encoder",
+    "sign",
+]

@@ -1,0 +1,100 @@
+"""What an encoder is, and how a checkpoint knows its own again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from crossroute.errors import CheckpointError, EncoderMismatchError
+
+PROBE_TEXT = "Which of these models answers this question best, and what does it cost?"
+PROBE_SIZE = 8
+PROBE_TOLERANCE = 0.01
+
+
+@runtime_checkable
+class QueryEncoder(Protocol):
+    """Anything that turns texts into vectors; implement these three to bring your own.
+
+    Attributes:
+        name: What the encoder is, such as `static` or `sentence-transformers:NAME`. A checkpoint
+            stores it, so it must be the same wherever the encoder is the same.
+        dimension: Length of its vectors.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def dimension(self) -> int: ...
+
+    def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Encode `texts` to unit vectors [n, dimension]."""
+        ...
+
+
+class EncoderSignature(BaseModel):
+    """What a checkpoint remembers of its encoder: the name, and a vector that it made."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    dimension: int
+    probe: tuple[float, ...]
+
+    def check(self, encoder: QueryEncoder) -> None:
+        """Refuse an encoder that does not make the vectors the checkpoint was trained on.
+
+        Raises:
+            EncoderMismatchError: If name, dimension or vectors differ.
+        """
+        if (encoder.name, encoder.dimension) != (self.name, self.dimension):
+            raise EncoderMismatchError(
+                f"The checkpoint was trained on the encoder {self.name!r} "
+                f"({self.dimension} dimensions), not on {encoder.name!r} "
+                f"({encoder.dimension}). Load it with its own encoder, or train a checkpoint "
+                "with this one."
+            )
+        difference = float(np.abs(np.subtract(sign(encoder).probe, self.probe)).max())
+        if not difference <= PROBE_TOLERANCE:
+            raise EncoderMismatchError(
+                f"The encoder {encoder.name!r} has the name of the checkpoint's encoder but makes "
+                f"other vectors (off by {difference:.3f} on the probe text): its weights are of "
+                "another version. Install the version the checkpoint was trained with, or train "
+                "again."
+            )
+
+
+def sign(encoder: QueryEncoder) -> EncoderSignature:
+    """The signature of an encoder, for a checkpoint to keep."""
+    vector = encoder.encode([PROBE_TEXT])[0]
+    return EncoderSignature(
+        name=encoder.name,
+        dimension=encoder.dimension,
+        probe=tuple(round(float(x), 5) for x in vector[:PROBE_SIZE]),
+    )
+
+
+def load_encoder(name: str) -> QueryEncoder:
+    """The encoder of that name: `static`, or `sentence-transformers:NAME_OR_FOLDER`.
+
+    Raises:
+        CheckpointError: If the name is of neither kind.
+        MissingExtraError: If the encoder's package is not installed.
+    """
+    from crossroute.encoders.sentence_transformers import SentenceTransformersEncoder
+    from crossroute.encoders.static import StaticEncoder
+
+    kind, _, model = name.partition(":")
+    if name == StaticEncoder.name:
+        return StaticEncoder()
+    if kind == SentenceTransformersEncoder.kind and model:
+        return SentenceTransformersEncoder(model)
+    raise CheckpointError(
+        f"Unknown encoder {name!r}: use {StaticEncoder.name!r} or "
+        f"'{SentenceTransformersEncoder.kind}:NAME', or pass your own object as encoder=."
+    )

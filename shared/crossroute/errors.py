@@ -1,0 +1,83 @@
+"""Every error CrossRoute raises on purpose, as one tree.
+
+    CrossRouteError
+    ├── QueryError               a query that cannot be routed
+    ├── WillingnessToPayError    a willingness to pay that is not a number of USD
+    ├── DescriptorError          a model descriptor that cannot be used
+    ├── PoolError                a pool that cannot be routed over
+    │   └── UnknownModelError    a model id that the pool does not hold
+    ├── CheckpointError          a checkpoint that cannot be loaded
+    │   └── EncoderMismatchError an encoder other than the one the checkpoint was trained on
+    ├── DataError                routing data that cannot be trained or evaluated on
+    └── MissingExtraError        an optional dependency that is not installed
+
+Messages name the file, the field and the value, and say what to do.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class CrossRouteError(Exception):
+    """Base of every error that CrossRoute raises on purpose."""
+
+
+class QueryError(CrossRouteError, ValueError):
+    """A query that cannot be routed, for example an empty one."""
+
+
+class WillingnessToPayError(CrossRouteError, ValueError):
+    """A willingness to pay that is NaN, negative or not a number."""
+
+
+class DescriptorError(CrossRouteError, ValueError):
+    """A model descriptor that cannot be read or is not valid."""
+
+
+class PoolError(CrossRouteError, ValueError):
+    """A pool that cannot be routed over, for example one with a single model."""
+
+
+class UnknownModelError(PoolError, KeyError):
+    """A model id that the pool does not hold."""
+
+    def __init__(self, model: str, known: Iterable[str]) -> None:
+        known = sorted(known)
+        super().__init__(
+            f"Model {model!r} is not in the pool{did_you_mean(model, known)} "
+            f"The pool holds {len(known)}: {', '.join(known)}."
+        )
+
+    def __str__(self) -> str:
+        # KeyError would print the message in quotes.
+        return str(self.args[0])
+
+
+class CheckpointError(CrossRouteError, ValueError):
+    """A checkpoint that is missing, damaged, or of another version."""
+
+
+class EncoderMismatchError(CheckpointError):
+    """An encoder other than the one that the checkpoint was trained on."""
+
+
+class DataError(CrossRouteError, ValueError):
+    """Routing data that cannot be read, trained on or evaluated on."""
+
+
+class MissingExtraError(CrossRouteError, ImportError):
+    """An optional dependency that is needed here and is not installed."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(
+            f"This needs the package {package!r}, which is not installed: "
+            f"pip install 'crossroute[{extra}]'."
+        )
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The end of a sentence: `; did you mean 'x'?` where a known word is close, else `.`."""
+    close = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {close[0]!r}?" if close else "."

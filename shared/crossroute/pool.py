@@ -1,0 +1,101 @@
+"""ModelPool: the models that a router chooses from."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from crossroute.descriptor import ModelDescriptor
+from crossroute.errors import PoolError, UnknownModelError
+
+
+class ModelPool(Mapping[str, ModelDescriptor]):
+    """An immutable mapping from model id to descriptor, in the order of the ids.
+
+    Args:
+        descriptors: The models; ids must differ.
+
+    Raises:
+        PoolError: If two descriptors have one id, or would be saved as one file.
+    """
+
+    def __init__(self, descriptors: Iterable[ModelDescriptor]) -> None:
+        models: dict[str, ModelDescriptor] = {}
+        files: dict[str, str] = {}
+        for descriptor in descriptors:
+            if descriptor.id in models:
+                raise PoolError(f"Two descriptors have the id {descriptor.id!r}; remove one.")
+            # Some file systems do not tell capitals apart.
+            file = descriptor.file_name.lower()
+            if file in files:
+                raise PoolError(
+                    f"The ids {files[file]!r} and {descriptor.id!r} would both be saved as "
+                    f"{descriptor.file_name}; rename one."
+                )
+            models[descriptor.id], files[file] = descriptor, descriptor.id
+        self._models = dict(sorted(models.items()))
+
+    @classmethod
+    def load(cls, folder: str | Path) -> ModelPool:
+        """Load every `*.yaml` and `*.yml` of a folder as one model each.
+
+        Raises:
+            PoolError: If there is no such folder, it holds no descriptor, or two share an id.
+            DescriptorError: If a descriptor is not valid.
+        """
+        folder = Path(folder)
+        if not folder.is_dir():
+            raise PoolError(f"{folder}: no such folder of model descriptors.")
+        paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in (".yaml", ".yml"))
+        if not paths:
+            raise PoolError(f"{folder}: holds no model descriptor (*.yaml); add one a model.")
+        loaded: dict[str, Path] = {}
+        descriptors = []
+        for path in paths:
+            descriptor = ModelDescriptor.load(path)
+            if descriptor.id in loaded:
+                raise PoolError(
+                    f"{path}: the id {descriptor.id!r} is taken by {loaded[descriptor.id]}; "
+                    "an id stands in one file."
+                )
+            loaded[descriptor.id] = path
+            descriptors.append(descriptor)
+        return cls(descriptors)
+
+    def save(self, folder: str | Path) -> None:
+        """Write one YAML file a model into `folder`, which is made if it is missing."""
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        for descriptor in self.values():
+            descriptor.save(folder)
+
+    def subset(self, models: Iterable[str]) -> ModelPool:
+        """The pool of only these models.
+
+        Raises:
+            UnknownModelError: If an id is not in this pool.
+        """
+        return ModelPool(self[model] for model in dict.fromkeys(models))
+
+    def reachable(self, today: datetime.date) -> list[str]:
+        """Ids of the models that have a provider which still serves them."""
+        return [
+            model.id
+            for model in self.values()
+            if model.provider and (model.retired is None or model.retired > today)
+        ]
+
+    def __getitem__(self, model: str) -> ModelDescriptor:
+        try:
+            return self._models[model]
+        except KeyError:
+            raise UnknownModelError(model, self._models) from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._models)
+
+    def __len__(self) -> int:
+        return len(self._models)
+
+    def __repr__(self) -> str:
+        return f"ModelPool({', '.join(self)})"

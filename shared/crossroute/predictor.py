@@ -1,0 +1,202 @@
+"""The cross-attention forward pass as plain arrays: quality and cost of every candidate.
+
+A query becomes K slot vectors; every model's embedding attends over them (one head), so each model
+has its own summary of the query, and reads its quality and its cost off that summary:
+
+    t_k  = silu(W_k x + b_k)                          slots of the query, d numbers each
+    a_mk = softmax_k((A e_m + a) . t_k / sqrt(d))     attention of model m over the slots
+    c_m  = sum_k a_mk t_k                             the query as model m sees it
+    logit quality_m = bias_m + w . mean_k t_k + (V e_m + v) . c_m
+    log cost_m      = cost_bias_m + (U e_m + u) . c_m
+
+x is the encoder's vector beside the query's form, standardised; e_m is the learned embedding of the
+model. `w . mean_k t_k` is the difficulty that all models share. The network is an ensemble of a few
+such single-head members, here called heads: each reads its own part of the embedding, their logits
+are averaged. Reconstructed from arXiv 2509.09782.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crossroute.descriptor import Learned, ModelDescriptor
+from crossroute.encoders import QueryEncoder
+from crossroute.query import Query
+
+FloatArray = NDArray[np.float32]
+
+BIASES = 2
+"""The first numbers of an embedding: logit of mean quality, log of mean cost."""
+
+LARGEST_LOG_FACTOR = 4.0
+"""A cost is predicted at most e^4 (55) times off the model's mean: no runaway extrapolation."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """The learned arrays. h heads, D inputs, K slots of d numbers, r numbers of an embedding a head.
+
+    Attributes:
+        input_mean: [D].
+        input_scale: [D].
+        slot_weight: [h, D, K * d].
+        slot_bias: [h, K * d].
+        difficulty: [h, d].
+        attend_weight: [h, r, d].
+        attend_bias: [h, d].
+        quality_weight: [h, r, d].
+        quality_bias: [h, d].
+        cost_weight: [h, r, d].
+        cost_bias: [h, d].
+    """
+
+    input_mean: FloatArray
+    input_scale: FloatArray
+    slot_weight: FloatArray
+    slot_bias: FloatArray
+    difficulty: FloatArray
+    attend_weight: FloatArray
+    attend_bias: FloatArray
+    quality_weight: FloatArray
+    quality_bias: FloatArray
+    cost_weight: FloatArray
+    cost_bias: FloatArray
+
+    @property
+    def embedding_size(self) -> int:
+        """Length of a model's learned embedding, biases included."""
+        heads, rank = self.attend_weight.shape[:2]
+        return BIASES + int(heads * rank)
+
+    @property
+    def slot_size(self) -> int:
+        """d, the length of a slot."""
+        return int(self.difficulty.shape[1])
+
+    def arrays(self) -> dict[str, FloatArray]:
+        """The arrays by name."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, NDArray[np.generic]]) -> Network:
+        """Build a network from arrays by name; they must be the ones above and fit together.
+
+        Raises:
+            ValueError: If one is missing, superfluous, not finite, or of another shape.
+        """
+        names = [field.name for field in fields(cls)]
+        if set(arrays) != set(names):
+            raise ValueError(f"the arrays are {sorted(arrays)}, expected {sorted(names)}")
+        network = cls(**{name: np.asarray(arrays[name], np.float32) for name in names})
+        if network.slot_weight.ndim != 3 or network.attend_weight.ndim != 3:
+            raise ValueError("slot_weight and attend_weight must have three dimensions")
+        h, inputs, slots = network.slot_weight.shape
+        r, d = network.attend_weight.shape[1:]
+        expected = {
+            "input_mean": (inputs,),
+            "input_scale": (inputs,),
+            "slot_weight": (h, inputs, slots),
+            "slot_bias": (h, slots),
+            "difficulty": (h, d),
+        }
+        for name in ("attend", "quality", "cost"):
+            expected |= {f"{name}_weight": (h, r, d), f"{name}_bias": (h, d)}
+        for name, array in network.arrays().items():
+            if array.shape != expected[name] or (d and slots % d):
+                raise ValueError(f"{name} has shape {array.shape}, expected {expected[name]}")
+            if not np.isfinite(array).all():
+                raise ValueError(f"{name} holds numbers that are not finite")
+        return network
+
+
+def query_features(queries: Sequence[Query], encoder: QueryEncoder) -> FloatArray:
+    """What the network reads of queries: [n, encoder.dimension + len(FORM_FEATURES)]."""
+    vectors = encoder.encode([query.text for query in queries])
+    form = np.array([query.form for query in queries], np.float32)
+    return np.concatenate([vectors, form], axis=1)
+
+
+class Predictor:
+    """A network with a set of models folded into it.
+
+    What depends on the models alone is computed once; a prediction is then two matrix products and
+    a softmax over the slots.
+
+    Args:
+        network: The learned arrays.
+        models: m descriptors, each with a learned embedding of `network.embedding_size`.
+    """
+
+    def __init__(self, network: Network, models: Sequence[ModelDescriptor]) -> None:
+        learned = [_learned(model) for model in models]
+        self._network = network
+        self._models = tuple(models)
+        self._in_tokens = np.array([x.cost_target == "output_tokens" for x in learned])
+        embeddings = np.array([x.embedding for x in learned], np.float32)
+        biases, vectors = embeddings[:, :BIASES], embeddings[:, BIASES:]
+        self._quality_offset, self._cost_offset = biases.T
+        heads, rank = network.attend_weight.shape[:2]
+        parts = vectors.reshape(len(models), heads, rank).transpose(1, 0, 2)
+
+        def fold(name: str) -> FloatArray:
+            weight, bias = getattr(network, f"{name}_weight"), getattr(network, f"{name}_bias")
+            return np.asarray(parts @ weight + bias[:, None], np.float32)  # [h, m, d]
+
+        attend = fold("attend") / np.float32(np.sqrt(network.slot_size))
+        # [h, d, 3m]: what every slot is multiplied with.
+        readers = np.concatenate([attend, fold("quality"), fold("cost")], axis=1)
+        self._readers = np.ascontiguousarray(readers.transpose(0, 2, 1))
+        prices = [model.price for model in models]
+        self._input_usd = np.array([p.input_usd_per_1m / 1e6 if p else 0.0 for p in prices])
+        self._output_usd = np.array([p.output_usd_per_1m / 1e6 if p else 0.0 for p in prices])
+        self._most_tokens = np.array([model.max_output_tokens or np.inf for model in models])
+
+    def predict(
+        self, features: FloatArray, input_tokens: NDArray[np.float64]
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """Predict every model's answer to every query.
+
+        Args:
+            features: [n, D] from `query_features`.
+            input_tokens: [n] estimated input tokens.
+
+        Returns:
+            Quality [n, m] in 0..1, cost in USD [n, m], and output tokens [n, m] (NaN where the
+            model was learned from costs without token counts).
+        """
+        quality_logit, log_factor = self._forward(features)
+        quality = 1 / (1 + np.exp(-quality_logit))
+        amount = np.exp(self._cost_offset.astype(np.float64) + log_factor)
+        tokens = np.where(self._in_tokens, np.minimum(amount, self._most_tokens), np.nan)
+        cost_of_tokens = input_tokens[:, None] * self._input_usd + tokens * self._output_usd
+        return quality, np.where(self._in_tokens, cost_of_tokens, amount), tokens
+
+    def _forward(self, features: FloatArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Quality logits and logs of cost over the model's mean cost, both [n, m]."""
+        network, m = self._network, len(self._models)
+        x = (features - network.input_mean) / network.input_scale
+        z = x @ network.slot_weight + network.slot_bias[:, None]  # [h, n, K * d]
+        heads, n, _ = z.shape
+        slots = (z / (1 + np.exp(-z))).reshape(heads, n, -1, network.slot_size)
+        read = slots @ self._readers[:, None]  # [h, n, K, 3m]
+        scores, quality, cost = read[..., :m], read[..., m : 2 * m], read[..., 2 * m :]
+        attention = np.exp(scores - scores.max(axis=2, keepdims=True))
+        attention /= attention.sum(axis=2, keepdims=True)
+        difficulty = np.einsum("hnkd,hd->n", slots, network.difficulty) / slots.shape[2]
+        logit = np.einsum("hnkm,hnkm->nm", attention, quality)
+        log_factor = np.einsum("hnkm,hnkm->nm", attention, cost)
+        quality_logit = self._quality_offset + (difficulty[:, None] + logit) / heads
+        return (
+            quality_logit.astype(np.float64),
+            np.clip(log_factor / heads, -LARGEST_LOG_FACTOR, LARGEST_LOG_FACTOR).astype(np.float64),
+        )
+
+
+def _learned(model: ModelDescriptor) -> Learned:
+    if model.learned is None:
+        raise ValueError(f"{model.id} has no learned embedding")
+    return model.learned

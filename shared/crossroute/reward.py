@@ -1,0 +1,135 @@
+"""The reward of a candidate: its predicted quality, discounted by its predicted cost.
+
+Both rewards order the candidates of a query by `lambda * utility(quality) - cost`, where lambda is
+the willingness to pay in USD a unit of quality, so one rule serves them from lambda = 0 (the
+cheapest) to infinity (quality alone):
+
+* exponential, `R = s * exp(-c / lambda)`: utility is `log s` (arXiv 2509.09782, reconstructed);
+* linear, `R = s - c / lambda`: utility is `s`.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crossroute.errors import WillingnessToPayError
+
+RewardName = Literal["exponential", "linear"]
+FloatArray = NDArray[np.float64]
+
+QUALITY_FLOOR = 1e-4
+"""Predicted quality is held at least this high, so that its logarithm is finite."""
+
+
+def check_willingness_to_pay(value: float) -> float:
+    """Return `value` as a float, or say what is wrong with it.
+
+    Args:
+        value: Willingness to pay in USD a unit of quality; 0 is the cheapest candidate,
+            `math.inf` is quality alone.
+
+    Raises:
+        WillingnessToPayError: If it is not a number, NaN, or negative.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.floating, np.integer)):
+        raise WillingnessToPayError(
+            f"willingness_to_pay must be a number of USD a unit of quality, got {value!r}."
+        )
+    if math.isnan(value) or value < 0:
+        raise WillingnessToPayError(
+            f"willingness_to_pay is {value!r}; it must be 0 (the cheapest model) or more, in USD a "
+            "unit of quality (math.inf: the best model at any cost)."
+        )
+    return float(value)
+
+
+def utility(name: RewardName, quality: FloatArray) -> FloatArray:
+    """What a predicted quality is worth, in units of willingness to pay. Any shape."""
+    return quality if name == "linear" else np.log(np.maximum(quality, QUALITY_FLOOR))
+
+
+def preference(
+    name: RewardName, quality: FloatArray, cost_usd: FloatArray, willingness_to_pay: float
+) -> FloatArray:
+    """The order of the candidates: monotone in the reward, and finite for every lambda.
+
+    Args:
+        name: `exponential` or `linear`.
+        quality: Predicted quality in 0..1, any shape.
+        cost_usd: Predicted cost in USD, of the same shape.
+        willingness_to_pay: lambda, USD a unit of quality, already checked.
+
+    Returns:
+        An array of the same shape; the candidate with the highest value is chosen.
+    """
+    worth = utility(name, quality)
+    return worth if math.isinf(willingness_to_pay) else willingness_to_pay * worth - cost_usd
+
+
+def reward(
+    name: RewardName, quality: FloatArray, cost_usd: FloatArray, willingness_to_pay: float
+) -> FloatArray:
+    """The reward itself, for people to read; decisions use `preference`.
+
+    At lambda = 0 every cost is infinitely too much: the exponential reward is then 0 and the
+    linear one minus infinity, except where the cost is 0.
+    """
+    cost_usd = np.maximum(cost_usd, 0.0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        pain = np.where(cost_usd > 0, cost_usd / willingness_to_pay, 0.0)
+    if name == "linear":
+        return quality - pain
+    return np.maximum(quality, QUALITY_FLOOR) * np.exp(-pain)
+
+
+def choose(preferences: FloatArray, cost_usd: FloatArray) -> NDArray[np.intp]:
+    """The index of the preferred candidate in each row; among equals, the cheapest.
+
+    Args:
+        preferences: [n, m], from `preference`.
+        cost_usd: [n, m], predicted cost in USD.
+    """
+    best = preferences.max(axis=-1, keepdims=True)
+    return np.where(preferences >= best, cost_usd, np.inf).argmin(axis=-1)
+
+
+def switching_point(
+    name: RewardName,
+    quality: FloatArray,
+    cost_usd: FloatArray,
+    chosen: int,
+    *,
+    dearer: bool,
+    willingness_to_pay: float,
+) -> tuple[int, float] | None:
+    """The nearest willingness to pay at which another candidate takes over from the chosen one.
+
+    Two candidates have equal rewards at `lambda = (c_j - c_i) / (u_j - u_i)`.
+
+    Args:
+        name: `exponential` or `linear`.
+        quality: [m], predicted quality.
+        cost_usd: [m], predicted cost in USD.
+        chosen: Index of the chosen candidate.
+        dearer: Whether to look above the present lambda (where dearer ones win) or below.
+        willingness_to_pay: The present lambda.
+
+    Returns:
+        The other candidate's index and lambda, or None where no other ever takes over.
+    """
+    worth = utility(name, quality)
+    gain, extra = worth - worth[chosen], cost_usd - cost_usd[chosen]
+    rivals = (gain > 0) & (extra > 0) if dearer else (gain < 0) & (extra < 0)
+    if not rivals.any():
+        return None
+    with np.errstate(divide="ignore", invalid="ignore"):
+        points = np.where(rivals, extra / gain, np.inf if dearer else -np.inf)
+    nearest = int(points.argmin() if dearer else points.argmax())
+    point = float(points[nearest])
+    if (point < willingness_to_pay) if dearer else (point > willingness_to_pay):
+        return None
+    return nearest, point

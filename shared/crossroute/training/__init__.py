@@ -1,0 +1,1 @@
+"""Training, in torch: nothing else of CrossRoute imports it."""

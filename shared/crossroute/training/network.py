@@ -1,0 +1,101 @@
+"""The network of `crossroute.predictor`, in torch, for training."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from crossroute.predictor import FloatArray, Network
+
+
+class CrossAttention(nn.Module):
+    """An ensemble of single-head cross-attention networks, trained side by side.
+
+    The equations are in `crossroute.predictor`; a test holds both forward passes equal.
+
+    Args:
+        inputs: D, the number of query features.
+        models: m, the number of models.
+        heads: h, the members of the ensemble.
+        slots: K, the slots a query is split into.
+        slot_size: d, the length of a slot.
+        rank: r, the numbers of a model embedding that each head reads.
+        dropout: Share of inputs and of slot numbers dropped in training.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        models: int,
+        *,
+        heads: int,
+        slots: int,
+        slot_size: int,
+        rank: int,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        self.slot_size = slot_size
+        self.dropout = dropout
+        self.slot_weight = _uniform(heads, inputs, slots * slot_size)
+        self.slot_bias = nn.Parameter(torch.zeros(heads, slots * slot_size))
+        self.difficulty = _uniform(heads, slot_size, 1)
+        self.attend_weight = _uniform(heads, rank, slot_size)
+        self.attend_bias = nn.Parameter(torch.zeros(heads, slot_size))
+        self.quality_weight = _uniform(heads, rank, slot_size)
+        self.quality_bias = nn.Parameter(torch.zeros(heads, slot_size))
+        self.cost_weight = _uniform(heads, rank, slot_size)
+        self.cost_bias = nn.Parameter(torch.zeros(heads, slot_size))
+        self.embeddings = nn.Parameter(0.3 * torch.randn(heads, models, rank))
+        self.quality_offset = nn.Parameter(torch.zeros(models))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Quality logits, and logs of cost over the model's mean cost, of each head: [h, n, m].
+
+        Args:
+            x: [n, D] standardised query features.
+        """
+        heads = self.slot_weight.shape[0]
+        x = functional.dropout(x.expand(heads, *x.shape), self.dropout, self.training)
+        z = torch.baddbmm(self.slot_bias[:, None], x, self.slot_weight)
+        slots = functional.silu(z).unflatten(-1, (-1, self.slot_size))  # [h, n, K, d]
+        slots = functional.dropout(slots, self.dropout, self.training)
+
+        def read(weight: Tensor, bias: Tensor) -> Tensor:
+            reader = self.embeddings @ weight + bias[:, None]  # [h, m, d]
+            return torch.einsum("hnkd,hmd->hnkm", slots, reader)
+
+        scores = read(self.attend_weight, self.attend_bias) / math.sqrt(self.slot_size)
+        attention = torch.softmax(scores, dim=2)
+        difficulty = torch.einsum("hnkd,hde->hne", slots, self.difficulty) / slots.shape[2]
+        own = (attention * read(self.quality_weight, self.quality_bias)).sum(dim=2)
+        cost = (attention * read(self.cost_weight, self.cost_bias)).sum(dim=2)
+        return self.quality_offset + difficulty + own, cost
+
+    def export(self, input_mean: Tensor, input_scale: Tensor) -> Network:
+        """The network as arrays; the models' part of it is `embeddings` and `quality_offset`."""
+
+        def array(tensor: Tensor) -> FloatArray:
+            return tensor.detach().numpy().copy()  # type: ignore[no-any-return]
+
+        return Network(
+            input_mean=array(input_mean),
+            input_scale=array(input_scale),
+            slot_weight=array(self.slot_weight),
+            slot_bias=array(self.slot_bias),
+            difficulty=array(self.difficulty[..., 0]),
+            attend_weight=array(self.attend_weight),
+            attend_bias=array(self.attend_bias),
+            quality_weight=array(self.quality_weight),
+            quality_bias=array(self.quality_bias),
+            cost_weight=array(self.cost_weight),
+            cost_bias=array(self.cost_bias),
+        )
+
+
+def _uniform(heads: int, inputs: int, outputs: int) -> nn.Parameter:
+    bound = 1 / math.sqrt(inputs)
+    return nn.Parameter(torch.empty(heads, inputs, outputs).uniform_(-bound, bound))

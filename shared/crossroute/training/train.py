@@ -1,0 +1,150 @@
+"""From routing data to a router: features, cost targets, network, descriptors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crossroute.checkpoint import Checkpoint
+from crossroute.data import RoutingData
+from crossroute.descriptor import Learned, ModelDescriptor
+from crossroute.encoders import QueryEncoder, StaticEncoder, sign
+from crossroute.errors import DataError
+from crossroute.pool import ModelPool
+from crossroute.predictor import query_features
+from crossroute.query import Query
+from crossroute.router import CrossRouter
+from crossroute.training.fit import Epoch, Settings, fit_network
+
+FEWEST_ROWS = 50
+VALID_SHARE = 10
+EMBEDDING_DECIMALS = 4
+
+
+def train(
+    data: RoutingData,
+    *,
+    known: Mapping[str, ModelDescriptor] | None = None,
+    encoder: QueryEncoder | None = None,
+    settings: Settings | None = None,
+    seed: int = 0,
+    on_epoch: Callable[[Epoch], None] = lambda _: None,
+) -> CrossRouter:
+    """Train a router on the `train` rows, stopping early by the `valid` rows.
+
+    The same data, settings and seed give the same checkpoint on the same machine.
+
+    Args:
+        data: Scored answers; rows of the split `test` are not touched.
+        known: Descriptors of models whose facts (price, provider, limits) are known. A model with
+            a price table and token counts gets its output tokens predicted, any other its USD.
+        encoder: The shipped one if None.
+        settings: How to build and train the network.
+        seed: Of everything random.
+        on_epoch: Called after every epoch.
+
+    Raises:
+        DataError: If there are fewer than two models or too few rows.
+    """
+    settings, encoder, known = settings or Settings(), encoder or StaticEncoder(), known or {}
+    used = data.split != "test"
+    if used.sum() < FEWEST_ROWS:
+        raise DataError(
+            f"{int(used.sum())} rows of the splits train and valid are too few to train on; "
+            f"give {FEWEST_ROWS} at least."
+        )
+    data = data.select(used)
+    if len(data.models) < 2:
+        raise DataError(
+            f"The rows have answers of {', '.join(data.models)} only; routing needs two models."
+        )
+    valid = _valid_rows(data)
+    unseen = np.isnan(data.score[~valid]).all(axis=0)
+    if unseen.any():
+        names = [model for model, bare in zip(data.models, unseen, strict=True) if bare]
+        raise DataError(f"No training row has an answer of {', '.join(names)}.")
+
+    features = query_features([Query.of(prompt) for prompt in data.prompts], encoder)
+    targets = [_cost_target(data, j, known.get(model)) for j, model in enumerate(data.models)]
+    fitted = fit_network(
+        features,
+        data.score,
+        np.stack([target.amount for target in targets], axis=1),
+        _row_weights(data),
+        valid,
+        settings=settings,
+        seed=seed,
+        on_epoch=on_epoch,
+    )
+    checkpoint = Checkpoint(
+        fitted.network,
+        sign(encoder),
+        {
+            "rows": {name: len(part) for name, part in data.by_dataset()},
+            "seed": seed,
+            "settings": asdict(settings),
+        },
+    )
+    embeddings = fitted.embeddings.astype(np.float64).round(EMBEDDING_DECIMALS)
+    pool = ModelPool(
+        (known.get(model) or ModelDescriptor(id=model)).model_copy(
+            update={
+                "learned": Learned(
+                    checkpoint=checkpoint.id,
+                    cost_target=target.unit,
+                    examples=int((~np.isnan(data.score[:, j])).sum()),
+                    embedding=tuple(embeddings[j].tolist()),
+                )
+            }
+        )
+        for j, (model, target) in enumerate(zip(data.models, targets, strict=True))
+    )
+    return CrossRouter(checkpoint, pool, encoder=encoder)
+
+
+@dataclass(frozen=True)
+class _CostTarget:
+    """What the network learns of a model's cost: [n] amounts, NaN where unknown."""
+
+    unit: Literal["output_tokens", "usd"]
+    amount: NDArray[np.float64]
+
+
+def _cost_target(data: RoutingData, j: int, known: ModelDescriptor | None) -> _CostTarget:
+    """Output tokens where they are known and have a price, else USD.
+
+    Where a row has input tokens and a cost but no output tokens, the price gives them.
+    """
+    cost, tokens, price = data.cost_usd[:, j], data.output_tokens[:, j], known and known.price
+    answered = ~np.isnan(cost)
+    if price:
+        if price.output_usd_per_1m > 0:
+            rest = cost - price.cost_usd(data.input_tokens, 0)
+            tokens = np.where(
+                np.isnan(tokens), np.maximum(rest * 1e6 / price.output_usd_per_1m, 0), tokens
+            )
+        if (~np.isnan(tokens[answered])).mean() > 0.5 and np.nansum(tokens) > 0:
+            return _CostTarget("output_tokens", tokens)
+    return _CostTarget("usd", cost)
+
+
+def _valid_rows(data: RoutingData) -> NDArray[np.bool_]:
+    valid = data.split == "valid"
+    if not valid.any():
+        # No validation rows were given: every tenth training row serves.
+        valid = np.arange(len(data)) % VALID_SHARE == 0
+    if valid.all():
+        raise DataError("All rows have the split valid; give rows of the split train.")
+    return np.asarray(valid)
+
+
+def _row_weights(data: RoutingData) -> NDArray[np.float64]:
+    """A large data set counts more than a small one, but by the root of its size only."""
+    names, index, counts = np.unique(data.dataset, return_inverse=True, return_counts=True)
+    weights = 1 / np.sqrt(counts / len(data))
+    row = np.asarray(weights[index], np.float64)
+    return row / row.mean() if len(names) > 1 else np.ones(len(data))

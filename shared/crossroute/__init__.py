@@ -1,9 +1,9 @@
 """CrossRoute: a cost-aware LLM router.
 
-    from crossroute import CrossRouter
+from crossroute import CrossRouter
 
-    decision = CrossRouter.default().route("What is 17 * 23?", willingness_to_pay=0.01)
-    print(decision.explain())
+decision = CrossRouter.default().route("What is 17 * 23?", willingness_to_pay=0.01)
+print(decision.explain())
 """
 
 from __future__ import annotations

@@ -1,14 +1,13 @@
 """Checkpoint: what training learned, on disk as JSON, safetensors and YAML; never pickle.
 
-    FOLDER/checkpoint.json      format version, encoder, how it was trained, SHA-256 of the network
-    FOLDER/network.safetensors  the network's arrays
-    FOLDER/models/*.yaml        one descriptor a model, with its learned embedding
+FOLDER/checkpoint.json      format version, encoder, how it was trained, SHA-256 of the network
+FOLDER/network.safetensors  the network's arrays
+FOLDER/models/*.yaml        one descriptor a model, with its learned embedding
 """
 
 from __future__ import annotations
 
 import hashlib
-import shutil
 import tempfile
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +22,7 @@ from crossroute.errors import CheckpointError, PoolError
 from crossroute.pool import ModelPool
 from crossroute.predictor import Network
 
-FORMAT_VERSION = 1
+FORMAT_VERSION: Literal[1] = 1
 MANIFEST, NETWORK, MODELS = "checkpoint.json", "network.safetensors", "models"
 
 
@@ -39,7 +38,7 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    format_version: Literal[1] = FORMAT_VERSION
+    format_version: Literal[1] = 1
     encoder: EncoderSignature
     network_sha256: str
     training: dict[str, Any]
@@ -149,8 +148,8 @@ def check_fit(checkpoint: Checkpoint, pool: ModelPool) -> None:
     for model in pool.values():
         if model.learned is None:
             raise PoolError(
-                f"Model {model.id!r} has no learned embedding: train a checkpoint on scored answers "
-                "of it (crossroute train), or take it out of the pool."
+                f"Model {model.id!r} has no learned embedding: train a checkpoint on scored "
+                "answers of it (crossroute train), or take it out of the pool."
             )
         if model.learned.checkpoint != checkpoint.id or len(model.learned.embedding) != size:
             raise PoolError(

@@ -6,7 +6,7 @@ import datetime
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -239,7 +239,7 @@ def _pool(folder: Path | None) -> ModelPool:
     return ModelPool.load(inner if inner.is_dir() else folder)
 
 
-def _print_json(content: Any) -> None:
+def _print_json(content: object) -> None:
     sys.stdout.write(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 

@@ -93,7 +93,9 @@ class RoutingData:
             DataError: If a file cannot be read, has broken lines (each is named), or no rows.
         """
         if not files:
-            raise DataError("No data file was given; give one or several .jsonl or .jsonl.gz files.")
+            raise DataError(
+                "No data file was given; give one or several .jsonl or .jsonl.gz files."
+            )
         rows = [row for file in files for row in _read(Path(file), skip_broken=skip_broken)]
         return cls.from_rows(rows)
 
@@ -122,12 +124,12 @@ class RoutingData:
 
     def select(self, rows: BoolArray) -> RoutingData:
         """The rows where `rows` [n] is true, and the models that any of them has."""
-        return self._take(rows, ~np.isnan(self.score[rows]).all(axis=0))
+        return self._take(rows, answered(self.score[rows], axis=0))
 
     def of_models(self, models: Sequence[str]) -> RoutingData:
         """Only these models, and the rows that have any of them."""
         columns = np.isin(np.array(self.models, dtype=object), list(models))
-        return self._take(~np.isnan(self.score[:, columns]).all(axis=1), columns)
+        return self._take(answered(self.score[:, columns], axis=1), columns)
 
     def _take(self, rows: BoolArray, columns: BoolArray) -> RoutingData:
         return RoutingData(
@@ -149,7 +151,7 @@ class RoutingData:
         """
         rows = self.split == split
         if not rows.any():
-            counts = {name: int((self.split == name).sum()) for name in np.unique(self.split)}
+            counts = {str(x): int((self.split == x).sum()) for x in np.unique(self.split)}
             raise DataError(f"No row has the split {split!r}; the rows have {counts}.")
         return self.select(rows)
 
@@ -159,7 +161,7 @@ class RoutingData:
         Raises:
             DataError: If there are none.
         """
-        rows = ~np.isnan(self.score).any(axis=1)
+        rows = np.asarray(~np.isnan(self.score).any(axis=1))
         if not rows.any():
             raise DataError(
                 "No prompt was answered by all of the models "
@@ -171,6 +173,11 @@ class RoutingData:
         """Each data set's name and rows."""
         for name in np.unique(self.dataset):
             yield str(name), self.select(self.dataset == name)
+
+
+def answered(score: FloatArray, axis: int) -> BoolArray:
+    """Where there is any score along an axis of [n, m]."""
+    return np.asarray((~np.isnan(score)).any(axis=axis))
 
 
 def _read(path: Path, *, skip_broken: bool) -> list[Row]:
@@ -223,4 +230,4 @@ def _first_problem(error: ValidationError) -> str:
 def _split(row: Row) -> Split:
     question = re.sub(r"\W+", " ", (row.question or row.prompt).lower()).strip()
     share = int(hashlib.sha256(question.encode()).hexdigest()[:8], 16) % 10
-    return cast(Split, {0: "test", 1: "valid"}.get(share, "train"))
+    return cast("Split", {0: "test", 1: "valid"}.get(share, "train"))

@@ -107,7 +107,7 @@ def usd(value: float) -> str:
     return f"${value:.{max(2, 1 - math.floor(math.log10(value)))}f}"
 
 
-def _plain(value: Any) -> Any:
+def _plain(value: object) -> object:
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     if isinstance(value, (list, tuple)):

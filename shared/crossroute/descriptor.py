@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
+import numpy as np
 import yaml
+from numpy.typing import NDArray
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -23,9 +25,12 @@ from crossroute.errors import DescriptorError, did_you_mean
 
 Capability = Literal["tools", "structured_output", "image_input", "audio_input", "file_input"]
 NonEmpty = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+Amount = TypeVar("Amount", float, NDArray[np.float64])
 Usd = Annotated[FiniteFloat, Field(ge=0)]
 
-_SECRET_NAME = re.compile(r"(api_?key|secret|token|password|credential)(?!.*_tokens$)", re.IGNORECASE)
+_SECRET_NAME = re.compile(
+    r"(api_?key|secret|token|password|credential)(?!.*_tokens$)", re.IGNORECASE
+)
 _LARGEST_FILE = 1_000_000
 
 
@@ -46,7 +51,9 @@ class Provider(_Strict):
 
     chat_model: Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]+:.+$")]
     base_url: NonEmpty | None = None
-    api_key_env: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = None
+    api_key_env: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = (
+        None
+    )
     arguments: dict[str, Any] = Field(default_factory=dict)
 
     @field_validator("arguments")
@@ -76,11 +83,9 @@ class Price(_Strict):
     date: datetime.date
     source: NonEmpty
 
-    def cost_usd(self, input_tokens: Any, output_tokens: Any) -> Any:
-        """Cost in USD of so many tokens (numbers or arrays)."""
-        return (
-            input_tokens * self.input_usd_per_1m + output_tokens * self.output_usd_per_1m
-        ) / 1e6
+    def cost_usd(self, input_tokens: Amount, output_tokens: Amount) -> Amount:
+        """Cost in USD of so many tokens: numbers, or arrays of one shape."""
+        return (input_tokens * self.input_usd_per_1m + output_tokens * self.output_usd_per_1m) / 1e6
 
 
 class Learned(_Strict):
@@ -142,7 +147,9 @@ class ModelDescriptor(_Strict):
         path = Path(path)
         try:
             if path.stat().st_size > _LARGEST_FILE:
-                raise DescriptorError(f"{path}: larger than {_LARGEST_FILE} bytes; not a descriptor.")
+                raise DescriptorError(
+                    f"{path}: larger than {_LARGEST_FILE} bytes; not a descriptor."
+                )
             content = yaml.safe_load(path.read_text("utf-8"))
         except (OSError, UnicodeDecodeError) as error:
             raise DescriptorError(f"{path}: cannot be read: {error}") from error
@@ -163,9 +170,7 @@ class ModelDescriptor(_Strict):
         path = Path(folder) / self.file_name
         content = self.model_dump(exclude_defaults=True)
         path.write_text(
-            yaml.dump(
-                content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100
-            ),
+            yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100),
             "utf-8",
         )
         return path
@@ -175,7 +180,7 @@ class _Dumper(yaml.SafeDumper):
     """Mappings one field a line, lists (an embedding) on few lines."""
 
 
-def _represent_list(dumper: yaml.SafeDumper, data: Any) -> yaml.Node:
+def _represent_list(dumper: yaml.SafeDumper, data: Iterable[object]) -> yaml.Node:
     return dumper.represent_sequence("tag:yaml.org,2002:seq", list(data), flow_style=True)
 
 

@@ -19,6 +19,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+SHOWN_IDS = 12
+"""How many ids of a pool a message lists."""
+
 
 class CrossRouteError(Exception):
     """Base of every error that CrossRoute raises on purpose."""
@@ -45,9 +48,10 @@ class UnknownModelError(PoolError, KeyError):
 
     def __init__(self, model: str, known: Iterable[str]) -> None:
         known = sorted(known)
+        shown = ", ".join(known[:SHOWN_IDS]) + (", ..." if len(known) > SHOWN_IDS else "")
         super().__init__(
             f"Model {model!r} is not in the pool{did_you_mean(model, known)} "
-            f"The pool holds {len(known)}: {', '.join(known)}."
+            f"The pool holds {len(known)}: {shown}."
         )
 
     def __str__(self) -> str:
@@ -77,7 +81,7 @@ class MissingExtraError(CrossRouteError, ImportError):
         )
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
+def did_you_mean(word: object, known: Iterable[str]) -> str:
     """The end of a sentence: `; did you mean 'x'?` where a known word is close, else `.`."""
-    close = difflib.get_close_matches(word, list(known), n=1)
+    close = difflib.get_close_matches(str(word), list(known), n=1)
     return f"; did you mean {close[0]!r}?" if close else "."

@@ -38,7 +38,7 @@ LARGEST_LOG_FACTOR = 4.0
 
 @dataclass(frozen=True)
 class Network:
-    """The learned arrays. h heads, D inputs, K slots of d numbers, r numbers of an embedding a head.
+    """The learned arrays: h heads, D inputs, K slots of d numbers, r embedding numbers a head.
 
     Attributes:
         input_mean: [D].

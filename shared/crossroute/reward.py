@@ -94,7 +94,7 @@ def choose(preferences: FloatArray, cost_usd: FloatArray) -> NDArray[np.intp]:
         cost_usd: [n, m], predicted cost in USD.
     """
     best = preferences.max(axis=-1, keepdims=True)
-    return np.where(preferences >= best, cost_usd, np.inf).argmin(axis=-1)
+    return np.asarray(np.where(preferences >= best, cost_usd, np.inf).argmin(axis=-1))
 
 
 def switching_point(

@@ -20,7 +20,7 @@ from crossroute.errors import CrossRouteError, PoolError, QueryError
 from crossroute.pool import ModelPool
 from crossroute.predictor import Predictor, query_features
 from crossroute.query import Query, QueryLike
-from crossroute.reward import RewardName, check_willingness_to_pay, choose, preference, reward
+from crossroute.reward import RewardName, check_willingness_to_pay, preference, reward
 
 FloatArray = NDArray[np.float64]
 

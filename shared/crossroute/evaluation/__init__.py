@@ -1,0 +1,1 @@
+"""Evaluation: metrics, and routers beside their baselines."""

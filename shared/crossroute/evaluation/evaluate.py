@@ -82,9 +82,7 @@ def _evaluate(router: CrossRouter, name: str, data: RoutingData) -> Evaluation:
     narrowed = router.subset(known)
     found = narrowed.predict(data.prompts)
     columns = [found.models.index(model) for model in data.models]
-    swept = sweep(
-        found.quality[:, columns], found.cost_usd[:, columns], data.score, data.cost_usd
-    )
+    swept = sweep(found.quality[:, columns], found.cost_usd[:, columns], data.score, data.cost_usd)
     mean_cost, mean_score = data.cost_usd.mean(axis=0), data.score.mean(axis=0)
     best = int(mean_score.argmax())
     results = (
@@ -132,9 +130,7 @@ def sweep(
     return np.array(costs), np.array(scores)
 
 
-def _result(
-    name: str, costs: FloatArray, scores: FloatArray, mean_cost: FloatArray
-) -> Result:
+def _result(name: str, costs: FloatArray, scores: FloatArray, mean_cost: FloatArray) -> Result:
     hull = Hull.of(costs, scores)
     return Result(
         name,

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from crossroute.predictor import LARGEST_LOG_FACTOR, FloatArray, Network
+from crossroute.query import FORM_FEATURES
 from crossroute.training.network import CrossAttention
 
 
@@ -42,12 +43,12 @@ class Settings:
     slot_size: int = 32
     rank: int = 8
     dropout: float = 0.3
-    epochs: int = 12
+    epochs: int = 8
     patience: int = 3
     batch_size: int = 256
     learning_rate: float = 2e-3
     weight_decay: float = 1e-2
-    ranking: float = 2.0
+    ranking: float = 6.0
     cost: float = 0.1
 
 
@@ -180,7 +181,8 @@ def _loss(network: CrossAttention, batch: _Batch, settings: Settings) -> Tensor:
     score = torch.nan_to_num(batch.score).expand(heads, -1, -1)
 
     def mean(values: Tensor, weight: Tensor) -> Tensor:
-        return (values * weight).sum() / (weight.sum() * heads)
+        total: Tensor = (values * weight).sum() / (weight.sum() * heads)
+        return total
 
     pointwise = functional.binary_cross_entropy_with_logits(logit, score, reduction="none")
 
@@ -204,16 +206,23 @@ def _total_correction(network: CrossAttention, batch: _Batch) -> NDArray[np.floa
     """What brings each model's predicted total cost to the realised total of these rows: [m]."""
     predicted = torch.zeros(batch.factor.shape[1])
     with torch.no_grad():
-        for rows in torch.arange(len(batch.x)).split(2048):
+        for start in range(0, len(batch.x), 2048):
+            rows = slice(start, start + 2048)
             _, log_factor = network(batch.x[rows])
             factor = torch.exp(
                 log_factor.mean(dim=0).clamp(-LARGEST_LOG_FACTOR, LARGEST_LOG_FACTOR)
             )
             predicted += (factor * ~torch.isnan(batch.factor[rows])).sum(dim=0)
     realised = batch.factor.nansum(dim=0)
-    return np.maximum((realised / predicted).double().numpy(), 1e-6)
+    return np.asarray(np.maximum((realised / predicted).double().numpy(), 1e-6))
 
 
 def _standard(features: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Mean and scale of each feature; the encoder's numbers have one scale in common.
+
+    A scale of its own would blow up those of an encoder's directions that hardly vary.
+    """
     mean, deviation = features.mean(axis=0), features.std(axis=0)
+    vector = slice(0, features.shape[1] - len(FORM_FEATURES))
+    deviation[vector] = np.sqrt((deviation[vector] ** 2).mean())
     return mean, np.maximum(deviation, 1e-3)

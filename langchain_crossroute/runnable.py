@@ -1,0 +1,281 @@
+"""CrossRouteRunnable: one of several Runnables answers, chosen for each input."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
+from langchain_core.messages import BaseMessage
+from langchain_core.runnables import (
+    ConfigurableFieldSpec,
+    Runnable,
+    RunnableConfig,
+    RunnableSerializable,
+)
+from langchain_core.runnables.config import patch_config
+from langchain_core.runnables.utils import get_unique_config_specs
+from pydantic import ConfigDict, SkipValidation
+from typing_extensions import override
+
+from crossroute import DEFAULT_WILLINGNESS_TO_PAY, CrossRouter, Decision, ModelPool
+from crossroute.checkpoint import MANIFEST
+from crossroute.query import QueryLike
+from crossroute.reward import check_willingness_to_pay
+from langchain_crossroute.lazy import chat_models
+from langchain_crossroute.messages import to_query
+
+DECISION = "crossroute"
+"""The key of an answer's `response_metadata` that holds the decision."""
+
+
+class CrossRouteRunnable(RunnableSerializable[Any, Any]):
+    """Sends each input to the model where quality and cost are the best trade-off for it.
+
+    It stands in a chain where a chat model stood. A call makes one run of the chosen model, under
+    a run of the router; both can be seen in a trace, and the runs below the router's have the
+    chosen id as `crossroute_model` in their metadata. A message that the model answers with
+    carries the decision in `response_metadata["crossroute"]`, in a stream on its first chunk;
+    an answer that is no message passes unchanged.
+
+    The willingness to pay of a single call goes into its config:
+    `invoke(..., config={"configurable": {"willingness_to_pay": 0.05}})`.
+
+    Example:
+        >>> from crossroute import CrossRouter
+        >>> from langchain_core.language_models import FakeListChatModel
+        >>> from langchain_core.output_parsers import StrOutputParser
+        >>> from langchain_core.prompts import ChatPromptTemplate
+        >>> router = CrossRouteRunnable(
+        ...     router=CrossRouter.default(),
+        ...     models={
+        ...         "gpt-4o-2024-08-06": FakeListChatModel(responses=["gpt-4o answers"]),
+        ...         "gpt-4o-mini-2024-07-18": FakeListChatModel(responses=["gpt-4o-mini answers"]),
+        ...     },
+        ...     willingness_to_pay=0,
+        ... )
+        >>> chain = ChatPromptTemplate.from_template("Translate: {text}") | router
+        >>> (chain | StrOutputParser()).invoke({"text": "Guten Tag"})
+        'gpt-4o-mini answers'
+        >>> chain.invoke({"text": "Guten Tag"}).response_metadata["crossroute"]["model"]
+        'gpt-4o-mini-2024-07-18'
+
+    Args:
+        models: A chat model, or any other Runnable, for each candidate's id; at least two.
+        router: Predicts quality and cost; the shipped router if None. It is narrowed to `models`.
+        willingness_to_pay: lambda, USD a unit of quality; 0 takes the cheapest model, `math.inf`
+            the best one.
+        query: What to route by, where the input is not what a chat model takes (a string, a
+            prompt value, messages): a function of the input, such as `itemgetter("question")`.
+            The chosen model gets the whole input.
+        name: Name of the router's run in a trace.
+
+    Raises:
+        UnknownModelError: If the router's pool does not hold an id of `models`.
+        PoolError: If there are fewer than two models.
+        WillingnessToPayError: If the willingness to pay is not a number, NaN or negative.
+        pydantic.ValidationError: If an argument has the wrong type.
+    """
+
+    # No input in errors: it may be a constructor argument that nobody should see.
+    model_config = ConfigDict(
+        arbitrary_types_allowed=True, extra="forbid", hide_input_in_errors=True
+    )
+
+    router: CrossRouter
+    models: Mapping[str, Runnable[Any, Any]]
+    willingness_to_pay: SkipValidation[float] = DEFAULT_WILLINGNESS_TO_PAY
+    query: Callable[[Any], Any] | None = None
+
+    def __init__(
+        self,
+        *,
+        models: Mapping[str, Runnable[Any, Any]],
+        router: CrossRouter | None = None,
+        willingness_to_pay: float = DEFAULT_WILLINGNESS_TO_PAY,
+        query: Callable[[Any], Any] | None = None,
+        name: str | None = None,
+    ) -> None:
+        # mypy knows only the fields of the base class here.
+        super().__init__(  # type: ignore[call-arg]
+            router=CrossRouter.default() if router is None else router,
+            models=models,
+            willingness_to_pay=willingness_to_pay,
+            query=query,
+            name=name,
+        )
+        # Here and not in a validator, where pydantic would wrap CrossRoute's errors in its own.
+        self.willingness_to_pay = check_willingness_to_pay(self.willingness_to_pay)
+        if self.models.keys() != self.router.pool.keys():
+            self.router = self.router.subset(self.models)
+
+    @classmethod
+    def from_yaml(
+        cls,
+        folder: str | Path | None = None,
+        *,
+        willingness_to_pay: float = DEFAULT_WILLINGNESS_TO_PAY,
+        name: str | None = None,
+    ) -> Self:
+        """Route between the chat models that the descriptors of a folder name.
+
+        Candidates are the descriptors that have a provider and are not retired. A chat model is
+        built when it is first chosen: only then are `langchain`, the package of its provider, and
+        its API key needed.
+
+            router = CrossRouteRunnable.from_yaml()  # the models of the shipped checkpoint
+            router = CrossRouteRunnable.from_yaml("my_models", willingness_to_pay=0.05)
+
+        Args:
+            folder: A checkpoint, or a folder of descriptors (`*.yaml`) made for the shipped one;
+                None is the shipped checkpoint with its own descriptors.
+            willingness_to_pay: lambda, USD a unit of quality.
+            name: Name of the router's run in a trace.
+
+        Raises:
+            PoolError: If there are fewer than two candidates.
+            DescriptorError: If a descriptor is not valid.
+            CheckpointError: If the checkpoint is damaged or of another version.
+        """
+        if folder is None:
+            router = CrossRouter.default()
+        elif (Path(folder) / MANIFEST).is_file():
+            router = CrossRouter.load(folder)
+        else:
+            router = CrossRouter(CrossRouter.default().checkpoint, ModelPool.load(folder))
+        return cls(
+            router=router,
+            models=chat_models(router.pool),
+            willingness_to_pay=willingness_to_pay,
+            name=name,
+        )
+
+    @property
+    @override
+    def config_specs(self) -> list[ConfigurableFieldSpec]:
+        own = ConfigurableFieldSpec(
+            id="willingness_to_pay",
+            annotation=float | None,
+            name="Willingness to pay",
+            description="USD a unit of quality; the router's own if not given.",
+            # The same for every router: those of one chain share the field.
+            is_shared=True,
+        )
+        specs = [spec for model in self.models.values() for spec in model.config_specs]
+        return get_unique_config_specs([own, *specs])
+
+    @override
+    def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+        return self._call_with_config(self._invoke, input, config, **kwargs)
+
+    @override
+    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
+        return await self._acall_with_config(self._ainvoke, input, config, **kwargs)
+
+    # `transform` is inherited: it joins the chunks of its input and streams the answer to that.
+    @override
+    def stream(
+        self, input: Any, config: RunnableConfig | None = None, **kwargs: Any
+    ) -> Iterator[Any]:
+        yield from self._transform_stream_with_config(iter([input]), self._stream, config, **kwargs)
+
+    @override
+    async def astream(
+        self, input: Any, config: RunnableConfig | None = None, **kwargs: Any
+    ) -> AsyncIterator[Any]:
+        async def inputs() -> AsyncIterator[Any]:
+            yield input
+
+        async for chunk in self._atransform_stream_with_config(
+            inputs(), self._astream, config, **kwargs
+        ):
+            yield chunk
+
+    def _invoke(
+        self,
+        value: object,
+        run_manager: CallbackManagerForChainRun,
+        config: RunnableConfig,
+        **kwargs: object,
+    ) -> object:
+        decision = self.router.route(*self._request(value, config))
+        model, config = self._chosen(decision, config, run_manager)
+        return _marked(model.invoke(value, config, **kwargs), decision)
+
+    async def _ainvoke(
+        self,
+        value: object,
+        run_manager: AsyncCallbackManagerForChainRun,
+        config: RunnableConfig,
+        **kwargs: object,
+    ) -> object:
+        decision = await self.router.aroute(*self._request(value, config))
+        model, config = self._chosen(decision, config, run_manager)
+        return _marked(await model.ainvoke(value, config, **kwargs), decision)
+
+    def _stream(
+        self,
+        inputs: Iterator[Any],
+        run_manager: CallbackManagerForChainRun,
+        config: RunnableConfig,
+        **kwargs: object,
+    ) -> Iterator[Any]:
+        (value,) = inputs
+        decision = self.router.route(*self._request(value, config))
+        model, config = self._chosen(decision, config, run_manager)
+        chunks = model.stream(value, config, **kwargs)
+        # One chunk only: adding chunks up concatenates strings and adds numbers.
+        for chunk in chunks:
+            yield _marked(chunk, decision)
+            if isinstance(chunk, BaseMessage):
+                break
+        yield from chunks
+
+    async def _astream(
+        self,
+        inputs: AsyncIterator[Any],
+        run_manager: AsyncCallbackManagerForChainRun,
+        config: RunnableConfig,
+        **kwargs: object,
+    ) -> AsyncIterator[Any]:
+        (value,) = [value async for value in inputs]
+        decision = await self.router.aroute(*self._request(value, config))
+        model, config = self._chosen(decision, config, run_manager)
+        chunks = model.astream(value, config, **kwargs)
+        async for chunk in chunks:
+            yield _marked(chunk, decision)
+            if isinstance(chunk, BaseMessage):
+                break
+        async for chunk in chunks:
+            yield chunk
+
+    def _request(self, value: object, config: RunnableConfig) -> tuple[QueryLike, float]:
+        """What the router is asked: the query, and the willingness to pay of this call."""
+        query = to_query(value if self.query is None else self.query(value))
+        willingness = config.get("configurable", {}).get("willingness_to_pay")
+        return query, self.willingness_to_pay if willingness is None else willingness
+
+    def _chosen(
+        self,
+        decision: Decision,
+        config: RunnableConfig,
+        run_manager: CallbackManagerForChainRun | AsyncCallbackManagerForChainRun,
+    ) -> tuple[Runnable[Any, Any], RunnableConfig]:
+        """The chosen model, and the config of its run: a child of the router's that names it."""
+        config = patch_config(config, callbacks=run_manager.get_child())
+        config["metadata"] = {**config.get("metadata", {}), "crossroute_model": decision.model}
+        return self.models[decision.model], config
+
+    @override
+    def __repr_args__(self) -> list[tuple[str | None, Any]]:
+        # The ids only: the repr of a model may show what is secret.
+        return [("models", list(self.models)), ("willingness_to_pay", self.willingness_to_pay)]
+
+
+def _marked(output: object, decision: Decision) -> object:
+    """The output with the decision, if it is a message; a copy, because caches share messages."""
+    if not isinstance(output, BaseMessage):
+        return output
+    metadata = {**output.response_metadata, DECISION: decision.to_dict()}
+    return output.model_copy(update={"response_metadata": metadata})

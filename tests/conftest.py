@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import json
+import os
+import random
+from pathlib import Path
+
+import pytest
+
+from crossroute import CrossRouter
+from crossroute.data import RoutingData
+from crossroute.training.fit import Settings
+from crossroute.training.train import train
+
+SHARED_DATA = Path(
+    os.environ.get("CROSSROUTE_DATA", Path(__file__).resolve().parents[2] / "shared" / "data")
+)
+SETS = ("routerbench", "zeroeval", "mmlu-pro", "mmlu-helm")
+QUICK = Settings(heads=2, slots=4, slot_size=8, rank=3, epochs=6)
+
+ANIMALS = ("otter", "heron", "badger", "lynx", "newt", "vole", "stoat", "wren")
+PLACES = ("river", "forest", "meadow", "marsh", "hill", "cave", "garden", "shore")
+
+
+def make_rows(count: int = 400, seed: int = 0) -> list[dict[str, object]]:
+    """Prompts of two kinds: `poet` is good at stories, `clerk` at sums, `sage` at both but dear."""
+    chance = random.Random(seed)
+    rows: list[dict[str, object]] = []
+    for number in range(count):
+        story = chance.random() < 0.5
+        if story:
+            prompt = (
+                f"Write a short story about a {chance.choice(ANIMALS)} "
+                f"who lives by the {chance.choice(PLACES)} and meets a {chance.choice(ANIMALS)}."
+            )
+        else:
+            prompt = f"What is {chance.randint(10, 9999)} * {chance.randint(10, 999)} + {number}?"
+        good = {"poet": story, "clerk": not story, "sage": True}
+        prices = {"poet": (0.5, 1.0), "clerk": (0.5, 1.0), "sage": (5.0, 20.0)}
+        tokens = {model: chance.randint(150, 250) if story else 12 for model in good}
+        inputs = len(prompt) // 4
+        rows.append(
+            {
+                "prompt": prompt,
+                "dataset": "toy",
+                "split": ("train", "train", "train", "valid", "test")[number % 5],
+                "input_tokens": inputs,
+                "outputs": {
+                    model: {
+                        "score": float(chance.random() < (0.95 if good[model] else 0.2)),
+                        "cost_usd": (inputs * prices[model][0] + tokens[model] * prices[model][1])
+                        / 1e6,
+                        "output_tokens": tokens[model],
+                    }
+                    for model in good
+                },
+            }
+        )
+    return rows
+
+
+def write_rows(path: Path, rows: list[dict[str, object]]) -> Path:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def router() -> CrossRouter:
+    return CrossRouter.default()
+
+
+@pytest.fixture(scope="session")
+def toy_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_rows(tmp_path_factory.mktemp("toy") / "toy.jsonl", make_rows())
+
+
+@pytest.fixture(scope="session")
+def toy_data(toy_file: Path) -> RoutingData:
+    return RoutingData.load([toy_file])
+
+
+@pytest.fixture(scope="session")
+def toy_router(toy_data: RoutingData) -> CrossRouter:
+    return train(toy_data, settings=QUICK)
+
+
+@pytest.fixture
+def toy_folder(toy_router: CrossRouter, tmp_path: Path) -> Path:
+    toy_router.save(tmp_path / "checkpoint")
+    return tmp_path / "checkpoint"

@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import make_rows, write_rows
+
+from crossroute import cli
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run the command as its entry point does; returns exit code, stdout and stderr."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["crossroute", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        captured = capsys.readouterr()
+        return int(stopped.value.code or 0), captured.out, captured.err
+
+    return call
+
+
+def test_route_says_who_and_why(run: Run) -> None:
+    code, out, _ = run("route", "What is 17 * 23?")
+    assert code == 0
+    assert "predicted quality" in out
+    assert "willingness to pay" in out
+
+
+def test_route_takes_candidates_and_willingness(run: Run) -> None:
+    pair = ["-m", "gpt-4o-2024-08-06", "-m", "Meta-Llama-3.1-8B-Instruct", "--json"]
+    cheap = json.loads(run("route", "Prove it.", "-w", "0", *pair)[1])
+    best = json.loads(run("route", "Prove it.", "-w", "inf", *pair)[1])
+    assert cheap["model"] == "Meta-Llama-3.1-8B-Instruct"
+    assert best["model"] == "gpt-4o-2024-08-06"
+    assert len(json.loads(run("route", "Prove it.", "--all", "--json")[1])["candidates"]) == 39
+
+
+def test_train_evaluate_and_route_on_it(run: Run, toy_file: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoint"
+    code, out, err = run("train", toy_file, "--out", folder, "--seed", "3")
+    assert code == 0, err
+    assert str(folder) in out
+    code, out, _ = run("evaluate", toy_file, "--checkpoint", folder, "--json", tmp_path / "f.json")
+    assert code == 0
+    for router in ("CrossRoute", "Zero router", "best single", "random", "oracle"):
+        assert router in out
+    (figures,) = json.loads((tmp_path / "f.json").read_text("utf-8"))
+    assert figures["dataset"] == "toy"
+    code, out, _ = run("route", "What is 3 * 4?", "--checkpoint", folder)
+    assert code == 0
+    code, out, _ = run("models", "list", folder)
+    assert "sage" in out
+
+
+def test_models_list_and_validate(run: Run, tmp_path: Path) -> None:
+    code, out, _ = run("models", "list", "--json")
+    assert code == 0
+    assert len(json.loads(out)) == 39
+    assert run("models", "validate")[1].startswith("39 descriptors are valid")
+    (tmp_path / "a.yaml").write_text("id: a\nprovidr: x\n", "utf-8")
+    code, _, err = run("models", "validate", tmp_path)
+    assert code == 1
+    assert "a.yaml" in err
+    assert "did you mean 'provider'" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["route", " "], "query is empty"),
+        (["route", "hello", "-w", "nan"], "willingness_to_pay is nan"),
+        (["route", "hello", "-w", "-1"], "willingness_to_pay is -1"),
+        (["route", "hello", "-m", "gpt-4o-2024-08-0", "-m", "claude-v1"], "did you mean"),
+        (["route", "hello", "-m", "claude-v1"], "at least two models"),
+        (["route", "hello", "--checkpoint", "nowhere"], "no such file"),
+        (["evaluate", "nothing.jsonl"], "nothing.jsonl: cannot be read"),
+        (["train", "nothing.jsonl", "--out", "x"], "nothing.jsonl: cannot be read"),
+        (["models", "validate", "nowhere"], "no such folder"),
+    ],
+)
+def test_bad_input_is_one_clear_message(run: Run, arguments: list[str], said: str) -> None:
+    code, out, err = run(*arguments)
+    assert code == 1
+    assert out == ""
+    assert err.startswith("Error: ")
+    assert said in err
+    assert "Traceback" not in err
+
+
+def test_broken_rows_stop_training_unless_skipped(run: Run, tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "set.jsonl", make_rows(200))
+    with path.open("a", encoding="utf-8") as file:
+        file.write("{oops\n")
+    code, _, err = run("train", path, "--out", tmp_path / "c")
+    assert code == 1
+    assert "set.jsonl:201" in err
+    assert run("train", path, "--out", tmp_path / "c", "--skip-broken")[0] == 0
+
+
+def test_a_checkpoint_is_not_written_over_other_things(
+    run: Run, toy_file: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "thesis.txt").write_text("precious", "utf-8")
+    code, _, err = run("train", toy_file, "--out", tmp_path)
+    assert code == 1
+    assert "holds no checkpoint" in err
+
+
+def test_the_command_is_installed() -> None:
+    command = Path(sys.executable).with_name("crossroute")
+    done = subprocess.run([command, "--help"], capture_output=True, text=True, check=True)
+    for name in ("route", "train", "evaluate", "models", "demo"):
+        assert name in done.stdout

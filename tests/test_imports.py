@@ -1,0 +1,98 @@
+"""What may import what, and what the first query loads."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import crossroute
+
+ROOT = Path(__file__).resolve().parent.parent
+CORE = ROOT / "shared" / "crossroute"
+HEAVY = ("torch", "sentence_transformers", "transformers", "sklearn", "matplotlib", "model2vec")
+
+
+def imports(path: Path) -> set[str]:
+    """Top-level packages that a file imports anywhere."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module.split(".")[0])
+    return found
+
+
+def importers(folder: Path, *packages: str) -> set[str]:
+    return {
+        str(path.relative_to(folder))
+        for path in folder.rglob("*.py")
+        if any(name.startswith(package) for name in imports(path) for package in packages)
+    }
+
+
+def test_the_core_knows_no_framework() -> None:
+    # The demo is a LangChain chain: the command opens the door to it, nothing else does.
+    assert importers(CORE, "langchain", "llama", "langgraph") == {"cli.py"}
+
+
+def test_the_integrations_do_not_know_each_other() -> None:
+    assert not importers(ROOT / "langchain_crossroute", "llama")
+    assert not importers(ROOT / "llamaindex_crossroute", "langchain")
+
+
+def test_torch_lives_in_training_only() -> None:
+    assert all(name.startswith("training") or name == "cli.py" for name in importers(CORE, "torch"))
+
+
+def test_nothing_can_be_unpickled_or_evaluated() -> None:
+    for package in (CORE, ROOT / "langchain_crossroute", ROOT / "llamaindex_crossroute"):
+        assert not importers(package, "pickle", "joblib", "dill", "marshal")
+        for path in package.rglob("*.py"):
+            calls = {
+                node.func.id
+                for node in ast.walk(ast.parse(path.read_text("utf-8")))
+                if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+            }
+            assert not calls & {"eval", "exec", "compile"}, path
+
+
+@pytest.mark.parametrize("package", ["crossroute", "langchain_crossroute", "llamaindex_crossroute"])
+def test_the_first_query_loads_nothing_heavy_and_asks_nobody(package: str) -> None:
+    code = f"""
+import socket, sys
+def refuse(*arguments, **named):
+    raise AssertionError("the network was asked")
+socket.socket.connect = refuse
+import {package}
+from crossroute import CrossRouter
+CrossRouter.default().route("Why is the sky blue?", willingness_to_pay=0.01)
+print([name for name in {HEAVY!r} if name in sys.modules])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PATH": "", "HOME": "/nonexistent"},
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_the_public_names_are_held() -> None:
+    public = {
+        name
+        for name, value in vars(crossroute).items()
+        if not name.startswith("_") and getattr(value, "__module__", "").startswith("crossroute")
+    }
+    assert set(crossroute.__all__) == public | {"DEFAULT_WILLINGNESS_TO_PAY"}
+
+
+def test_no_warehouse_of_prompts_ships() -> None:
+    """The wheel holds weights and facts, no routing data."""
+    assets = [path for path in (CORE / "assets").rglob("*") if path.is_file()]
+    assert {path.suffix for path in assets} <= {".json", ".safetensors", ".yaml"}

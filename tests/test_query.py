@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import pytest
+
+from crossroute import Query, QueryError
+from crossroute.query import FORM_FEATURES, HEAD_CHARS, TAIL_CHARS, clip, estimate_tokens
+
+
+def user(text: object) -> dict[str, object]:
+    return {"role": "user", "content": text}
+
+
+@pytest.mark.parametrize("empty", ["", "  \n", [], [user("")], [user(None)], [user([])]])
+def test_an_empty_query_is_refused(empty: object) -> None:
+    with pytest.raises(QueryError, match="empty"):
+        Query.of(empty)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("bad", "said"),
+    [
+        (42, "int"),
+        (b"bytes", "bytes"),
+        (["hello"], "Message 0 has no role"),
+        ([{"content": "hello"}], "Message 0 has no role"),
+        ([user("hi"), user(7)], "Message 1 has content of type int"),
+        ([user([7])], "Message 0 has content of type list"),
+    ],
+)
+def test_what_is_no_query_is_named(bad: object, said: str) -> None:
+    with pytest.raises(QueryError, match=said):
+        Query.of(bad)  # type: ignore[arg-type]
+
+
+def test_the_form_has_one_number_a_feature() -> None:
+    assert len(Query.of("Why?").form) == len(FORM_FEATURES)
+
+
+def test_a_prompt_and_one_user_message_are_the_same_query() -> None:
+    assert Query.of("Why is the sky blue?") == Query.of([user("Why is the sky blue?")])
+
+
+def test_of_a_conversation_the_last_question_is_routed_and_all_is_counted() -> None:
+    question = "Prove that there are infinitely many prime numbers."
+    conversation = [
+        {"role": "system", "content": "You are terse."},
+        user("Name a few animals that live in the woods near here."),
+        {"role": "assistant", "content": "Fox, badger, wren."},
+        user(question),
+    ]
+    query = Query.of(conversation)
+    assert query.text == question
+    assert query.input_tokens > Query.of(question).input_tokens
+
+
+def test_a_short_follow_up_is_read_with_what_it_follows() -> None:
+    question = "Prove that there are infinitely many prime numbers, please."
+    query = Query.of([user(question), {"role": "assistant", "content": "Shall I?"}, user("yes")])
+    assert query.text == f"{question}\nyes"
+
+
+def test_tool_calls_and_parts_are_read() -> None:
+    query = Query.of(
+        [
+            user(
+                [
+                    {"type": "text", "text": "What is in this picture of the garden, exactly?"},
+                    {"type": "image_url", "image_url": {"url": "https://example.org/a.png"}},
+                ]
+            ),
+            {"role": "assistant", "content": None, "tool_calls": []},
+            {"role": "tool", "content": "a long result"},
+        ]
+    )
+    assert query.text == "What is in this picture of the garden, exactly?"
+
+
+def test_the_end_of_a_long_prompt_is_kept() -> None:
+    long = "filler words here. " * 10_000 + "What is the capital of France?"
+    query = Query.of(long)
+    assert query.text.endswith("What is the capital of France?")
+    assert len(query.text) <= HEAD_CHARS + TAIL_CHARS + 1
+
+
+def test_clip_leaves_a_short_text_alone() -> None:
+    assert clip("x" * (HEAD_CHARS + TAIL_CHARS)) == "x" * (HEAD_CHARS + TAIL_CHARS)
+
+
+def test_the_token_estimate_grows_with_the_text_and_survives_clipping() -> None:
+    sentence = "The quick brown fox jumps over the lazy dog. "
+    assert estimate_tokens("") == 0
+    assert 8 <= estimate_tokens(sentence) <= 13
+    assert estimate_tokens(sentence * 5_000) == pytest.approx(
+        5_000 * estimate_tokens(sentence), rel=0.02
+    )
+
+
+def test_other_scripts_have_tokens_too() -> None:
+    assert estimate_tokens("为什么天空是蓝色的") > 5

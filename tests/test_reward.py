@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from crossroute import WillingnessToPayError
+from crossroute.reward import (
+    RewardName,
+    check_willingness_to_pay,
+    choose,
+    preference,
+    reward,
+    switching_point,
+)
+
+QUALITY = np.array([[0.9, 0.7, 0.4], [0.5, 0.5, 0.5]])
+COST = np.array([[0.010, 0.001, 0.0001], [0.003, 0.001, 0.002]])
+BOTH: tuple[RewardName, ...] = ("exponential", "linear")
+
+
+@pytest.mark.parametrize("bad", [math.nan, -0.01, -math.inf, "much", None, True])
+def test_a_willingness_to_pay_that_is_none_is_refused(bad: object) -> None:
+    with pytest.raises(WillingnessToPayError, match="willingness_to_pay"):
+        check_willingness_to_pay(bad)  # type: ignore[arg-type]
+
+
+def test_the_exponential_reward_is_the_published_one() -> None:
+    assert reward("exponential", QUALITY, COST, 0.01) == pytest.approx(
+        QUALITY * np.exp(-COST / 0.01)
+    )
+
+
+def test_the_linear_reward_is_quality_less_cost_over_lambda() -> None:
+    assert reward("linear", QUALITY, COST, 0.01) == pytest.approx(QUALITY - COST / 0.01)
+
+
+@pytest.mark.parametrize("name", BOTH)
+@pytest.mark.parametrize("willingness", [1e-4, 1e-3, 0.01, 1.0])
+def test_preference_orders_as_the_reward_does(name: RewardName, willingness: float) -> None:
+    rng = np.random.default_rng(1)
+    quality, cost = rng.uniform(0.05, 1, (200, 6)), rng.uniform(0, 0.002, (200, 6))
+    by_preference = preference(name, quality, cost, willingness).argmax(axis=1)
+    by_reward = reward(name, quality, cost, willingness).argmax(axis=1)
+    assert (by_preference == by_reward).mean() > 0.99
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_the_ends_are_the_cheapest_and_the_best(name: RewardName) -> None:
+    assert choose(preference(name, QUALITY, COST, 0.0), COST).tolist() == [2, 1]
+    # Among equally good ones the cheapest, even where cost does not count.
+    assert choose(preference(name, QUALITY, COST, math.inf), COST).tolist() == [0, 1]
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_a_willingness_too_small_for_the_reward_still_decides(name: RewardName) -> None:
+    assert choose(preference(name, QUALITY, COST, 1e-12), COST).tolist() == [2, 1]
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_reward_at_the_ends(name: RewardName) -> None:
+    assert reward(name, QUALITY, COST, math.inf) == pytest.approx(QUALITY)
+    assert not np.isnan(reward(name, QUALITY, np.zeros_like(COST), 0.0)).any()
+
+
+@pytest.mark.parametrize("name", BOTH)
+def test_the_decision_changes_exactly_at_the_switching_point(name: RewardName) -> None:
+    quality, cost, now = QUALITY[0], COST[0], 0.005
+    chosen = int(choose(preference(name, quality, cost, now), cost))
+    found = switching_point(name, quality, cost, chosen, dearer=True, willingness_to_pay=now)
+    assert found is not None
+    other, point = found
+    assert point > now
+
+    def at(value: float) -> int:
+        return int(choose(preference(name, quality, cost, value), cost))
+
+    assert at(point * 0.999) == chosen
+    assert at(point * 1.001) == other
+
+
+def test_no_switching_point_beyond_the_best() -> None:
+    assert (
+        switching_point("exponential", QUALITY[0], COST[0], 0, dearer=True, willingness_to_pay=1.0)
+        is None
+    )

@@ -11,6 +11,7 @@ from itertools import repeat
 from langchain_core.language_models import BaseChatModel, GenericFakeChatModel
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
+from langchain_core.runnables import RunnableConfig
 
 from langchain_crossroute import CrossRouteRunnable
 
@@ -46,7 +47,7 @@ def main() -> None:
     print("\nWhat the answer costs and is worth decides; the answer carries the decision.")
     question = QUESTIONS[-1]
     for willingness in (0.0, 0.001, 0.1, 10.0):
-        config = {"configurable": {"willingness_to_pay": willingness}}
+        config: RunnableConfig = {"configurable": {"willingness_to_pay": willingness}}
         answer = (prompt | router).invoke({"question": question}, config=config)
         decision = answer.response_metadata["crossroute"]
         print(

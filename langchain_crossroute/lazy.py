@@ -95,10 +95,9 @@ def chat_models(pool: ModelPool) -> dict[str, Runnable[Any, Any]]:
     models: dict[str, Runnable[Any, Any]] = {}
     left_out = []
     for model, descriptor in pool.items():
-        if descriptor.provider is None:
-            left_out.append(f"{model} (no provider)")
-        elif descriptor.retired is not None and descriptor.retired <= today:
-            left_out.append(f"{model} (retired {descriptor.retired})")
+        reason = descriptor.unreachable(today)
+        if descriptor.provider is None or reason is not None:
+            left_out.append(f"{model} ({reason})")
         else:
             models[model] = LazyChatModel(model, descriptor.provider)
     if len(models) < 2:

@@ -53,6 +53,5 @@ def _role(message: BaseMessage) -> str:
 
 
 def _describe(value: object) -> str:
-    if isinstance(value, Mapping):
-        return f"a {type(value).__name__} with the keys {', '.join(map(repr, value)) or '(none)'}"
-    return f"a {type(value).__name__}"
+    keys = f" with the keys {', '.join(map(repr, value))}" if isinstance(value, Mapping) else ""
+    return f"an input of type {type(value).__name__}{keys}"

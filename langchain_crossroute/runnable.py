@@ -122,7 +122,7 @@ class CrossRouteRunnable(RunnableSerializable[Any, Any]):
 
         Candidates are the descriptors that have a provider and are not retired. A chat model is
         built when it is first chosen: only then are `langchain`, the package of its provider, and
-        its API key needed.
+        its API key needed, and that call raises an error if one is missing.
 
             router = CrossRouteRunnable.from_yaml()  # the models of the shipped checkpoint
             router = CrossRouteRunnable.from_yaml("my_models", willingness_to_pay=0.05)

@@ -55,6 +55,7 @@ def test_a_descriptor_survives_saving(tmp_path: Path) -> None:
         ("openai:acme-small", "acme-small", r"provider\.chat_model: .*got 'acme-small'"),
         ("  api_key_env: ACME_KEY", "  api_key: sk-1", r"provider\.api_key: unknown field"),
         ("2026-01-31", "someday", r"price\.date"),
+        ("  api_key_env: ACME_KEY", "  base_url: http://x/v1", r"provider: .*needs api_key_env"),
         ("[0.5, -1.25, 3.0]", "[]", r"learned\.embedding"),
         ("[0.5, -1.25, 3.0]", "[.inf]", r"learned\.embedding\.0"),
     ],

@@ -540,7 +540,7 @@ def test_the_decision_waits_for_the_first_message() -> None:
 
 def test_a_dict_needs_to_be_told_what_to_read() -> None:
     routed = CrossRouteRunnable(models=scripted())
-    with pytest.raises(QueryError, match=r"dict with the keys 'question', 'k'.*itemgetter"):
+    with pytest.raises(QueryError, match=r"type dict with the keys 'question', 'k':.*itemgetter"):
         routed.invoke({"question": QUESTION, "k": 3})
 
 
@@ -593,10 +593,8 @@ def test_the_willingness_to_pay_is_declared() -> None:
 
 
 def test_fields_of_the_models_are_declared() -> None:
-    field = ConfigurableField(id="voice")
-    models = {id_: m.configurable_fields(model_name=field) for id_, m in scripted().items()}
-    models = dict.fromkeys(MODELS, models[LARGE])
-    routed = CrossRouteRunnable(models=models)
+    voice = scripted()[LARGE].configurable_fields(model_name=ConfigurableField(id="voice"))
+    routed = CrossRouteRunnable(models=dict.fromkeys(MODELS, voice))
     assert {spec.id for spec in routed.config_specs} == {"willingness_to_pay", "voice"}
     answer = routed.invoke(QUESTION, {"configurable": {"voice": "another"}})
     assert answer.text == "I am another."
@@ -735,10 +733,10 @@ def test_roles_of_messages() -> None:
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (3, "Cannot route by a int"),
-        (None, "Cannot route by a NoneType"),
-        ({}, r"a dict with the keys \(none\)"),
-        (HumanMessage(QUESTION), "Cannot route by a HumanMessage"),
+        (3, "an input of type int"),
+        (None, "an input of type NoneType"),
+        ({}, "an input of type dict"),
+        (HumanMessage(QUESTION), "an input of type HumanMessage"),
         ([3], "not a list of messages"),
         ([("robot", "hi")], "robot"),
         ([("human", "hi", "there")], "not a list of messages"),

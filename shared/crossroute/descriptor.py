@@ -19,6 +19,7 @@ from pydantic import (
     StringConstraints,
     ValidationError,
     field_validator,
+    model_validator,
 )
 
 from crossroute.errors import DescriptorError, did_you_mean
@@ -66,6 +67,15 @@ class Provider(_Strict):
                     "that variable's name as api_key_env"
                 )
         return arguments
+
+    @model_validator(mode="after")
+    def _own_key(self) -> Provider:
+        if self.base_url is not None and self.api_key_env is None:
+            raise ValueError(
+                "base_url needs api_key_env beside it, the name of the variable with that server's "
+                "key; without it the provider's default key would be sent there"
+            )
+        return self
 
 
 class Price(_Strict):
@@ -131,6 +141,14 @@ class ModelDescriptor(_Strict):
     max_output_tokens: Annotated[int, Field(gt=0)] | None = None
     capabilities: tuple[Capability, ...] = ()
     learned: Learned | None = None
+
+    def unreachable(self, today: datetime.date) -> str | None:
+        """Why the model cannot be called on that day, or None if it can."""
+        if self.provider is None:
+            return "no provider"
+        if self.retired is not None and self.retired <= today:
+            return f"retired {self.retired}"
+        return None
 
     @property
     def file_name(self) -> str:

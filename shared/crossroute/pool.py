@@ -79,11 +79,7 @@ class ModelPool(Mapping[str, ModelDescriptor]):
 
     def reachable(self, today: datetime.date) -> list[str]:
         """Ids of the models that have a provider which still serves them."""
-        return [
-            model.id
-            for model in self.values()
-            if model.provider and (model.retired is None or model.retired > today)
-        ]
+        return [model.id for model in self.values() if model.unreachable(today) is None]
 
     def __getitem__(self, model: str) -> ModelDescriptor:
         try:

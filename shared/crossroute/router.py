@@ -81,7 +81,7 @@ class CrossRouter:
         if len(pool) < 2:
             raise PoolError(
                 f"A router needs at least two models to choose from, the pool has {len(pool)}"
-                f"{': ' + next(iter(pool)) if pool else ''}. Add a descriptor."
+                f"{': ' + next(iter(pool)) if pool else ''}. Add one."
             )
         check_fit(checkpoint, pool)
         if encoder is None:

@@ -8,8 +8,15 @@ from conftest import SETS, SHARED_DATA
 
 from crossroute import CrossRouter, DataError
 from crossroute.data import RoutingData
-from crossroute.evaluation.evaluate import Evaluation, evaluate, sweep
-from crossroute.evaluation.metrics import Hull
+from crossroute.evaluation.evaluate import Evaluation, evaluate
+from crossroute.evaluation.metrics import (
+    Hull,
+    brier,
+    calibration,
+    expected_calibration_error,
+    realised,
+    sweep,
+)
 
 
 def hull(*points: tuple[float, float]) -> Hull:
@@ -48,10 +55,23 @@ def test_equal_costs_keep_the_best() -> None:
 def test_a_perfect_prediction_is_the_oracle() -> None:
     score = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
     cost = np.array([[1.0, 2.0], [1.0, 2.0], [1.0, 2.0]])
-    costs, scores = sweep(score, cost, score, cost)
+    costs, scores = realised(sweep(score, cost), score, cost)
     assert scores.max() == 1.0
     assert costs[scores.argmax()] == pytest.approx(4 / 3)
     assert (costs[0], scores[0]) == (1.0, pytest.approx(2 / 3))
+
+
+def test_calibration_by_hand() -> None:
+    quality = np.array([[0.05, 0.95], [0.05, 1.0], [0.45, 0.95]])
+    score = np.array([[0.0, 1.0], [0.5, 1.0], [0.0, 0.0]])
+    share, predicted, observed = calibration(quality, score)
+    assert share == pytest.approx([2 / 6, 1 / 6, 3 / 6])
+    assert predicted == pytest.approx([0.05, 0.45, 2.9 / 3])
+    assert observed == pytest.approx([0.25, 0.0, 2 / 3])
+    assert expected_calibration_error(quality, score) == pytest.approx(
+        2 / 6 * 0.2 + 1 / 6 * 0.45 + 3 / 6 * 0.3
+    )
+    assert brier(quality, score) == pytest.approx(((quality - score) ** 2).mean())
 
 
 def by_name(evaluation: Evaluation) -> dict[str, float]:

@@ -51,7 +51,9 @@ def test_torch_lives_in_training_only() -> None:
 
 def test_nothing_can_be_unpickled_or_evaluated() -> None:
     for package in (CORE, ROOT / "langchain_crossroute", ROOT / "llamaindex_crossroute"):
-        assert not importers(package, "pickle", "joblib", "dill", "marshal")
+        # RouterBench is published as pickles: on request, an unpickler of plain tables reads them.
+        allowed = {"evaluation/routerbench.py"} if package == CORE else set()
+        assert importers(package, "pickle", "joblib", "dill", "marshal") == allowed
         for path in package.rglob("*.py"):
             calls = {
                 node.func.id

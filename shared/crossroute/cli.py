@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -38,6 +39,12 @@ Files = Annotated[
 ]
 CheckpointOption = Annotated[
     Path | None, typer.Option("--checkpoint", help="Checkpoint folder; the shipped one if absent.")
+]
+ModelsOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder of descriptors with prices and providers; the shipped ones if absent."
+    ),
 ]
 SkipBroken = Annotated[
     bool, typer.Option("--skip-broken", help="Leave broken rows out instead of stopping at them.")
@@ -93,27 +100,17 @@ def train(
     files: Files,
     folder: Annotated[Path, typer.Option("--out", help="Folder to write the checkpoint to.")],
     seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
-    models: Annotated[
-        Path | None,
-        typer.Option(
-            "--models",
-            help="Folder of descriptors with prices and providers; the shipped ones if absent.",
-        ),
-    ] = None,
+    models: ModelsOption = None,
     encoder: Annotated[
         str, typer.Option(help="'static' (shipped) or 'sentence-transformers:NAME'.")
     ] = "static",
     skip_broken: SkipBroken = False,
 ) -> None:
     """Train a checkpoint on scored answers: the splits train and valid of FILES."""
-    try:
-        import torch  # noqa: F401
-    except ImportError as error:
-        raise MissingExtraError("torch", "train") from error
+    _need("torch", "train")
     from crossroute.training.fit import Epoch, Settings
     from crossroute.training.train import train as train_router
 
-    known = ModelPool.load(models) if models else CrossRouter.default().pool
     with err.status("Reading and encoding prompts"):
         data = RoutingData.load(files, skip_broken=skip_broken)
         query_encoder = load_encoder(encoder)
@@ -138,7 +135,7 @@ def train(
 
         router = train_router(
             data,
-            known=known,
+            known=_known(models),
             encoder=query_encoder,
             settings=settings,
             seed=seed,
@@ -168,6 +165,39 @@ def evaluate_command(
     if json_file:
         content = [evaluation.to_dict() for evaluation in evaluations]
         json_file.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
+
+
+@app.command(name="benchmark")
+def benchmark_command(
+    files: Files,
+    folder: Annotated[
+        Path | None, typer.Option("--out", help="Folder for benchmark.md, .json and the plots.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Repetitions of whatever is random.")] = 3,
+    models: ModelsOption = None,
+    skip_broken: SkipBroken = False,
+) -> None:
+    """Train, tune and compare CrossRoute and the usual routers on FILES."""
+    _need("torch", "train")
+    from crossroute.evaluation.benchmark import benchmark
+    from crossroute.evaluation.report import markdown, tables
+
+    data = RoutingData.load(files, skip_broken=skip_broken)
+    with err.status("Benchmark") as status:
+        report = benchmark(data, known=_known(models), seeds=seeds, on_step=status.update)
+    for table in tables(report):
+        out.print(table)
+    if folder is None:
+        return
+    from crossroute.evaluation.plots import plot
+
+    folder.mkdir(parents=True, exist_ok=True)
+    content = json.dumps(report.to_dict(), indent=1) + "\n"
+    (folder / "benchmark.json").write_text(content, "utf-8")
+    names = " ".join(path.name for path in files)
+    command = f"crossroute benchmark {names} --seeds {seeds} --out {folder}"
+    page = markdown(report, plot(report, folder), command)
+    (folder / "benchmark.md").write_text(page, "utf-8")
 
 
 @models_app.command(name="list")
@@ -225,6 +255,16 @@ def demo(
     except ImportError as error:
         raise MissingExtraError("langchain-core", "langchain") from error
     run(out, live=live)
+
+
+def _need(package: str, extra: str) -> None:
+    if importlib.util.find_spec(package) is None:
+        raise MissingExtraError(package, extra)
+
+
+def _known(models: Path | None) -> ModelPool:
+    """Descriptors whose facts training may use."""
+    return ModelPool.load(models) if models else CrossRouter.default().pool
 
 
 def _load(checkpoint: Path | None) -> CrossRouter:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,14 +10,10 @@ from numpy.typing import NDArray
 
 from crossroute.data import RoutingData
 from crossroute.errors import DataError
-from crossroute.evaluation.metrics import Hull
-from crossroute.reward import RewardName, choose, preference
+from crossroute.evaluation.metrics import Hull, realised, sweep
 from crossroute.router import CrossRouter
 
 FloatArray = NDArray[np.float64]
-
-SWEEP: tuple[float, ...] = (0.0, *np.logspace(-7, 4, 221).tolist(), float("inf"))
-"""Willingness to pay, from the cheapest model to quality alone, in steps of 12 %."""
 
 
 @dataclass(frozen=True)
@@ -82,11 +77,12 @@ def _evaluate(router: CrossRouter, name: str, data: RoutingData) -> Evaluation:
     narrowed = router.subset(known)
     found = narrowed.predict(data.prompts)
     columns = [found.models.index(model) for model in data.models]
-    swept = sweep(found.quality[:, columns], found.cost_usd[:, columns], data.score, data.cost_usd)
+    chosen = sweep(found.quality[:, columns], found.cost_usd[:, columns])
+    perfect = sweep(data.score, data.cost_usd)
     mean_cost, mean_score = data.cost_usd.mean(axis=0), data.score.mean(axis=0)
     best = int(mean_score.argmax())
     results = (
-        _result("CrossRoute", *swept, mean_cost),
+        _result("CrossRoute", *realised(chosen, data.score, data.cost_usd), mean_cost),
         _result("Zero router", mean_cost, mean_score, mean_cost),
         Result(
             f"best single ({data.models[best]})",
@@ -95,39 +91,9 @@ def _evaluate(router: CrossRouter, name: str, data: RoutingData) -> Evaluation:
             float(mean_cost[best]),
         ),
         Result("random", None, float(mean_score.mean()), float(mean_cost.mean())),
-        _result("oracle", *sweep(data.score, data.cost_usd, data.score, data.cost_usd), mean_cost),
+        _result("oracle", *realised(perfect, data.score, data.cost_usd), mean_cost),
     )
     return Evaluation(name, len(data), data.models, left_out, results)
-
-
-def sweep(
-    quality: FloatArray,
-    cost_usd: FloatArray,
-    true_score: FloatArray,
-    true_cost_usd: FloatArray,
-    reward: RewardName = "exponential",
-    willingness_to_pay: Sequence[float] = SWEEP,
-) -> tuple[FloatArray, FloatArray]:
-    """Mean realised cost and score of the choices at each willingness to pay.
-
-    Args:
-        quality: [n, m] predicted.
-        cost_usd: [n, m] predicted.
-        true_score: [n, m] of the answers.
-        true_cost_usd: [n, m] of the answers.
-        reward: What orders the candidates.
-        willingness_to_pay: The w values of lambda.
-
-    Returns:
-        Mean cost [w] and mean score [w].
-    """
-    rows = np.arange(len(quality))
-    costs, scores = [], []
-    for value in willingness_to_pay:
-        chosen = choose(preference(reward, quality, cost_usd, value), cost_usd)
-        costs.append(true_cost_usd[rows, chosen].mean())
-        scores.append(true_score[rows, chosen].mean())
-    return np.array(costs), np.array(scores)
 
 
 def _result(name: str, costs: FloatArray, scores: FloatArray, mean_cost: FloatArray) -> Result:

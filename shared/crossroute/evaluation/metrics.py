@@ -1,13 +1,58 @@
-"""Metrics of routers: points of mean cost and mean quality, their hull, and AIQ."""
+"""Metrics of routers: what they choose, at which cost and quality, and how true they predict."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from crossroute.reward import RewardName, choose, preference
+
 FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.intp]
+
+SWEEP: tuple[float, ...] = (0.0, *np.logspace(-7, 4, 221).tolist(), float("inf"))
+"""Willingness to pay, from the cheapest model to quality alone, in steps of 12 %."""
+
+CALIBRATION_BINS = 10
+
+
+def sweep(
+    quality: FloatArray,
+    cost_usd: FloatArray,
+    reward: RewardName = "exponential",
+    willingness_to_pay: Sequence[float] = SWEEP,
+) -> IntArray:
+    """The model chosen for each of n queries at each of w willingnesses to pay: [w, n].
+
+    Args:
+        quality: [n, m] predicted.
+        cost_usd: [n, m] predicted.
+        reward: What orders the candidates.
+        willingness_to_pay: The values of lambda.
+    """
+    return np.stack(
+        [
+            choose(preference(reward, quality, cost_usd, value), cost_usd)
+            for value in willingness_to_pay
+        ]
+    )
+
+
+def realised(
+    chosen: IntArray, score: FloatArray, cost_usd: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Mean realised cost [w] and mean score [w] of the choices [w, n].
+
+    Args:
+        chosen: From `sweep`.
+        score: [n, m] of the answers.
+        cost_usd: [n, m] of the answers.
+    """
+    rows = np.arange(len(score))
+    return cost_usd[rows, chosen].mean(axis=1), score[rows, chosen].mean(axis=1)
 
 
 @dataclass(frozen=True)
@@ -53,6 +98,37 @@ class Hull:
         inside = (self.cost_usd > lowest_usd) & (self.cost_usd < highest_usd)
         costs = np.concatenate([[lowest_usd], self.cost_usd[inside], [highest_usd]])
         return float(np.trapezoid(self.at(costs), costs) / (highest_usd - lowest_usd))
+
+
+def brier(quality: FloatArray, score: FloatArray) -> float:
+    """Mean squared error of predicted quality, both [n, m]."""
+    return float(((quality - score) ** 2).mean())
+
+
+def calibration(
+    quality: FloatArray, score: FloatArray
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """The reliability diagram over equally wide bins of predicted quality.
+
+    Args:
+        quality: Predicted, any shape.
+        score: Realised, of the same shape.
+
+    Returns:
+        Share of predictions, mean prediction and mean score of each bin that is not empty: [b].
+    """
+    bins = np.minimum((quality.ravel() * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+    count = np.bincount(bins, minlength=CALIBRATION_BINS)
+    used = count > 0
+    predicted = np.bincount(bins, quality.ravel(), CALIBRATION_BINS)[used] / count[used]
+    observed = np.bincount(bins, score.ravel(), CALIBRATION_BINS)[used] / count[used]
+    return count[used] / count.sum(), predicted, observed
+
+
+def expected_calibration_error(quality: FloatArray, score: FloatArray) -> float:
+    """ECE: mean distance of predicted and realised quality over the bins, weighted by size."""
+    share, predicted, observed = calibration(quality, score)
+    return float((share * abs(predicted - observed)).sum())
 
 
 def _slope(a: tuple[float, float], b: tuple[float, float]) -> float:

@@ -1,0 +1,458 @@
+"""The benchmark: CrossRoute and every baseline under one protocol.
+
+Each router learns from the `train` rows and is tuned on the `valid` rows; the figures are of the
+`test` rows. CrossRoute is one network for all data sets with fixed settings, each baseline is
+fitted and tuned for each data set by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crossroute.data import RoutingData
+from crossroute.descriptor import ModelDescriptor
+from crossroute.encoders import QueryEncoder, StaticEncoder
+from crossroute.errors import DataError
+from crossroute.evaluation.baselines import BASELINES, Baseline, Predict, Training
+from crossroute.evaluation.metrics import (
+    SWEEP,
+    Hull,
+    brier,
+    expected_calibration_error,
+    realised,
+    sweep,
+)
+from crossroute.predictor import query_features
+from crossroute.query import FORM_FEATURES, Query
+from crossroute.reward import RewardName
+from crossroute.router import CrossRouter
+from crossroute.training.train import train
+
+FloatArray = NDArray[np.float64]
+
+CROSSROUTE, ZERO, SINGLE, RANDOM, ORACLE = (
+    "CrossRoute",
+    "Zero router",
+    "best single",
+    "random",
+    "oracle",
+)
+RESAMPLES = 1_000
+LAMBDA_STEP = 1.1
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A difference in AIQ with its 95 % interval, by paired bootstrap over queries."""
+
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Figures:
+    """One router on one data set; means over seeds. None where a figure has no meaning.
+
+    Attributes:
+        router: Its name.
+        settings: What was chosen on the valid rows.
+        aiq: Mean height of the hull over the cost range of the single models.
+        aiq_deviation: Standard deviation of the AIQ over seeds.
+        routerbench_aiq: RouterBench's variant: from the router's own lowest cost to the highest of
+            all routers, divided by that highest.
+        quality: Best mean score.
+        cost_usd: Mean cost a query at that score.
+        perf_gain: Best score relative to the best single model's, less 1.
+        cost_save: Largest saving at no less than the best single model's score.
+        brier: Mean squared error of predicted quality.
+        calibration_error: Expected calibration error of predicted quality.
+        cost_error: Median relative error of predicted cost.
+        cost_total: Total predicted cost over the realised total, all models.
+        crossroute_gain: AIQ of CrossRoute less this router's.
+    """
+
+    router: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    aiq: float | None = None
+    aiq_deviation: float | None = None
+    routerbench_aiq: float | None = None
+    quality: float | None = None
+    cost_usd: float | None = None
+    perf_gain: float | None = None
+    cost_save: float | None = None
+    brier: float | None = None
+    calibration_error: float | None = None
+    cost_error: float | None = None
+    cost_total: float | None = None
+    crossroute_gain: Interval | None = None
+
+
+@dataclass(frozen=True)
+class Stability:
+    """What a rise of lambda by 10 % moves, on average where the choice is open.
+
+    Attributes:
+        reward: The reward.
+        mix: Share of queries that go to another model.
+        cost: Relative change of the mean realised cost.
+    """
+
+    reward: RewardName
+    mix: float
+    cost: float
+
+
+@dataclass(frozen=True)
+class DatasetReport:
+    """The benchmark on one data set.
+
+    Attributes:
+        dataset: Its name.
+        prompts: Test prompts, those that every model answered.
+        models: Ids of the models.
+        figures: CrossRoute first, then the others.
+        shuffled_aiq: AIQ of CrossRoute's own choices, permuted over the queries.
+        stability: Of both rewards with CrossRoute's predictions.
+        curves: For plots: each router's hull as costs and scores.
+        reliability: For plots: predicted quality and score of CrossRoute, flattened.
+        mix: For plots: share of each model at each willingness to pay [w, m].
+    """
+
+    dataset: str
+    prompts: int
+    models: tuple[str, ...]
+    figures: tuple[Figures, ...]
+    shuffled_aiq: float
+    stability: tuple[Stability, ...]
+    curves: Mapping[str, Hull]
+    reliability: tuple[FloatArray, FloatArray]
+    mix: FloatArray
+
+    def to_dict(self) -> dict[str, Any]:
+        """The figures as plain JSON-ready values, without what is only for plots."""
+        return {
+            "dataset": self.dataset,
+            "prompts": self.prompts,
+            "models": list(self.models),
+            "shuffled_aiq": self.shuffled_aiq,
+            "stability": [asdict(item) for item in self.stability],
+            "figures": [asdict(item) for item in self.figures],
+        }
+
+
+@dataclass(frozen=True)
+class Report:
+    """The benchmark on all data sets.
+
+    Attributes:
+        datasets: One report each.
+        pooled: CrossRoute's gain over each router, the mean over data sets.
+        seeds: Seeds that were averaged over.
+    """
+
+    datasets: tuple[DatasetReport, ...]
+    pooled: Mapping[str, Interval]
+    seeds: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as plain JSON-ready values."""
+        return {
+            "seeds": self.seeds,
+            "pooled_crossroute_gain": {name: asdict(x) for name, x in self.pooled.items()},
+            "datasets": [report.to_dict() for report in self.datasets],
+        }
+
+
+def benchmark(
+    data: RoutingData,
+    *,
+    known: Mapping[str, ModelDescriptor] | None = None,
+    encoder: QueryEncoder | None = None,
+    seeds: int = 3,
+    baselines: Sequence[Baseline] = BASELINES,
+    on_step: Callable[[str], None] = lambda _: None,
+) -> Report:
+    """Train, tune and compare all routers.
+
+    Args:
+        data: Rows of all three splits, of one or several data sets.
+        known: Descriptors of models with known prices; see `crossroute.training.train.train`.
+        encoder: The shipped one if None.
+        seeds: How often whatever is random is repeated.
+        baselines: Whom to compare with.
+        on_step: Told what is being done.
+
+    Raises:
+        DataError: If a data set lacks a split, or has fewer than two models.
+    """
+    encoder = encoder or StaticEncoder()
+    routers = []
+    for seed in range(seeds):
+        on_step(f"{CROSSROUTE}, seed {seed}")
+        routers.append(train(data, known=known, encoder=encoder, seed=seed))
+    reports, samples = [], []
+    for name, part in data.by_dataset():
+        if len(part.models) < 2:
+            raise DataError(f"{name}: has answers of one model only; a benchmark needs two.")
+        splits = {split: part.of_split(split).of_models(part.models) for split in _SPLITS}
+        arrays = {split: _arrays(rows.complete(), encoder) for split, rows in splits.items()}
+        contest = _Contest(name, splits["test"].complete(), routers)
+        for baseline in baselines:
+            on_step(f"{name}: {baseline.name}")
+            contest.enter(baseline, *_tune(baseline, arrays, seeds), arrays["test"])
+        report, drawn = contest.report()
+        reports.append(report)
+        samples.append(drawn)
+    pooled = {
+        router: _interval(np.mean([drawn[CROSSROUTE] - drawn[router] for drawn in samples], axis=0))
+        for router in samples[0]
+        if router != CROSSROUTE
+    }
+    return Report(tuple(reports), pooled, seeds)
+
+
+_SPLITS = ("train", "valid", "test")
+
+
+@dataclass(frozen=True)
+class _Arrays:
+    features: FloatArray
+    vector_size: int
+    score: FloatArray
+    cost_usd: FloatArray
+
+
+def _arrays(data: RoutingData, encoder: QueryEncoder) -> _Arrays:
+    features = query_features([Query.of(prompt) for prompt in data.prompts], encoder)
+    vector_size = features.shape[1] - len(FORM_FEATURES)
+    return _Arrays(features.astype(np.float64), vector_size, data.score, data.cost_usd)
+
+
+def _tune(
+    baseline: Baseline, arrays: Mapping[str, _Arrays], seeds: int
+) -> tuple[Mapping[str, Any], list[Predict]]:
+    """The best settings on valid, and the baseline fitted with them once a seed."""
+    train_rows, valid = arrays["train"], arrays["valid"]
+    mean = train_rows.features.mean(axis=0)
+    scale = np.maximum(train_rows.features.std(axis=0), 1e-6)
+    # As in CrossRoute's training, the encoder's numbers have one scale in common.
+    scale[: train_rows.vector_size] = np.sqrt((scale[: train_rows.vector_size] ** 2).mean())
+
+    def fit(settings: Mapping[str, Any], seed: int) -> Predict:
+        settings = dict(settings)
+        used = slice(None) if settings.pop("form") else slice(train_rows.vector_size)
+
+        def standard(features: FloatArray) -> FloatArray:
+            return np.asarray(((features - mean) / scale)[:, used])
+
+        predict = baseline.fit(
+            Training(standard(train_rows.features), train_rows.score, train_rows.cost_usd, seed),
+            **settings,
+        )
+        return lambda features: predict(standard(features))
+
+    def valid_aiq(predict: Predict) -> float:
+        chosen = sweep(*predict(valid.features), baseline.reward)
+        return _aiq(Hull.of(*realised(chosen, valid.score, valid.cost_usd)), valid.cost_usd)
+
+    fitted = [(fit(settings, 0), settings) for settings in baseline.grid]
+    best, settings = max(fitted, key=lambda pair: valid_aiq(pair[0]))
+    others = range(1, seeds if baseline.random else 1)
+    return settings, [best, *(fit(settings, seed) for seed in others)]
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A router in the contest: for each seed predictions (if any) and choices [w, n]."""
+
+    settings: Mapping[str, Any]
+    predictions: Sequence[tuple[FloatArray, FloatArray]]
+    chosen: Sequence[NDArray[np.intp]]
+
+
+class _Contest:
+    """All routers on the test rows of one data set."""
+
+    def __init__(self, name: str, test: RoutingData, routers: Sequence[CrossRouter]) -> None:
+        self.name, self.test = name, test
+        self.entries: dict[str, _Entry] = {}
+        predictions = []
+        for router in routers:
+            found = router.subset(test.models).predict(test.prompts)
+            columns = [found.models.index(model) for model in test.models]
+            predictions.append((found.quality[:, columns], found.cost_usd[:, columns]))
+        self._add(CROSSROUTE, {}, predictions, "exponential")
+
+    def enter(
+        self,
+        baseline: Baseline,
+        settings: Mapping[str, Any],
+        fitted: Sequence[Predict],
+        test: _Arrays,
+    ) -> None:
+        """Add a tuned baseline."""
+        predictions = [predict(test.features) for predict in fitted]
+        self._add(baseline.name, settings, predictions, baseline.reward)
+
+    def _add(
+        self,
+        name: str,
+        settings: Mapping[str, Any],
+        predictions: Sequence[tuple[FloatArray, FloatArray]],
+        reward: RewardName,
+    ) -> None:
+        chosen = [sweep(quality, cost, reward) for quality, cost in predictions]
+        self.entries[name] = _Entry(settings, predictions, chosen)
+
+    def report(self) -> tuple[DatasetReport, dict[str, FloatArray]]:
+        """All figures, and the bootstrapped AIQ of every router [RESAMPLES]."""
+        score, cost = self.test.score, self.test.cost_usd
+        n, m = score.shape
+        singles = np.broadcast_to(np.arange(m)[:, None], (m, n))
+        perfect = sweep(score, cost)
+        chosen = {name: entry.chosen for name, entry in self.entries.items()}
+        chosen |= {ZERO: [singles], ORACLE: [perfect]}
+        hulls = {
+            name: [Hull.of(*realised(c, score, cost)) for c in each]
+            for name, each in chosen.items()
+        }
+        drawn = _resampled_aiq(chosen, score, cost)
+        highest = max(float(hull.cost_usd[-1]) for each in hulls.values() for hull in each)
+        mean_score, mean_cost = score.mean(axis=0), cost.mean(axis=0)
+        best = int(mean_score.argmax())
+
+        figures = []
+        for name, each in hulls.items():
+            entry = self.entries.get(name)
+            figure = self._hull_figures(name, each, highest, best)
+            if entry:
+                figure = replace(figure, settings=entry.settings, **_truth(entry, score, cost))
+            if name != CROSSROUTE:
+                figure = replace(figure, crossroute_gain=_interval(drawn[CROSSROUTE] - drawn[name]))
+            figures.append(figure)
+        figures += [
+            Figures(f"{SINGLE} ({self.test.models[best]})", quality=float(mean_score[best]),
+                    cost_usd=float(mean_cost[best])),
+            Figures(RANDOM, quality=float(mean_score.mean()), cost_usd=float(mean_cost.mean())),
+        ]  # fmt: skip
+        ours = self.entries[CROSSROUTE]
+        mix = np.stack([(ours.chosen[0] == j).mean(axis=1) for j in range(m)], axis=1)
+        report = DatasetReport(
+            dataset=self.name,
+            prompts=n,
+            models=self.test.models,
+            figures=tuple(figures),
+            # The expectation over permutations: each model's share at its own means.
+            shuffled_aiq=_aiq(Hull.of(mix @ mean_cost, mix @ mean_score), cost),
+            stability=tuple(
+                _stability(name, *ours.predictions[0], cost) for name in ("exponential", "linear")
+            ),
+            curves={name: each[0] for name, each in hulls.items()},
+            reliability=(ours.predictions[0][0].ravel(), score.ravel()),
+            mix=mix,
+        )
+        return report, drawn
+
+    def _hull_figures(self, name: str, hulls: Sequence[Hull], highest: float, best: int) -> Figures:
+        score, cost = self.test.score, self.test.cost_usd
+        single_score, single_cost = score[:, best].mean(), cost[:, best].mean()
+        aiq = [_aiq(hull, cost) for hull in hulls]
+        quality = float(np.mean([hull.quality[-1] for hull in hulls]))
+        savings = [1 - _cost_at(hull, single_score) / single_cost for hull in hulls]
+        return Figures(
+            router=name,
+            aiq=float(np.mean(aiq)),
+            aiq_deviation=float(np.std(aiq)),
+            routerbench_aiq=float(np.mean([_routerbench_aiq(hull, highest) for hull in hulls])),
+            quality=quality,
+            cost_usd=float(np.mean([hull.cost_usd[-1] for hull in hulls])),
+            perf_gain=quality / single_score - 1,
+            cost_save=float(np.mean(savings)) if np.isfinite(savings).all() else None,
+        )
+
+
+def _truth(entry: _Entry, score: FloatArray, cost: FloatArray) -> dict[str, Any]:
+    """How true the predictions are, the mean over seeds."""
+    paid = cost > 0
+
+    def mean(figure: Callable[[FloatArray, FloatArray], float]) -> float:
+        return float(np.mean([figure(*prediction) for prediction in entry.predictions]))
+
+    return {
+        "brier": mean(lambda quality, _: brier(quality.clip(0, 1), score)),
+        "calibration_error": mean(
+            lambda quality, _: expected_calibration_error(quality.clip(0, 1), score)
+        ),
+        "cost_error": mean(lambda _, usd: float(np.median(abs(usd - cost)[paid] / cost[paid]))),
+        "cost_total": mean(lambda _, usd: float(usd.sum() / cost.sum())),
+    }
+
+
+def _aiq(hull: Hull, cost_usd: FloatArray) -> float:
+    mean_cost = cost_usd.mean(axis=0)
+    return hull.aiq(float(mean_cost.min()), float(mean_cost.max()))
+
+
+def _routerbench_aiq(hull: Hull, highest_usd: float) -> float:
+    lowest = float(hull.cost_usd[0])
+    return hull.aiq(lowest, highest_usd) * (highest_usd - lowest) / highest_usd
+
+
+def _cost_at(hull: Hull, quality: float) -> float:
+    """The lowest cost at which the hull reaches a quality; infinite where it never does."""
+    # Rounding must not decide whether a router equals the model that it always chooses.
+    if hull.quality[-1] < quality - 1e-9:
+        return float("inf")
+    return float(np.interp(quality, hull.quality, hull.cost_usd))
+
+
+def _resampled_aiq(
+    chosen: Mapping[str, Sequence[NDArray[np.intp]]], score: FloatArray, cost: FloatArray
+) -> dict[str, FloatArray]:
+    """AIQ of every router on the same resamples of the queries, the mean over its seeds."""
+    n = len(score)
+    rows = np.arange(n)
+    counts = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), RESAMPLES) / n
+    mean_cost = counts @ cost
+    low, high = mean_cost.min(axis=1), mean_cost.max(axis=1)
+
+    def aiq(choices: NDArray[np.intp]) -> list[float]:
+        # Neighbouring lambdas often choose alike: the hull needs each choice once.
+        different = np.unique(choices, axis=0)
+        costs = counts @ cost[rows, different].T
+        scores = counts @ score[rows, different].T
+        return [
+            Hull.of(c, s).aiq(float(a), float(b))
+            for c, s, a, b in zip(costs, scores, low, high, strict=True)
+        ]
+
+    return {name: np.mean([aiq(c) for c in each], axis=0) for name, each in chosen.items()}
+
+
+def _interval(differences: FloatArray) -> Interval:
+    low, high = np.quantile(differences, [0.025, 0.975])
+    return Interval(float(differences.mean()), float(low), float(high))
+
+
+def _stability(
+    reward: RewardName, quality: FloatArray, predicted: FloatArray, cost: FloatArray
+) -> Stability:
+    base = [value for value in SWEEP if 0 < value < float("inf")]
+    rows = np.arange(len(cost))
+    before = sweep(quality, predicted, reward, base)
+    after = sweep(quality, predicted, reward, [LAMBDA_STEP * value for value in base])
+    spent = cost[rows, before].mean(axis=1)
+    # Where nearly all queries go to one end, no reward could move anything.
+    span = spent.max() - spent.min()
+    open_choice = (spent > spent.min() + 0.02 * span) & (spent < spent.max() - 0.02 * span)
+    moved = (before != after).mean(axis=1)
+    change = abs(cost[rows, after].mean(axis=1) / spent - 1)
+    if not open_choice.any():
+        return Stability(reward, 0.0, 0.0)
+    return Stability(reward, float(moved[open_choice].mean()), float(change[open_choice].mean()))

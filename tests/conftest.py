@@ -31,7 +31,8 @@ def make_rows(count: int = 400, seed: int = 0) -> list[dict[str, object]]:
         if story:
             prompt = (
                 f"Write a short story about a {chance.choice(ANIMALS)} "
-                f"who lives by the {chance.choice(PLACES)} and meets a {chance.choice(ANIMALS)}."
+                f"who lives by the {chance.choice(PLACES)} "
+                f"and meets {number} {chance.choice(ANIMALS)}s."
             )
         else:
             prompt = f"What is {chance.randint(10, 9999)} * {chance.randint(10, 999)} + {number}?"

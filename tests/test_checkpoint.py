@@ -1,12 +1,23 @@
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save
+from test_encoders import Letters
 
-from crossroute import CheckpointError, CrossRouter, DescriptorError, ModelPool, PoolError
+from crossroute import (
+    CheckpointError,
+    CrossRouter,
+    DescriptorError,
+    ModelPool,
+    PoolError,
+)
+from crossroute.checkpoint import Checkpoint
+from crossroute.encoders import sign
 
 PROMPTS = ["What is 12 * 30?", "Write a story about a heron."]
 
@@ -39,9 +50,11 @@ def test_saving_replaces_an_older_checkpoint_and_nothing_else(
     toy_router: CrossRouter, toy_folder: Path, tmp_path: Path
 ) -> None:
     (toy_folder / "models" / "stale.yaml").write_text("id: stale\n", "utf-8")
+    (toy_folder / "notes.txt").write_text("mine", "utf-8")
     toy_router.save(toy_folder)
     assert "stale" not in CrossRouter.load(toy_folder).pool
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint"]
+    assert (toy_folder / "notes.txt").read_text("utf-8") == "mine"
+    assert not [path for path in toy_folder.iterdir() if path.name.startswith(".")]
 
     other = tmp_path / "work"
     other.mkdir()
@@ -51,6 +64,37 @@ def test_saving_replaces_an_older_checkpoint_and_nothing_else(
     assert (other / "thesis.txt").read_text("utf-8") == "precious"
     with pytest.raises(CheckpointError, match="is a file"):
         toy_router.save(other / "thesis.txt")
+
+
+def test_a_checkpoint_saved_over_itself_still_loads(toy_folder: Path) -> None:
+    path = toy_folder / "network.safetensors"
+    arrays = load_file(path)
+    # Written by another version: the same arrays in other bytes.
+    content = save(arrays, metadata={"written": "elsewhere"})
+    path.write_bytes(content)
+    edit_manifest(toy_folder, network_sha256=hashlib.sha256(content).hexdigest())
+    for model in (toy_folder / "models").iterdir():
+        text = model.read_text("utf-8")
+        old = next(line for line in text.splitlines() if "checkpoint:" in line)
+        new = f"  checkpoint: '{hashlib.sha256(content).hexdigest()[:12]}'"
+        model.write_text(text.replace(old, new), "utf-8")
+    CrossRouter.load(toy_folder).save(toy_folder)
+    CrossRouter.load(toy_folder)
+
+
+def test_saving_here_is_saving(
+    toy_router: CrossRouter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    toy_router.save(".")
+    CrossRouter.load(".")
+
+
+def test_a_network_for_another_encoder_is_refused(toy_router: CrossRouter) -> None:
+    encoder = Letters()
+    wrong = Checkpoint(toy_router.checkpoint.network, sign(encoder), {})
+    with pytest.raises(CheckpointError, match="numbers a query"):
+        CrossRouter(wrong, toy_router.pool, encoder=encoder)
 
 
 def test_a_folder_without_a_checkpoint_says_how_to_make_one(tmp_path: Path) -> None:
@@ -76,10 +120,6 @@ def test_a_changed_byte_is_noticed(toy_folder: Path) -> None:
 
 
 def test_a_network_that_is_missing_or_of_other_arrays_is_refused(toy_folder: Path) -> None:
-    import hashlib
-
-    from safetensors.numpy import save
-
     path = toy_folder / "network.safetensors"
     path.unlink()
     with pytest.raises(CheckpointError, match="cannot be read"):

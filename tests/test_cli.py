@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import make_rows, write_rows
 
-from crossroute import cli
+from crossroute import CrossRouter, ModelPool, Provider, cli
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -113,6 +113,34 @@ def test_a_checkpoint_is_not_written_over_other_things(
     code, _, err = run("train", toy_file, "--out", tmp_path)
     assert code == 1
     assert "holds no checkpoint" in err
+
+
+def test_training_again_keeps_what_was_written_by_hand(
+    run: Run, toy_file: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "checkpoint"
+    assert run("train", toy_file, "--out", folder)[0] == 0
+    path = folder / "models" / "sage.yaml"
+    text = path.read_text("utf-8")
+    assert "cost_target: usd" in text
+    price = "{input_usd_per_1m: 5, output_usd_per_1m: 20, date: 2026-01-01, source: me}"
+    path.write_text(f"{text}price: {price}\n", "utf-8")
+    assert run("train", toy_file, "--out", folder)[0] == 0
+    text = path.read_text("utf-8")
+    assert "source: me" in text
+    assert "cost_target: output_tokens" in text
+
+
+def test_one_reachable_model_is_too_few(run: Run, toy_router: CrossRouter, tmp_path: Path) -> None:
+    provider = Provider(chat_model="openai:sage")
+    models = [
+        m.model_copy(update={"provider": provider}) if m.id == "sage" else m
+        for m in toy_router.pool.values()
+    ]
+    CrossRouter(toy_router.checkpoint, ModelPool(models)).save(tmp_path / "c")
+    code, _, err = run("route", "hello", "--checkpoint", tmp_path / "c")
+    assert code == 1
+    assert "at least two models" in err
 
 
 def test_the_command_is_installed() -> None:

@@ -62,6 +62,7 @@ BROKEN = [
     (json.dumps(row(outputs={"a": {"score": 1}})), r"outputs\.a\.cost_usd"),
     (json.dumps(row(split="dev")), "split"),
     ("[]", "object|dictionary|Object"),
+    (json.dumps(row(outputs={"a": {"score": 1, "cost_usd": -7}})), "got -7"),
 ]
 
 
@@ -75,6 +76,35 @@ def test_a_broken_row_is_named_by_its_line(tmp_path: Path, line: str, said: str)
     assert "1 of 3 rows" in str(caught.value)
     assert "--skip-broken" in str(caught.value)
     assert len(RoutingData.load([path], skip_broken=True)) == 2
+
+
+def test_what_is_not_utf8_is_one_broken_row(tmp_path: Path) -> None:
+    path = tmp_path / "set.jsonl"
+    good = json.dumps(row()).encode()
+    path.write_bytes(b"\xef\xbb\xbf" + good + b"\r\n" + good[:-1] + b"\xff}\n" + good)
+    with pytest.raises(DataError, match=r"set\.jsonl:2: .*\n?"):
+        RoutingData.load([path])
+    assert len(RoutingData.load([path], skip_broken=True)) == 2
+
+
+def test_a_name_with_dots_is_a_name(tmp_path: Path) -> None:
+    path = write_rows(tmp_path / "gpt-4.1.jsonl", [row()])
+    assert RoutingData.load([path]).dataset.tolist() == ["gpt-4.1"]
+
+
+def test_what_a_test_row_asks_is_not_trained_on() -> None:
+    from crossroute.data import Row
+
+    rows = [
+        Row.model_validate(row(prompt=prompt, split=split, question=question))
+        for prompt, split, question in (
+            ("Why is the sky blue?", "test", None),
+            ("WHY is the sky -- blue", "train", None),
+            ("Answer in one word. Why is the sky blue?", "valid", "Why is the sky blue?"),
+            ("Why is grass green?", "train", None),
+        )
+    ]
+    assert RoutingData.from_rows(rows).without_test().prompts == ("Why is grass green?",)
 
 
 def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
@@ -119,5 +149,5 @@ def test_complete_rows_have_every_model() -> None:
     ]
     assert len(RoutingData.from_rows(rows).complete()) == 1
     apart = [Row.model_validate(row(outputs={x: {"score": 1, "cost_usd": 0}})) for x in "ab"]
-    with pytest.raises(DataError, match="No prompt was answered by all"):
+    with pytest.raises(DataError, match="no prompt was answered by all"):
         RoutingData.from_rows(apart).complete()

@@ -81,8 +81,8 @@ def test_an_own_encoder_is_an_encoder() -> None:
 @pytest.mark.parametrize(
     ("other", "said"),
     [
-        (Letters(name="others"), "trained on the encoder 'letters'"),
-        (Letters("abcd"), "8 dimensions"),
+        (Letters("ijklmnop", "others"), "trained on the encoder 'letters'"),
+        (Letters("abcd", "short"), "8 dimensions"),
         (Letters("ijklmnop"), "makes other vectors"),
     ],
 )
@@ -91,6 +91,10 @@ def test_another_encoder_is_refused(other: Letters, said: str) -> None:
     signature.check(Letters())
     with pytest.raises(EncoderMismatchError, match=said):
         signature.check(other)
+
+
+def test_the_same_encoder_under_another_name_is_the_same() -> None:
+    sign(Letters()).check(Letters(name="moved"))
 
 
 def test_a_checkpoint_refuses_another_encoder(toy_folder: Path) -> None:

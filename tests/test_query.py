@@ -10,7 +10,9 @@ def user(text: object) -> dict[str, object]:
     return {"role": "user", "content": text}
 
 
-@pytest.mark.parametrize("empty", ["", "  \n", [], [user("")], [user(None)], [user([])]])
+@pytest.mark.parametrize(
+    "empty", ["", "  \n", "\u200b\u200d", "\0", [], [user("")], [user(None)], [user([])]]
+)
 def test_an_empty_query_is_refused(empty: object) -> None:
     with pytest.raises(QueryError, match="empty"):
         Query.of(empty)  # type: ignore[arg-type]
@@ -80,6 +82,16 @@ def test_the_end_of_a_long_prompt_is_kept() -> None:
     query = Query.of(long)
     assert query.text.endswith("What is the capital of France?")
     assert len(query.text) <= HEAD_CHARS + TAIL_CHARS + 1
+
+
+def test_any_text_is_a_query() -> None:
+    for text in ("\ud800 hi", "🦊", "x" * 1_000_000, "שלום", "a\0b"):
+        assert Query.of(text).text
+
+
+def test_a_follow_up_without_spaces_is_not_short() -> None:
+    turns = ["请解释一下量子纠缠是什么意思并举一个例子", "请写一首关于大海的诗要押韵四行"]
+    assert Query.of([user(turn) for turn in turns]).text == turns[1]
 
 
 def test_clip_leaves_a_short_text_alone() -> None:

@@ -9,14 +9,21 @@ from crossroute import WillingnessToPayError
 from crossroute.reward import (
     RewardName,
     check_willingness_to_pay,
-    choose,
     preference,
+    rank,
     reward,
     switching_point,
 )
 
 QUALITY = np.array([[0.9, 0.7, 0.4], [0.5, 0.5, 0.5]])
 COST = np.array([[0.010, 0.001, 0.0001], [0.003, 0.001, 0.002]])
+
+
+def chosen(name: RewardName, willingness: float, quality: np.ndarray = QUALITY) -> list[int]:
+    order = preference(name, quality, COST, willingness)
+    return [int(row[0]) for row in rank(order, quality, COST)]
+
+
 BOTH: tuple[RewardName, ...] = ("exponential", "linear")
 
 
@@ -48,14 +55,14 @@ def test_preference_orders_as_the_reward_does(name: RewardName, willingness: flo
 
 @pytest.mark.parametrize("name", BOTH)
 def test_the_ends_are_the_cheapest_and_the_best(name: RewardName) -> None:
-    assert choose(preference(name, QUALITY, COST, 0.0), COST).tolist() == [2, 1]
+    assert chosen(name, 0.0) == [2, 1]
     # Among equally good ones the cheapest, even where cost does not count.
-    assert choose(preference(name, QUALITY, COST, math.inf), COST).tolist() == [0, 1]
+    assert chosen(name, math.inf) == [0, 1]
 
 
 @pytest.mark.parametrize("name", BOTH)
 def test_a_willingness_too_small_for_the_reward_still_decides(name: RewardName) -> None:
-    assert choose(preference(name, QUALITY, COST, 1e-12), COST).tolist() == [2, 1]
+    assert chosen(name, 1e-12) == [2, 1]
 
 
 @pytest.mark.parametrize("name", BOTH)
@@ -67,17 +74,30 @@ def test_reward_at_the_ends(name: RewardName) -> None:
 @pytest.mark.parametrize("name", BOTH)
 def test_the_decision_changes_exactly_at_the_switching_point(name: RewardName) -> None:
     quality, cost, now = QUALITY[0], COST[0], 0.005
-    chosen = int(choose(preference(name, quality, cost, now), cost))
-    found = switching_point(name, quality, cost, chosen, dearer=True, willingness_to_pay=now)
+
+    def at(value: float) -> int:
+        return int(rank(preference(name, quality, cost, value), quality, cost)[0])
+
+    before = at(now)
+    found = switching_point(name, quality, cost, before, dearer=True, willingness_to_pay=now)
     assert found is not None
     other, point = found
     assert point > now
 
-    def at(value: float) -> int:
-        return int(choose(preference(name, quality, cost, value), cost))
-
-    assert at(point * 0.999) == chosen
+    assert at(point * 0.999) == before
     assert at(point * 1.001) == other
+
+
+def test_of_equals_the_better_wins_even_where_all_are_free() -> None:
+    quality, free = np.array([[0.4, 0.9]]), np.zeros((1, 2))
+    assert rank(preference("exponential", quality, free, 0.0), quality, free).tolist() == [[1, 0]]
+
+
+def test_odd_numbers_are_numbers() -> None:
+    assert math.copysign(1, check_willingness_to_pay(-0.0)) == 1
+    assert check_willingness_to_pay(10**400) == math.inf
+    assert check_willingness_to_pay(np.float32(0.5)) == 0.5
+    assert np.isfinite(reward("exponential", QUALITY, COST, 1e-320)).all()
 
 
 def test_no_switching_point_beyond_the_best() -> None:

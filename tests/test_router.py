@@ -204,6 +204,13 @@ def test_a_long_prompt_is_routed_by_its_end_too(router: CrossRouter) -> None:
     assert abs(one.quality - two.quality).max() > 0.001
 
 
+def test_a_strange_text_is_no_runaway(router: CrossRouter) -> None:
+    for text in ("x" * 8_000, "$" * 5_000, "7" * 3_000, "\n" * 50 + "a"):
+        found = router.predict([text])
+        assert ((found.quality > 0) & (found.quality < 1)).all()
+        assert np.isfinite(found.cost_usd).all()
+
+
 def test_threads_share_a_router(router: CrossRouter) -> None:
     expected = router.route(SUM, 0.01)
     wrong: list[Decision] = []

@@ -8,7 +8,7 @@ FOLDER/models/*.yaml        one descriptor a model, with its learned embedding
 from __future__ import annotations
 
 import hashlib
-import tempfile
+import os
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +19,7 @@ from safetensors.numpy import load, save
 
 from crossroute.encoders import EncoderSignature
 from crossroute.errors import CheckpointError, PoolError
-from crossroute.pool import ModelPool
+from crossroute.pool import ModelPool, descriptor_files
 from crossroute.predictor import Network
 
 FORMAT_VERSION: Literal[1] = 1
@@ -74,35 +74,34 @@ class Checkpoint:
         return save(self.network.arrays())
 
     def save(self, folder: str | Path, pool: ModelPool) -> None:
-        """Write the checkpoint and its models, whole or not at all.
+        """Write the checkpoint and its models.
+
+        Files that belong to no checkpoint are left alone. The manifest is written last, so that a
+        save that was interrupted is noticed when loading.
 
         Args:
-            folder: A new or empty folder, or an older checkpoint, which is replaced.
+            folder: A new or empty folder, or that of an older checkpoint, which is replaced.
             pool: The models.
 
         Raises:
-            CheckpointError: If the folder holds something other than a checkpoint.
+            CheckpointError: If the folder holds something else, or cannot be written.
         """
+        check_target(folder)
         folder = Path(folder)
-        if folder.exists() and not folder.is_dir():
-            raise CheckpointError(f"{folder}: is a file; name a folder to save the checkpoint in.")
-        if folder.is_dir() and any(folder.iterdir()) and not (folder / MANIFEST).is_file():
-            raise CheckpointError(
-                f"{folder}: is not empty and holds no checkpoint; name another folder."
-            )
-        folder.parent.mkdir(parents=True, exist_ok=True)
         manifest = Manifest(
             encoder=self.encoder, network_sha256=self._sha256, training=self.training
         )
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
-            new = Path(scratch) / "new"
-            new.mkdir()
-            (new / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", "utf-8")
-            (new / NETWORK).write_bytes(self._network_bytes)
-            pool.save(new / MODELS)
-            if folder.is_dir():
-                folder.rename(Path(scratch) / "old")
-            new.rename(folder)
+        try:
+            (folder / MODELS).mkdir(parents=True, exist_ok=True)
+            pool.save(folder / MODELS)
+            kept = {model.file_name for model in pool.values()}
+            for path in descriptor_files(folder / MODELS):
+                if path.name not in kept:
+                    path.unlink()
+            _replace(folder / NETWORK, self._network_bytes)
+            _replace(folder / MANIFEST, (manifest.model_dump_json(indent=2) + "\n").encode())
+        except OSError as error:
+            raise CheckpointError(f"{folder}: the checkpoint cannot be written: {error}") from error
 
     @classmethod
     def load(cls, folder: str | Path) -> Checkpoint:
@@ -129,8 +128,24 @@ class Checkpoint:
         except (SafetensorError, ValueError) as error:
             raise CheckpointError(f"{path}: not a network of this version: {error}.") from error
         checkpoint = cls(network, manifest.encoder, manifest.training)
-        checkpoint.__dict__["_sha256"] = found
+        # The bytes as they were read: written anew they might differ, and so would the id.
+        checkpoint.__dict__["_network_bytes"] = content
         return checkpoint
+
+
+def check_target(folder: str | Path) -> None:
+    """Refuse a folder that `Checkpoint.save` would not write to.
+
+    Raises:
+        CheckpointError: If it is a file, or holds something other than a checkpoint.
+    """
+    folder = Path(folder)
+    if folder.exists() and not folder.is_dir():
+        raise CheckpointError(f"{folder}: is a file; name a folder to save the checkpoint in.")
+    if folder.is_dir() and any(folder.iterdir()) and not (folder / MANIFEST).is_file():
+        raise CheckpointError(
+            f"{folder}: is not empty and holds no checkpoint; name another folder."
+        )
 
 
 def models_folder(folder: str | Path) -> Path:
@@ -157,6 +172,13 @@ def check_fit(checkpoint: Checkpoint, pool: ModelPool) -> None:
                 f"made for checkpoint {model.learned.checkpoint!r}, this one is {checkpoint.id!r} "
                 f"({size} numbers). Use the descriptor of this checkpoint, or train again."
             )
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write a file whole: readers see the old content or the new."""
+    new = path.with_name(f".{path.name}.{os.getpid()}")
+    new.write_bytes(content)
+    new.replace(path)
 
 
 def _load_manifest(path: Path) -> Manifest:

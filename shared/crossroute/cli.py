@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import importlib.util
 import json
 import sys
@@ -15,6 +14,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from crossroute.checkpoint import check_target, models_folder
 from crossroute.data import RoutingData
 from crossroute.decision import usd
 from crossroute.encoders import load_encoder
@@ -43,7 +43,8 @@ CheckpointOption = Annotated[
 ModelsOption = Annotated[
     Path | None,
     typer.Option(
-        help="Folder of descriptors with prices and providers; the shipped ones if absent."
+        help="Folder of descriptors with prices and providers. If absent: the shipped ones and "
+        "those of the checkpoint that is replaced."
     ),
 ]
 SkipBroken = Annotated[
@@ -56,7 +57,7 @@ def main() -> None:
     """Run the command; an error that CrossRoute raises is a message, not a traceback."""
     try:
         app()
-    except CrossRouteError as error:
+    except (CrossRouteError, OSError) as error:
         err.print(f"[bold red]Error:[/] {escape(str(error))}")
         sys.exit(1)
 
@@ -81,12 +82,12 @@ def route(
 ) -> None:
     """Say which model would answer TEXT, and why.
 
-    Candidates are the models that can be reached today (a provider, and not retired), unless
-    --model names them or --all takes every model of the checkpoint.
+    Candidates are the models that can be reached today (a provider, and not retired), or all where
+    none can, unless --model names them or --all takes every model of the checkpoint.
     """
     router = _load(checkpoint)
-    candidates = model or ([] if every else router.pool.reachable(datetime.date.today()))
-    if model or len(candidates) > 1:
+    candidates = model or ([] if every else router.pool.reachable())
+    if candidates:
         router = router.subset(candidates)
     decision = router.route(text, willingness_to_pay)
     if as_json:
@@ -99,7 +100,7 @@ def route(
 def train(
     files: Files,
     folder: Annotated[Path, typer.Option("--out", help="Folder to write the checkpoint to.")],
-    seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of everything random.")] = 0,
     models: ModelsOption = None,
     encoder: Annotated[
         str, typer.Option(help="'static' (shipped) or 'sentence-transformers:NAME'.")
@@ -108,14 +109,14 @@ def train(
 ) -> None:
     """Train a checkpoint on scored answers: the splits train and valid of FILES."""
     _need("torch", "train")
-    from crossroute.training.fit import Epoch, Settings
+    check_target(folder)
+    from crossroute.training.fit import Epoch
     from crossroute.training.train import train as train_router
 
-    with err.status("Reading and encoding prompts"):
+    with err.status("Reading prompts"):
         data = RoutingData.load(files, skip_broken=skip_broken)
         query_encoder = load_encoder(encoder)
     err.print(f"{len(data)} prompts, {len(data.models)} models, encoder {encoder}")
-    settings = Settings()
     columns = (
         TextColumn("Training"),
         BarColumn(),
@@ -124,20 +125,20 @@ def train(
         TimeElapsedColumn(),
     )
     with Progress(*columns, console=err) as progress:
-        task = progress.add_task("", total=settings.epochs)
+        task = progress.add_task("", total=None)
 
         def on_epoch(epoch: Epoch) -> None:
             progress.update(
                 task,
                 completed=epoch.number,
+                total=epoch.epochs,
                 description=f"train {epoch.train_loss:.4f}, valid {epoch.valid_loss:.4f}",
             )
 
         router = train_router(
             data,
-            known=_known(models),
+            known=_known(models, folder),
             encoder=query_encoder,
-            settings=settings,
             seed=seed,
             on_epoch=on_epoch,
         )
@@ -149,6 +150,9 @@ def train(
 def evaluate_command(
     files: Files,
     checkpoint: CheckpointOption = None,
+    model: Annotated[
+        list[str] | None, typer.Option("--model", "-m", help="Only this model; repeat it.")
+    ] = None,
     split: Annotated[str, typer.Option(help="Rows to evaluate on: train, valid or test.")] = "test",
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the figures to this file, too.")
@@ -157,7 +161,7 @@ def evaluate_command(
 ) -> None:
     """Evaluate a checkpoint on scored answers, beside baselines that need no training."""
     data = RoutingData.load(files, skip_broken=skip_broken).of_split(split)
-    evaluations = evaluate(_load(checkpoint), data)
+    evaluations = evaluate(_load(checkpoint), data.of_models(model) if model else data)
     for evaluation in evaluations:
         out.print(_evaluation_table(evaluation, split))
         if evaluation.left_out:
@@ -184,7 +188,7 @@ def benchmark_command(
 
     data = RoutingData.load(files, skip_broken=skip_broken)
     with err.status("Benchmark") as status:
-        report = benchmark(data, known=_known(models), seeds=seeds, on_step=status.update)
+        report = benchmark(data, known=_known(models, None), seeds=seeds, on_step=status.update)
     for table in tables(report):
         out.print(table)
     if folder is None:
@@ -198,6 +202,25 @@ def benchmark_command(
     command = f"crossroute benchmark {names} --seeds {seeds} --out {folder}"
     page = markdown(report, plot(report, folder), command)
     (folder / "benchmark.md").write_text(page, "utf-8")
+
+
+@app.command(name="import-routerbench")
+def import_routerbench_command(
+    file: Annotated[
+        Path, typer.Argument(help="RouterBench's table: .csv, .csv.gz, .parquet or .pkl.")
+    ],
+    out_file: Annotated[Path, typer.Option("--out", help="Where to write: .jsonl or .jsonl.gz.")],
+    allow_pickle: Annotated[
+        bool, typer.Option("--allow-pickle", help="Read a pickle whose source you trust.")
+    ] = False,
+) -> None:
+    """Make routing data of RouterBench's public release (docs/data.md)."""
+    from crossroute.evaluation.routerbench import import_routerbench, write_rows
+
+    rows = import_routerbench(file, allow_pickle=allow_pickle)
+    write_rows(rows, out_file)
+    models = {model for row in rows for model in row.outputs}
+    out.print(f"{escape(str(out_file))}: {len(rows)} prompts, {len(models)} models")
 
 
 @models_app.command(name="list")
@@ -262,9 +285,14 @@ def _need(package: str, extra: str) -> None:
         raise MissingExtraError(package, extra)
 
 
-def _known(models: Path | None) -> ModelPool:
-    """Descriptors whose facts training may use."""
-    return ModelPool.load(models) if models else CrossRouter.default().pool
+def _known(models: Path | None, checkpoint: Path | None) -> ModelPool:
+    """Descriptors whose facts training may use: those of a checkpoint to be replaced among them."""
+    if models:
+        return ModelPool.load(models)
+    known = dict(CrossRouter.default().pool)
+    if checkpoint and models_folder(checkpoint).is_dir():
+        known |= ModelPool.load(models_folder(checkpoint))
+    return ModelPool(known.values())
 
 
 def _load(checkpoint: Path | None) -> CrossRouter:
@@ -275,7 +303,7 @@ def _pool(folder: Path | None) -> ModelPool:
     if folder is None:
         return CrossRouter.default().pool
     # A checkpoint folder is as good as the folder of models in it.
-    inner = folder / "models"
+    inner = models_folder(folder)
     return ModelPool.load(inner if inner.is_dir() else folder)
 
 

@@ -10,11 +10,14 @@ A file is JSON lines, plain or gzipped (`*.jsonl`, `*.jsonl.gz`), one prompt a l
 
 from __future__ import annotations
 
+import codecs
 import gzip
 import hashlib
 import re
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 from typing import Annotated, Literal, cast
 
@@ -22,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
+from crossroute.descriptor import ModelId
 from crossroute.errors import DataError
 
 Split = Literal["train", "valid", "test"]
@@ -29,6 +33,7 @@ FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
 SHOWN_BROKEN_LINES = 10
+SHOWN_VALUE = 60
 
 
 class Output(BaseModel):
@@ -47,11 +52,12 @@ class Row(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     prompt: Annotated[str, Field(pattern=r"\S")]
-    outputs: Annotated[dict[Annotated[str, Field(min_length=1)], Output], Field(min_length=1)]
+    outputs: Annotated[dict[ModelId, Output], Field(min_length=1)]
     input_tokens: Annotated[FiniteFloat, Field(gt=0)] | None = None
     dataset: str | None = None
     split: Split | None = None
     question: str | None = None
+    task: str | None = None
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,7 @@ class RoutingData:
     Attributes:
         models: Ids of the m models, sorted.
         prompts: The n prompts.
+        questions: The prompts' own questions; the prompt where a row names none.
         dataset: [n] name of the data set of each prompt.
         split: [n] `train`, `valid` or `test`.
         score: [n, m] score of each answer, 0..1.
@@ -71,6 +78,7 @@ class RoutingData:
 
     models: tuple[str, ...]
     prompts: tuple[str, ...]
+    questions: tuple[str, ...]
     dataset: NDArray[np.str_]
     split: NDArray[np.str_]
     score: FloatArray
@@ -114,6 +122,7 @@ class RoutingData:
         return cls(
             models=models,
             prompts=tuple(row.prompt for row in rows),
+            questions=tuple(row.question or row.prompt for row in rows),
             dataset=np.array([row.dataset or "" for row in rows], dtype=np.str_),
             split=np.array([row.split or _split(row) for row in rows], dtype=np.str_),
             score=score,
@@ -134,7 +143,8 @@ class RoutingData:
     def _take(self, rows: BoolArray, columns: BoolArray) -> RoutingData:
         return RoutingData(
             models=tuple(np.array(self.models, dtype=object)[columns]),
-            prompts=tuple(p for p, kept in zip(self.prompts, rows, strict=True) if kept),
+            prompts=tuple(compress(self.prompts, rows)),
+            questions=tuple(compress(self.questions, rows)),
             dataset=self.dataset[rows],
             split=self.split[rows],
             score=self.score[np.ix_(rows, columns)],
@@ -155,8 +165,24 @@ class RoutingData:
             raise DataError(f"No row has the split {split!r}; the rows have {counts}.")
         return self.select(rows)
 
-    def complete(self) -> RoutingData:
+    def without_test(self) -> RoutingData:
+        """What may be trained on: neither test rows nor rows that ask what a test row asks.
+
+        Data sets overlap: a question of one's test split may be in another's training split.
+        """
+        test = self.split == "test"
+        texts = [
+            {normalised(prompt), normalised(question)}
+            for prompt, question in zip(self.prompts, self.questions, strict=True)
+        ]
+        asked = set().union(*compress(texts, test))
+        return self.select(~test & np.array([not (text & asked) for text in texts], dtype=bool))
+
+    def complete(self, name: str = "The data") -> RoutingData:
         """The rows that have a score and a cost for every model.
+
+        Args:
+            name: Of the data, for the error.
 
         Raises:
             DataError: If there are none.
@@ -164,8 +190,8 @@ class RoutingData:
         rows = np.asarray(~np.isnan(self.score).any(axis=1))
         if not rows.any():
             raise DataError(
-                "No prompt was answered by all of the models "
-                f"({', '.join(self.models)}); evaluate fewer models together."
+                f"{name}: no prompt was answered by all of the models "
+                f"({', '.join(self.models)}); name fewer of them with --model."
             )
         return self.select(rows)
 
@@ -183,7 +209,7 @@ def answered(score: FloatArray, axis: int) -> BoolArray:
 def _read(path: Path, *, skip_broken: bool) -> list[Row]:
     rows: list[Row] = []
     broken: list[str] = []
-    default_dataset = path.name.split(".")[0]
+    default_dataset = path.name.removesuffix(".gz").removesuffix(".jsonl")
     number = 0
     try:
         for number, line in enumerate(_lines(path), 1):
@@ -197,7 +223,7 @@ def _read(path: Path, *, skip_broken: bool) -> list[Row]:
                 rows.append(
                     row if row.dataset else row.model_copy(update={"dataset": default_dataset})
                 )
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: cannot be read after line {number}: {error}") from error
     if broken and not skip_broken:
         shown = "\n".join(f"  {line}" for line in broken[:SHOWN_BROKEN_LINES])
@@ -212,22 +238,27 @@ def _read(path: Path, *, skip_broken: bool) -> list[Row]:
     return rows
 
 
-def _lines(path: Path) -> Iterable[str]:
-    if path.suffix == ".gz":
-        with gzip.open(path, "rt", encoding="utf-8") as file:
-            yield from file
-    else:
-        with path.open(encoding="utf-8") as file:
-            yield from file
+def _lines(path: Path) -> Iterable[bytes]:
+    # Bytes, so that a line that is not UTF-8 is one broken row and not the end of the file.
+    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+        for number, line in enumerate(file):
+            yield line.removeprefix(codecs.BOM_UTF8) if number == 0 else line
 
 
 def _first_problem(error: ValidationError) -> str:
     problem = error.errors()[0]
     field = ".".join(str(part) for part in problem["loc"])
-    return f"{field}: {problem['msg']}" if field else problem["msg"]
+    value = repr(problem["input"])
+    shown = value if len(value) <= SHOWN_VALUE else f"{value[:SHOWN_VALUE]}..."
+    return f"{field}: {problem['msg']}, got {shown}" if field else problem["msg"]
+
+
+def normalised(text: str) -> str:
+    """A text without case, punctuation and spacing: what makes two prompts one question."""
+    return re.sub(r"\W+", " ", text.lower()).strip()
 
 
 def _split(row: Row) -> Split:
-    question = re.sub(r"\W+", " ", (row.question or row.prompt).lower()).strip()
+    question = normalised(row.question or row.prompt)
     share = int(hashlib.sha256(question.encode()).hexdigest()[:8], 16) % 10
     return cast("Split", {0: "test", 1: "valid"}.get(share, "train"))

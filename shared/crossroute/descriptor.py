@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -26,13 +26,13 @@ from crossroute.errors import DescriptorError, did_you_mean
 
 Capability = Literal["tools", "structured_output", "image_input", "audio_input", "file_input"]
 NonEmpty = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+ModelId = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
 Amount = TypeVar("Amount", float, NDArray[np.float64])
 Usd = Annotated[FiniteFloat, Field(ge=0)]
 
 _SECRET_NAME = re.compile(
-    r"(api_?key|secret|token|password|credential)(?!.*_tokens$)", re.IGNORECASE
+    r"api_?key|secret|password|credential|authorization|token(?!s|iz)", re.IGNORECASE
 )
-_LARGEST_FILE = 1_000_000
 
 
 class _Strict(BaseModel):
@@ -60,7 +60,7 @@ class Provider(_Strict):
     @field_validator("arguments")
     @classmethod
     def _no_secrets(cls, arguments: dict[str, Any]) -> dict[str, Any]:
-        for name in arguments:
+        for name in _names(arguments):
             if _SECRET_NAME.search(name):
                 raise ValueError(
                     f"{name!r} looks like a secret; put it in an environment variable and write "
@@ -131,7 +131,7 @@ class ModelDescriptor(_Strict):
         learned: Its learned embedding; None before training or onboarding.
     """
 
-    id: NonEmpty
+    id: ModelId
     description: NonEmpty | None = None
     provider: Provider | None = None
     retired: datetime.date | None = None
@@ -153,7 +153,7 @@ class ModelDescriptor(_Strict):
     @property
     def file_name(self) -> str:
         """The name of the file that this descriptor is saved as."""
-        return re.sub(r"[^A-Za-z0-9._-]", "_", self.id) + ".yaml"
+        return re.sub(r"[^\w.-]", "_", self.id) + ".yaml"
 
     @classmethod
     def load(cls, path: str | Path) -> ModelDescriptor:
@@ -164,14 +164,11 @@ class ModelDescriptor(_Strict):
         """
         path = Path(path)
         try:
-            if path.stat().st_size > _LARGEST_FILE:
-                raise DescriptorError(
-                    f"{path}: larger than {_LARGEST_FILE} bytes; not a descriptor."
-                )
             content = yaml.safe_load(path.read_text("utf-8"))
         except (OSError, UnicodeDecodeError) as error:
             raise DescriptorError(f"{path}: cannot be read: {error}") from error
-        except yaml.YAMLError as error:
+        # PyYAML lets impossible dates and numbers through as ValueError.
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
             raise DescriptorError(f"{path}: not valid YAML: {error}") from error
         if not isinstance(content, Mapping):
             raise DescriptorError(
@@ -219,15 +216,21 @@ def _explain(path: Path, error: ValidationError) -> str:
         elif problem["type"] == "missing":
             lines.append(f"{field}: missing; add it.")
         else:
-            lines.append(f"{field}: {problem['msg']}, got {_shorten(field, problem['input'])}.")
+            lines.append(f"{field}: {problem['msg']}, got {_shorten(problem['input'])}.")
     return f"{path}: not a valid model descriptor.\n" + "\n".join(f"  {line}" for line in lines)
 
 
-def _shorten(field: str, value: object, limit: int = 60) -> str:
-    # Constructor arguments may hold what nobody should see: name them, do not print them.
-    if field.endswith("arguments"):
-        return "these names: " + ", ".join(value) if isinstance(value, Mapping) else "no mapping"
-    text = repr(value)
+def _names(arguments: Mapping[str, object]) -> Iterator[str]:
+    """The names in a mapping, and in the mappings in it."""
+    for name, value in arguments.items():
+        yield str(name)
+        if isinstance(value, Mapping):
+            yield from _names(value)
+
+
+def _shorten(value: object, limit: int = 60) -> str:
+    # A mapping may hold what nobody should see: its names are enough.
+    text = f"the fields {', '.join(map(str, value))}" if isinstance(value, Mapping) else repr(value)
     return text if len(text) <= limit else f"{text[:limit]}..."
 
 

@@ -47,7 +47,7 @@ class ModelPool(Mapping[str, ModelDescriptor]):
         folder = Path(folder)
         if not folder.is_dir():
             raise PoolError(f"{folder}: no such folder of model descriptors.")
-        paths = sorted(p for p in folder.iterdir() if p.suffix.lower() in (".yaml", ".yml"))
+        paths = descriptor_files(folder)
         if not paths:
             raise PoolError(f"{folder}: holds no model descriptor (*.yaml); add one a model.")
         loaded: dict[str, Path] = {}
@@ -77,8 +77,9 @@ class ModelPool(Mapping[str, ModelDescriptor]):
         """
         return ModelPool(self[model] for model in dict.fromkeys(models))
 
-    def reachable(self, today: datetime.date) -> list[str]:
-        """Ids of the models that have a provider which still serves them."""
+    def reachable(self) -> list[str]:
+        """Ids of the models that have a provider which still serves them today."""
+        today = datetime.date.today()
         return [model.id for model in self.values() if model.unreachable(today) is None]
 
     def __getitem__(self, model: str) -> ModelDescriptor:
@@ -95,3 +96,8 @@ class ModelPool(Mapping[str, ModelDescriptor]):
 
     def __repr__(self) -> str:
         return f"ModelPool({', '.join(self)})"
+
+
+def descriptor_files(folder: Path) -> list[Path]:
+    """The files of a folder that are read as descriptors."""
+    return sorted(path for path in folder.iterdir() if path.suffix.lower() in (".yaml", ".yml"))

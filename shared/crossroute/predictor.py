@@ -9,10 +9,10 @@ has its own summary of the query, and reads its quality and its cost off that su
     logit quality_m = bias_m + w . mean_k t_k + (V e_m + v) . c_m
     log cost_m      = cost_bias_m + (U e_m + u) . c_m
 
-x is the encoder's vector beside the query's form, standardised; e_m is the learned embedding of the
-model. `w . mean_k t_k` is the difficulty that all models share. The network is an ensemble of a few
-such single-head members, here called heads: each reads its own part of the embedding, their logits
-are averaged. Reconstructed from arXiv 2509.09782.
+x is the encoder's vector beside the query's form, standardised and cut off; e_m is the learned
+embedding of the model. `w . mean_k t_k` is the difficulty that all models share. The network is an
+ensemble of a few such single-head members, here called heads: each reads its own part of the
+embedding, their logits are averaged. Reconstructed from arXiv 2509.09782.
 """
 
 from __future__ import annotations
@@ -31,6 +31,9 @@ FloatArray = NDArray[np.float32]
 
 BIASES = 2
 """The first numbers of an embedding: logit of mean quality, log of mean cost."""
+
+LARGEST_INPUT = 8.0
+"""Standardised features are cut off here."""
 
 LARGEST_LOG_FACTOR = 4.0
 """A cost is predicted at most e^4 (55) times off the model's mean: no runaway extrapolation."""
@@ -120,6 +123,11 @@ def query_features(queries: Sequence[Query], encoder: QueryEncoder) -> FloatArra
     return np.concatenate([vectors, form], axis=1)
 
 
+def standardise(features: FloatArray, mean: FloatArray, scale: FloatArray) -> FloatArray:
+    """Features as the network reads them: no stranger than anything it was trained on."""
+    return np.asarray(np.clip((features - mean) / scale, -LARGEST_INPUT, LARGEST_INPUT))
+
+
 class Predictor:
     """A network with a set of models folded into it.
 
@@ -178,7 +186,7 @@ class Predictor:
     def _forward(self, features: FloatArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Quality logits and logs of cost over the model's mean cost, both [n, m]."""
         network, m = self._network, len(self._models)
-        x = (features - network.input_mean) / network.input_scale
+        x = standardise(features, network.input_mean, network.input_scale)
         z = x @ network.slot_weight + network.slot_bias[:, None]  # [h, n, K * d]
         heads, n, _ = z.shape
         slots = (z / (1 + np.exp(-z))).reshape(heads, n, -1, network.slot_size)

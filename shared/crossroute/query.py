@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,8 +20,8 @@ QueryLike = str | Sequence[Message]
 HEAD_CHARS, TAIL_CHARS = 2_000, 6_000
 """How much of a long text is read. The tail is longer because a prompt ends with its question."""
 
-SHORT_FOLLOW_UP_WORDS = 8
-"""A last turn of fewer words ("yes, do that") says little: it is read with the turns before it."""
+SHORT_FOLLOW_UP_TOKENS = 8
+"""A last turn of fewer tokens ("yes, do that") says little: it is read with the turns before it."""
 
 _WORD = re.compile(r"[A-Za-z]+")
 _DIGIT = re.compile(r"[0-9]")
@@ -80,7 +81,9 @@ class Query:
             text, parts = query, [query]
         else:
             text, parts = _read_messages(query)
-        if not text.strip():
+        # A lone surrogate is no character; what remains of one is a question mark.
+        text = text.encode("utf-8", "replace").decode()
+        if not any(unicodedata.category(character)[0] not in "CZ" for character in text):
             raise QueryError("The query is empty: there is no text to route by.")
         clipped = clip(text)
         scanned = _Scan(clipped)
@@ -183,9 +186,11 @@ def _read_messages(messages: Sequence[Message]) -> tuple[str, list[str]]:
 def _routed_text(turns: Sequence[str]) -> str:
     """The last turn, with the turns before it for as long as there are only a few words."""
     taken: list[str] = []
+    tokens = 0.0
     for turn in reversed(turns):
         taken.append(turn)
-        if sum(len(text.split()) for text in taken) >= SHORT_FOLLOW_UP_WORDS:
+        tokens += estimate_tokens(turn)
+        if tokens >= SHORT_FOLLOW_UP_TOKENS:
             break
     return "\n".join(text for text in reversed(taken) if text.strip())
 

@@ -6,6 +6,10 @@ cheapest) to infinity (quality alone):
 
 * exponential, `R = s * exp(-c / lambda)`: utility is `log s` (arXiv 2509.09782, reconstructed);
 * linear, `R = s - c / lambda`: utility is `s`.
+
+Under the linear reward lambda is USD a unit of quality. Under the exponential one it is USD a unit
+of log quality, which is the same for good answers (`log s` is about `s - 1` near 1) and more for
+bad ones: twice the quality is worth `0.69 * lambda` wherever it starts.
 """
 
 from __future__ import annotations
@@ -20,6 +24,7 @@ from crossroute.errors import WillingnessToPayError
 
 RewardName = Literal["exponential", "linear"]
 FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.intp]
 
 QUALITY_FLOOR = 1e-4
 """Predicted quality is held at least this high, so that its logarithm is finite."""
@@ -39,12 +44,16 @@ def check_willingness_to_pay(value: float) -> float:
         raise WillingnessToPayError(
             f"willingness_to_pay must be a number of USD a unit of quality, got {value!r}."
         )
-    if math.isnan(value) or value < 0:
+    if value != value or value < 0:  # math.isnan refuses huge integers
         raise WillingnessToPayError(
             f"willingness_to_pay is {value!r}; it must be 0 (the cheapest model) or more, in USD a "
             "unit of quality (math.inf: the best model at any cost)."
         )
-    return float(value)
+    try:
+        # Minus zero is zero.
+        return abs(float(value))
+    except OverflowError:
+        return math.inf
 
 
 def utility(name: RewardName, quality: FloatArray) -> FloatArray:
@@ -79,22 +88,25 @@ def reward(
     linear one minus infinity, except where the cost is 0.
     """
     cost_usd = np.maximum(cost_usd, 0.0)
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         pain = np.where(cost_usd > 0, cost_usd / willingness_to_pay, 0.0)
     if name == "linear":
         return quality - pain
     return np.maximum(quality, QUALITY_FLOOR) * np.exp(-pain)
 
 
-def choose(preferences: FloatArray, cost_usd: FloatArray) -> NDArray[np.intp]:
-    """The index of the preferred candidate in each row; among equals, the cheapest.
+def rank(preferences: FloatArray, quality: FloatArray, cost_usd: FloatArray) -> IntArray:
+    """Candidates of each row from the most preferred; of equals the cheaper, then the better.
 
     Args:
         preferences: [n, m], from `preference`.
+        quality: [n, m], predicted quality.
         cost_usd: [n, m], predicted cost in USD.
+
+    Returns:
+        [n, m] indices of candidates.
     """
-    best = preferences.max(axis=-1, keepdims=True)
-    return np.asarray(np.where(preferences >= best, cost_usd, np.inf).argmin(axis=-1))
+    return np.lexsort((-quality, cost_usd, -preferences), axis=-1)
 
 
 def switching_point(

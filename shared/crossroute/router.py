@@ -16,16 +16,16 @@ from numpy.typing import NDArray
 from crossroute.checkpoint import Checkpoint, check_fit, models_folder
 from crossroute.decision import CandidateScore, Decision
 from crossroute.encoders import QueryEncoder, load_encoder
-from crossroute.errors import CrossRouteError, PoolError, QueryError
+from crossroute.errors import CheckpointError, CrossRouteError, PoolError, QueryError
 from crossroute.pool import ModelPool
 from crossroute.predictor import Predictor, query_features
-from crossroute.query import Query, QueryLike
-from crossroute.reward import RewardName, check_willingness_to_pay, preference, reward
+from crossroute.query import FORM_FEATURES, Query, QueryLike
+from crossroute.reward import RewardName, check_willingness_to_pay, preference, rank, reward
 
 FloatArray = NDArray[np.float64]
 
 DEFAULT_WILLINGNESS_TO_PAY = 0.01
-"""USD a unit of quality: one cent for an answer that is surely right instead of surely wrong."""
+"""One cent a unit of quality; `crossroute.reward` says what that unit is."""
 
 CHUNK = 512
 """Queries predicted at a time, which bounds the memory of a large batch."""
@@ -87,6 +87,12 @@ class CrossRouter:
         if encoder is None:
             encoder = load_encoder(checkpoint.encoder.name)
         checkpoint.encoder.check(encoder)
+        expected = encoder.dimension + len(FORM_FEATURES)
+        if len(checkpoint.network.input_mean) != expected:
+            raise CheckpointError(
+                f"The checkpoint's network reads {len(checkpoint.network.input_mean)} numbers a "
+                f"query, its encoder and the form give {expected}. Train it again."
+            )
         self._checkpoint = checkpoint
         self._pool = pool
         self._encoder = encoder
@@ -148,6 +154,11 @@ class CrossRouter:
         return self._pool
 
     @property
+    def reward(self) -> RewardName:
+        """Name of the reward that orders the candidates."""
+        return self._reward
+
+    @property
     def checkpoint(self) -> Checkpoint:
         """The trained network and how it was trained."""
         return self._checkpoint
@@ -206,8 +217,7 @@ class CrossRouter:
         found = self._predict(queries)
         order = preference(self._reward, found.quality, found.cost_usd, willingness)
         rewards = reward(self._reward, found.quality, found.cost_usd, willingness)
-        # The preferred first; among equals the cheapest, as `choose` has it.
-        ranking = np.lexsort((found.cost_usd, -order), axis=-1)
+        ranking = rank(order, found.quality, found.cost_usd)
         decisions = []
         for i, query in enumerate(queries):
             columns = zip(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import Annotated, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
+from crossroute.encoders.sentence_transformers import SentenceTransformersEncoder
+from crossroute.encoders.static import StaticEncoder
 from crossroute.errors import CheckpointError, EncoderMismatchError
 
 PROBE_TEXT = "Which of these models answers this question best, and what does it cost?"
@@ -48,7 +50,7 @@ class EncoderSignature(BaseModel):
 
     name: str
     dimension: int
-    probe: tuple[float, ...]
+    probe: Annotated[tuple[float, ...], Field(min_length=1, max_length=PROBE_SIZE)]
 
     def check(self, encoder: QueryEncoder) -> None:
         """Refuse an encoder that does not make the vectors the checkpoint was trained on.
@@ -56,21 +58,22 @@ class EncoderSignature(BaseModel):
         Raises:
             EncoderMismatchError: If name, dimension or vectors differ.
         """
-        if (encoder.name, encoder.dimension) != (self.name, self.dimension):
+        found = sign(encoder)
+        # The vectors decide, not the name: a model in a folder may have moved.
+        same_size = (found.dimension, len(found.probe)) == (self.dimension, len(self.probe))
+        if same_size and np.allclose(found.probe, self.probe, rtol=0, atol=PROBE_TOLERANCE):
+            return
+        if found.name != self.name:
             raise EncoderMismatchError(
                 f"The checkpoint was trained on the encoder {self.name!r} "
-                f"({self.dimension} dimensions), not on {encoder.name!r} "
-                f"({encoder.dimension}). Load it with its own encoder, or train a checkpoint "
-                "with this one."
+                f"({self.dimension} dimensions), not on {found.name!r} ({found.dimension}). "
+                "Load it with its own encoder, or train a checkpoint with this one."
             )
-        difference = float(np.abs(np.subtract(sign(encoder).probe, self.probe)).max())
-        if not difference <= PROBE_TOLERANCE:
-            raise EncoderMismatchError(
-                f"The encoder {encoder.name!r} has the name of the checkpoint's encoder but makes "
-                f"other vectors (off by {difference:.3f} on the probe text): its weights are of "
-                "another version. Install the version the checkpoint was trained with, or train "
-                "again."
-            )
+        raise EncoderMismatchError(
+            f"The encoder {self.name!r} has the name of the checkpoint's encoder but makes other "
+            "vectors: its weights are of another version. Install the version that the checkpoint "
+            "was trained with, or train again."
+        )
 
 
 def sign(encoder: QueryEncoder) -> EncoderSignature:
@@ -90,9 +93,6 @@ def load_encoder(name: str) -> QueryEncoder:
         CheckpointError: If the name is of neither kind.
         MissingExtraError: If the encoder's package is not installed.
     """
-    from crossroute.encoders.sentence_transformers import SentenceTransformersEncoder
-    from crossroute.encoders.static import StaticEncoder
-
     kind, _, model = name.partition(":")
     if name == StaticEncoder.name:
         return StaticEncoder()

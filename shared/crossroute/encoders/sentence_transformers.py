@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from crossroute.errors import MissingExtraError
+from crossroute.errors import CheckpointError, MissingExtraError
 from crossroute.query import clip
 
 if TYPE_CHECKING:
@@ -69,4 +69,7 @@ class SentenceTransformersEncoder:
             from sentence_transformers import SentenceTransformer
         except ImportError as error:
             raise MissingExtraError("sentence-transformers", "sentence-transformers") from error
-        return SentenceTransformer(self._model_name, device=self._device)
+        try:
+            return SentenceTransformer(self._model_name, device=self._device)
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"The encoder {self.name!r} cannot be loaded: {error}") from error

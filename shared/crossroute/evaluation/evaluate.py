@@ -73,11 +73,11 @@ def _evaluate(router: CrossRouter, name: str, data: RoutingData) -> Evaluation:
             f"({', '.join(data.models)}); evaluation needs two. Train a checkpoint on such data."
         )
     left_out = tuple(model for model in data.models if model not in router.pool)
-    data = data.of_models(known).complete()
+    data = data.of_models(known).complete(name)
     narrowed = router.subset(known)
     found = narrowed.predict(data.prompts)
     columns = [found.models.index(model) for model in data.models]
-    chosen = sweep(found.quality[:, columns], found.cost_usd[:, columns])
+    chosen = sweep(found.quality[:, columns], found.cost_usd[:, columns], router.reward)
     perfect = sweep(data.score, data.cost_usd)
     mean_cost, mean_score = data.cost_usd.mean(axis=0), data.score.mean(axis=0)
     best = int(mean_score.argmax())

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from crossroute.reward import RewardName, choose, preference
+from crossroute.reward import RewardName, preference, rank
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.intp]
@@ -35,7 +35,7 @@ def sweep(
     """
     return np.stack(
         [
-            choose(preference(reward, quality, cost_usd, value), cost_usd)
+            rank(preference(reward, quality, cost_usd, value), quality, cost_usd)[:, 0]
             for value in willingness_to_pay
         ]
     )

@@ -13,9 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from crossroute.predictor import LARGEST_LOG_FACTOR, FloatArray, Network
+from crossroute.predictor import LARGEST_LOG_FACTOR, FloatArray, Network, standardise
 from crossroute.query import FORM_FEATURES
 from crossroute.training.network import CrossAttention
+
+FEWEST_STEPS = 300
+"""A small data set gets more epochs, so that it gets as many steps; early stopping ends them."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ class Settings:
         slot_size: Numbers in a slot.
         rank: Numbers of a model embedding that each head reads.
         dropout: Share of inputs and slot numbers dropped in training.
-        epochs: Passes over the training rows at most.
+        epochs: Passes over the training rows at most; more for few rows (`FEWEST_STEPS`).
         patience: Epochs without a better validation loss before training stops.
         batch_size: Rows in a step.
         learning_rate: Peak of the one-cycle schedule.
@@ -101,12 +104,26 @@ def fit_network(
     Returns:
         The network and the models' embeddings.
     """
-    torch.manual_seed(seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return _fit(features, score, amount, weight, valid, settings, seed, on_epoch)
+
+
+def _fit(
+    features: FloatArray,
+    score: NDArray[np.float64],
+    amount: NDArray[np.float64],
+    weight: NDArray[np.float64],
+    valid: NDArray[np.bool_],
+    settings: Settings,
+    seed: int,
+    on_epoch: Callable[[Epoch], None],
+) -> Fitted:
     order = np.random.default_rng(seed)
     mean, scale = _standard(features[~valid])
     mean_amount = np.maximum(np.nanmean(amount[~valid], axis=0), 1e-12)
     batch = _Batch(
-        x=torch.as_tensor((features - mean) / scale),
+        x=torch.as_tensor(standardise(features, mean, scale)),
         score=torch.as_tensor(score, dtype=torch.float32),
         factor=torch.as_tensor(amount / mean_amount, dtype=torch.float32),
         weight=torch.as_tensor(weight, dtype=torch.float32),
@@ -125,14 +142,15 @@ def fit_network(
 
     train_rows, valid_rows = np.flatnonzero(~valid), np.flatnonzero(valid)
     steps = math.ceil(len(train_rows) / settings.batch_size)
+    epochs = max(settings.epochs, math.ceil(FEWEST_STEPS / steps))
     optimizer = torch.optim.AdamW(
         network.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
     )
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, settings.learning_rate, total_steps=settings.epochs * steps, pct_start=0.15
+        optimizer, settings.learning_rate, total_steps=epochs * steps, pct_start=0.15
     )
     best_loss, best_state, since_best = math.inf, network.state_dict(), 0
-    for number in range(1, settings.epochs + 1):
+    for number in range(1, epochs + 1):
         network.train()
         total = 0.0
         for rows in np.array_split(order.permutation(train_rows), steps):
@@ -145,7 +163,7 @@ def fit_network(
         network.eval()
         with torch.no_grad():
             valid_loss = float(_loss(network, batch.take(valid_rows), settings))
-        on_epoch(Epoch(number, settings.epochs, total / steps, valid_loss))
+        on_epoch(Epoch(number, epochs, total / steps, valid_loss))
         if valid_loss < best_loss:
             best_loss, best_state, since_best = valid_loss, copy.deepcopy(network.state_dict()), 0
         else:
@@ -181,7 +199,8 @@ def _loss(network: CrossAttention, batch: _Batch, settings: Settings) -> Tensor:
     score = torch.nan_to_num(batch.score).expand(heads, -1, -1)
 
     def mean(values: Tensor, weight: Tensor) -> Tensor:
-        total: Tensor = (values * weight).sum() / (weight.sum() * heads)
+        # There may be no weight: no row of a batch with a known cost, say.
+        total: Tensor = (values * weight).sum() / (weight.sum() * heads).clamp(min=1e-9)
         return total
 
     pointwise = functional.binary_cross_entropy_with_logits(logit, score, reduction="none")
@@ -194,7 +213,8 @@ def _loss(network: CrossAttention, batch: _Batch, settings: Settings) -> Tensor:
     # Poisson deviance of cost over mean cost: the prediction is the mean, so totals come right.
     counted = ~torch.isnan(batch.factor)
     factor = torch.nan_to_num(batch.factor)
-    cost = torch.exp(log_factor.clamp(max=5)) - factor * log_factor
+    log_factor = log_factor.clamp(-LARGEST_LOG_FACTOR, LARGEST_LOG_FACTOR)
+    cost = torch.exp(log_factor) - factor * log_factor
     return (
         mean(pointwise, weight)
         + settings.ranking * mean(ranking, weight)

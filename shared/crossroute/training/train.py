@@ -39,7 +39,8 @@ def train(
     The same data, settings and seed give the same checkpoint on the same machine.
 
     Args:
-        data: Scored answers; rows of the split `test` are not touched.
+        data: Scored answers; rows of the split `test`, and rows that ask the same as one of them,
+            are left out.
         known: Descriptors of models whose facts (price, provider, limits) are known. A model with
             a price table and token counts gets its output tokens predicted, any other its USD.
         encoder: The shipped one if None.
@@ -51,13 +52,14 @@ def train(
         DataError: If there are fewer than two models or too few rows.
     """
     settings, encoder, known = settings or Settings(), encoder or StaticEncoder(), known or {}
-    used = data.split != "test"
-    if used.sum() < FEWEST_ROWS:
+    data = data.without_test()
+    if len(data) < FEWEST_ROWS:
         raise DataError(
-            f"{int(used.sum())} rows of the splits train and valid are too few to train on; "
+            f"{len(data)} rows of the splits train and valid are too few to train on; "
             f"give {FEWEST_ROWS} at least."
         )
-    data = data.select(used)
+    # Ids that cannot stand side by side in a folder are refused now, not after the training.
+    ModelPool(ModelDescriptor(id=model) for model in data.models)
     if len(data.models) < 2:
         raise DataError(
             f"The rows have answers of {', '.join(data.models)} only; routing needs two models."
@@ -69,7 +71,9 @@ def train(
         raise DataError(f"No training row has an answer of {', '.join(names)}.")
 
     features = query_features([Query.of(prompt) for prompt in data.prompts], encoder)
-    targets = [_cost_target(data, j, known.get(model)) for j, model in enumerate(data.models)]
+    targets = [
+        _cost_target(data, j, known.get(model), ~valid) for j, model in enumerate(data.models)
+    ]
     fitted = fit_network(
         features,
         data.score,
@@ -114,20 +118,22 @@ class _CostTarget:
     amount: NDArray[np.float64]
 
 
-def _cost_target(data: RoutingData, j: int, known: ModelDescriptor | None) -> _CostTarget:
+def _cost_target(
+    data: RoutingData, j: int, known: ModelDescriptor | None, training: NDArray[np.bool_]
+) -> _CostTarget:
     """Output tokens where they are known and have a price, else USD.
 
     Where a row has input tokens and a cost but no output tokens, the price gives them.
     """
     cost, tokens, price = data.cost_usd[:, j], data.output_tokens[:, j], known and known.price
-    answered = ~np.isnan(cost)
+    learned = training & ~np.isnan(cost)
     if price:
         if price.output_usd_per_1m > 0:
             rest = cost - price.cost_usd(data.input_tokens, np.zeros(len(data)))
             tokens = np.where(
                 np.isnan(tokens), np.maximum(rest * 1e6 / price.output_usd_per_1m, 0), tokens
             )
-        if (~np.isnan(tokens[answered])).mean() > 0.5 and np.nansum(tokens) > 0:
+        if (~np.isnan(tokens[learned])).mean() > 0.5 and np.nansum(tokens[learned]) > 0:
             return _CostTarget("output_tokens", tokens)
     return _CostTarget("usd", cost)
 

@@ -235,7 +235,7 @@ def test_the_forward_pass_is_the_one_that_was_trained() -> None:
     from crossroute.training.network import CrossAttention
 
     torch.manual_seed(3)
-    network = CrossAttention(20, 5, heads=3, slots=4, slot_size=6, rank=2, dropout=0.5)
+    network = CrossAttention(20, 5, 2, heads=3, slots=4, slot_size=6, rank=2, dropout=0.5)
     network.quality_offset.data = torch.randn(5)
     for name, parameter in network.named_parameters():
         if name.endswith("bias"):
@@ -244,7 +244,7 @@ def test_the_forward_pass_is_the_one_that_was_trained() -> None:
     mean, scale = torch.randn(20), torch.rand(20) + 0.5
     x = torch.randn(7, 20)
     with torch.no_grad():
-        logit, log_factor = network((x - mean) / scale)
+        logit, log_factor, _ = network((x - mean) / scale)
     embeddings = network.embeddings.detach().numpy()
     offsets = network.quality_offset.detach().tolist()
 

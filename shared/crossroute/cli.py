@@ -179,28 +179,38 @@ def benchmark_command(
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Repetitions of whatever is random.")] = 3,
     models: ModelsOption = None,
+    leave_out: Annotated[
+        bool,
+        typer.Option("--leave-one-out", help="Also train without each data set and test on it."),
+    ] = False,
     skip_broken: SkipBroken = False,
 ) -> None:
     """Train, tune and compare CrossRoute and the usual routers on FILES."""
     _need("torch", "train")
     from crossroute.evaluation.benchmark import benchmark
+    from crossroute.evaluation.leave_one_out import leave_one_out
     from crossroute.evaluation.report import markdown, tables
 
     data = RoutingData.load(files, skip_broken=skip_broken)
     with err.status("Benchmark") as status:
-        report = benchmark(data, known=_known(models, None), seeds=seeds, on_step=status.update)
+        known = _known(models, None)
+        report = benchmark(data, known=known, seeds=seeds, on_step=status.update)
+        unseen = leave_one_out(data, known=known, on_step=status.update) if leave_out else []
     for table in tables(report):
         out.print(table)
+    for evaluation in unseen:
+        out.print(_evaluation_table(evaluation, "test, left out of training"))
     if folder is None:
         return
     from crossroute.evaluation.plots import plot
 
     folder.mkdir(parents=True, exist_ok=True)
-    content = json.dumps(report.to_dict(), indent=1) + "\n"
-    (folder / "benchmark.json").write_text(content, "utf-8")
+    content = report.to_dict() | {"leave_one_out": [item.to_dict() for item in unseen]}
+    (folder / "benchmark.json").write_text(json.dumps(content, indent=1) + "\n", "utf-8")
     names = " ".join(path.name for path in files)
-    command = f"crossroute benchmark {names} --seeds {seeds} --out {folder}"
-    page = markdown(report, plot(report, folder), command)
+    option = " --leave-one-out" if leave_out else ""
+    command = f"crossroute benchmark {names} --seeds {seeds}{option} --out FOLDER"
+    page = markdown(report, unseen, plot(report, folder), command)
     (folder / "benchmark.md").write_text(page, "utf-8")
 
 

@@ -70,6 +70,7 @@ class RoutingData:
         questions: The prompts' own questions; the prompt where a row names none.
         dataset: [n] name of the data set of each prompt.
         split: [n] `train`, `valid` or `test`.
+        task: [n] kind of prompt within its data set, empty where unknown.
         score: [n, m] score of each answer, 0..1.
         cost_usd: [n, m] recorded cost in USD.
         output_tokens: [n, m] recorded output tokens.
@@ -81,6 +82,7 @@ class RoutingData:
     questions: tuple[str, ...]
     dataset: NDArray[np.str_]
     split: NDArray[np.str_]
+    task: NDArray[np.str_]
     score: FloatArray
     cost_usd: FloatArray
     output_tokens: FloatArray
@@ -125,6 +127,7 @@ class RoutingData:
             questions=tuple(row.question or row.prompt for row in rows),
             dataset=np.array([row.dataset or "" for row in rows], dtype=np.str_),
             split=np.array([row.split or _split(row) for row in rows], dtype=np.str_),
+            task=np.array([row.task or "" for row in rows], dtype=np.str_),
             score=score,
             cost_usd=cost,
             output_tokens=tokens,
@@ -147,6 +150,7 @@ class RoutingData:
             questions=tuple(compress(self.questions, rows)),
             dataset=self.dataset[rows],
             split=self.split[rows],
+            task=self.task[rows],
             score=self.score[np.ix_(rows, columns)],
             cost_usd=self.cost_usd[np.ix_(rows, columns)],
             output_tokens=self.output_tokens[np.ix_(rows, columns)],

@@ -141,12 +141,15 @@ class CrossRouter:
             UnknownModelError: If an id is not in the pool.
             PoolError: If fewer than two are left.
         """
-        return CrossRouter(
-            self._checkpoint,
-            self._pool.subset(models),
-            encoder=self._encoder,
-            reward=self._reward,
-        )
+        return self.over(self._pool.subset(models))
+
+    def over(self, pool: ModelPool) -> CrossRouter:
+        """The same router over another pool, whose embeddings are of its checkpoint.
+
+        Raises:
+            PoolError: If the pool has fewer than two models, or one does not fit the checkpoint.
+        """
+        return CrossRouter(self._checkpoint, pool, encoder=self._encoder, reward=self._reward)
 
     @property
     def pool(self) -> ModelPool:

@@ -102,7 +102,7 @@ def _mlp(data: Training, alpha: float) -> Predict:
 def _svm(data: Training, c: float) -> Predict:
     """Support vector regression a model, on a Nystroem map of the RBF kernel."""
     model = make_pipeline(
-        Nystroem(n_components=300, random_state=data.seed),
+        Nystroem(n_components=min(300, len(data.features)), random_state=data.seed),
         MultiOutputRegressor(LinearSVR(C=c, loss="squared_epsilon_insensitive", dual=False)),
     )
     return _with_cost(data, model.fit(data.features, data.score).predict)

@@ -364,7 +364,8 @@ class _Contest:
         single_score, single_cost = score[:, best].mean(), cost[:, best].mean()
         aiq = [_aiq(hull, cost) for hull in hulls]
         quality = float(np.mean([hull.quality[-1] for hull in hulls]))
-        savings = [1 - _cost_at(hull, single_score) / single_cost for hull in hulls]
+        reached = [_cost_at(hull, single_score) for hull in hulls]
+        comparable = single_cost > 0 and np.isfinite(reached).all()
         return Figures(
             router=name,
             aiq=float(np.mean(aiq)),
@@ -373,7 +374,7 @@ class _Contest:
             quality=quality,
             cost_usd=float(np.mean([hull.cost_usd[-1] for hull in hulls])),
             perf_gain=quality / single_score - 1,
-            cost_save=float(np.mean(savings)) if np.isfinite(savings).all() else None,
+            cost_save=1 - float(np.mean(reached)) / single_cost if comparable else None,
         )
 
 
@@ -389,9 +390,14 @@ def _truth(entry: _Entry, score: FloatArray, cost: FloatArray) -> dict[str, Any]
         "calibration_error": mean(
             lambda quality, _: expected_calibration_error(quality.clip(0, 1), score)
         ),
-        "cost_error": mean(lambda _, usd: float(np.median(abs(usd - cost)[paid] / cost[paid]))),
-        "cost_total": mean(lambda _, usd: float(usd.sum() / cost.sum())),
-    }
+    } | (
+        {
+            "cost_error": mean(lambda _, usd: float(np.median(abs(usd - cost)[paid] / cost[paid]))),
+            "cost_total": mean(lambda _, usd: float(usd.sum() / cost.sum())),
+        }
+        if paid.any()
+        else {}
+    )
 
 
 def _aiq(hull: Hull, cost_usd: FloatArray) -> float:
@@ -401,6 +407,8 @@ def _aiq(hull: Hull, cost_usd: FloatArray) -> float:
 
 def _routerbench_aiq(hull: Hull, highest_usd: float) -> float:
     lowest = float(hull.cost_usd[0])
+    if highest_usd <= 0:
+        return float(hull.quality[-1])
     return hull.aiq(lowest, highest_usd) * (highest_usd - lowest) / highest_usd
 
 
@@ -450,9 +458,9 @@ def _stability(
     spent = cost[rows, before].mean(axis=1)
     # Where nearly all queries go to one end, no reward could move anything.
     span = spent.max() - spent.min()
-    open_choice = (spent > spent.min() + 0.02 * span) & (spent < spent.max() - 0.02 * span)
-    moved = (before != after).mean(axis=1)
-    change = abs(cost[rows, after].mean(axis=1) / spent - 1)
-    if not open_choice.any():
+    between = (spent > spent.min() + 0.02 * span) & (spent < spent.max() - 0.02 * span)
+    if not between.any():
         return Stability(reward, 0.0, 0.0)
-    return Stability(reward, float(moved[open_choice].mean()), float(change[open_choice].mean()))
+    moved = (before != after).mean(axis=1)[between]
+    change = abs(cost[rows, after].mean(axis=1)[between] / spent[between] - 1)
+    return Stability(reward, float(moved.mean()), float(change.mean()))

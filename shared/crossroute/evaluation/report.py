@@ -10,6 +10,7 @@ from rich.table import Table
 
 from crossroute.decision import usd
 from crossroute.evaluation.benchmark import DatasetReport, Figures, Interval, Report
+from crossroute.evaluation.evaluate import Evaluation, Result
 
 COLUMNS = (
     "router",
@@ -40,8 +41,17 @@ def tables(report: Report) -> Iterable[Table]:
     yield table
 
 
-def markdown(report: Report, plots: Sequence[Path], command: str) -> str:
-    """The report as a page, with the plots beside it."""
+def markdown(
+    report: Report, unseen: Sequence[Evaluation], plots: Sequence[Path], command: str
+) -> str:
+    """The report as a page, with the plots beside it.
+
+    Args:
+        report: The benchmark.
+        unseen: Data sets that were left out of training, if any.
+        plots: PNG files in the folder that the page will be in.
+        command: What made it.
+    """
     lines = [
         "# Benchmark",
         "",
@@ -81,6 +91,20 @@ def markdown(report: Report, plots: Sequence[Path], command: str) -> str:
             )
             + ".",
         ]
+    if unseen:
+        lines += [
+            "",
+            "## Out of domain: data sets left out of training",
+            "",
+            "Trained on the other data sets; the models are onboarded from 100 training prompts.",
+            "",
+            *_table(
+                ("data set", *(result.router.split(" (")[0] for result in unseen[0].results)),
+                [(item.dataset, *map(_result, item.results)) for item in unseen],
+            ),
+            "",
+            "AIQ, and in brackets the best quality.",
+        ]
     lines += ["", *(f"![{path.stem}]({path.name})" for path in plots), ""]
     return "\n".join(lines)
 
@@ -107,6 +131,11 @@ def _cells(figures: Figures) -> tuple[str, ...]:
         number(figures.cost_total, ".2f"),
         "-" if figures.crossroute_gain is None else _interval(figures.crossroute_gain),
     )
+
+
+def _result(result: Result) -> str:
+    aiq = "-" if result.aiq is None else f"{result.aiq:.4f}"
+    return f"{aiq} ({result.quality:.4f})"
 
 
 def _interval(value: Interval) -> str:

@@ -39,6 +39,8 @@ class Settings:
         ranking: Weight of the squared error of quality differences between models, which are
             what a decision rests on.
         cost: Weight of the cost loss.
+        task: Weight of telling the prompts' tasks apart, where they are known. Who is good at what
+            depends on the task far more than on the single prompt.
     """
 
     heads: int = 4
@@ -46,13 +48,14 @@ class Settings:
     slot_size: int = 32
     rank: int = 8
     dropout: float = 0.3
-    epochs: int = 8
+    epochs: int = 12
     patience: int = 3
     batch_size: int = 256
     learning_rate: float = 2e-3
     weight_decay: float = 1e-2
     ranking: float = 6.0
     cost: float = 0.1
+    task: float = 0.3
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,7 @@ def fit_network(
     features: FloatArray,
     score: NDArray[np.float64],
     amount: NDArray[np.float64],
+    task: NDArray[np.intp],
     weight: NDArray[np.float64],
     valid: NDArray[np.bool_],
     *,
@@ -95,6 +99,7 @@ def fit_network(
         features: [n, D] from `crossroute.predictor.query_features`.
         score: [n, m], NaN where unknown.
         amount: [n, m] what each answer cost, in the model's own unit, NaN where unknown.
+        task: [n] number of each row's task, -1 where unknown.
         weight: [n] of each row in the loss.
         valid: [n] rows held out for early stopping.
         settings: How to build and train.
@@ -106,13 +111,14 @@ def fit_network(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return _fit(features, score, amount, weight, valid, settings, seed, on_epoch)
+        return _fit(features, score, amount, task, weight, valid, settings, seed, on_epoch)
 
 
 def _fit(
     features: FloatArray,
     score: NDArray[np.float64],
     amount: NDArray[np.float64],
+    task: NDArray[np.intp],
     weight: NDArray[np.float64],
     valid: NDArray[np.bool_],
     settings: Settings,
@@ -126,11 +132,13 @@ def _fit(
         x=torch.as_tensor(standardise(features, mean, scale)),
         score=torch.as_tensor(score, dtype=torch.float32),
         factor=torch.as_tensor(amount / mean_amount, dtype=torch.float32),
+        task=torch.as_tensor(task),
         weight=torch.as_tensor(weight, dtype=torch.float32),
     )
     network = CrossAttention(
         features.shape[1],
         score.shape[1],
+        max(int(task.max()) + 1, 1),
         heads=settings.heads,
         slots=settings.slots,
         slot_size=settings.slot_size,
@@ -184,15 +192,22 @@ class _Batch:
     x: Tensor
     score: Tensor
     factor: Tensor
+    task: Tensor
     weight: Tensor
 
     def take(self, rows: NDArray[np.intp]) -> _Batch:
         index = torch.as_tensor(rows)
-        return _Batch(self.x[index], self.score[index], self.factor[index], self.weight[index])
+        return _Batch(
+            self.x[index],
+            self.score[index],
+            self.factor[index],
+            self.task[index],
+            self.weight[index],
+        )
 
 
 def _loss(network: CrossAttention, batch: _Batch, settings: Settings) -> Tensor:
-    logit, log_factor = network(batch.x)
+    logit, log_factor, task_logit = network(batch.x)
     heads = logit.shape[0]
     known = ~torch.isnan(batch.score)
     weight = known * batch.weight[:, None]
@@ -215,10 +230,15 @@ def _loss(network: CrossAttention, batch: _Batch, settings: Settings) -> Tensor:
     factor = torch.nan_to_num(batch.factor)
     log_factor = log_factor.clamp(-LARGEST_LOG_FACTOR, LARGEST_LOG_FACTOR)
     cost = torch.exp(log_factor) - factor * log_factor
+
+    known_task = (batch.task >= 0) * batch.weight
+    target = batch.task.clamp(min=0).expand(heads, -1)
+    task = functional.cross_entropy(task_logit.transpose(1, 2), target, reduction="none")
     return (
         mean(pointwise, weight)
         + settings.ranking * mean(ranking, weight)
         + settings.cost * mean(cost, counted * batch.weight[:, None])
+        + settings.task * mean(task, known_task)
     )
 
 
@@ -228,7 +248,7 @@ def _total_correction(network: CrossAttention, batch: _Batch) -> NDArray[np.floa
     with torch.no_grad():
         for start in range(0, len(batch.x), 2048):
             rows = slice(start, start + 2048)
-            _, log_factor = network(batch.x[rows])
+            log_factor = network(batch.x[rows]).log_factor
             factor = torch.exp(
                 log_factor.mean(dim=0).clamp(-LARGEST_LOG_FACTOR, LARGEST_LOG_FACTOR)
             )

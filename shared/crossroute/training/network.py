@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -10,6 +11,20 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from crossroute.predictor import FloatArray, Network
+
+
+class Output(NamedTuple):
+    """What the network says of n queries, for each of its h heads.
+
+    Attributes:
+        quality_logit: [h, n, m].
+        log_factor: [h, n, m] log of cost over the model's mean cost.
+        task_logit: [h, n, tasks].
+    """
+
+    quality_logit: Tensor
+    log_factor: Tensor
+    task_logit: Tensor
 
 
 class CrossAttention(nn.Module):
@@ -20,6 +35,7 @@ class CrossAttention(nn.Module):
     Args:
         inputs: D, the number of query features.
         models: m, the number of models.
+        tasks: Kinds of prompts to tell apart, an exercise for training only.
         heads: h, the members of the ensemble.
         slots: K, the slots a query is split into.
         slot_size: d, the length of a slot.
@@ -31,6 +47,7 @@ class CrossAttention(nn.Module):
         self,
         inputs: int,
         models: int,
+        tasks: int,
         *,
         heads: int,
         slots: int,
@@ -52,9 +69,10 @@ class CrossAttention(nn.Module):
         self.cost_bias = nn.Parameter(torch.zeros(heads, slot_size))
         self.embeddings = nn.Parameter(0.3 * torch.randn(heads, models, rank))
         self.quality_offset = nn.Parameter(torch.zeros(models))
+        self.task_weight = _uniform(heads, slots * slot_size, tasks)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Quality logits, and logs of cost over the model's mean cost, of each head: [h, n, m].
+    def forward(self, x: Tensor) -> Output:
+        """Predict for each head.
 
         Args:
             x: [n, D] standardised query features.
@@ -74,7 +92,11 @@ class CrossAttention(nn.Module):
         difficulty = torch.einsum("hnkd,hde->hne", slots, self.difficulty) / slots.shape[2]
         own = (attention * read(self.quality_weight, self.quality_bias)).sum(dim=2)
         cost = (attention * read(self.cost_weight, self.cost_bias)).sum(dim=2)
-        return self.quality_offset + difficulty + own, cost
+        return Output(
+            quality_logit=self.quality_offset + difficulty + own,
+            log_factor=cost,
+            task_logit=torch.bmm(slots.flatten(2), self.task_weight),
+        )
 
     def export(self, input_mean: Tensor, input_scale: Tensor) -> Network:
         """The network as arrays; the models' part of it is `embeddings` and `quality_offset`."""

@@ -78,6 +78,7 @@ def train(
         features,
         data.score,
         np.stack([target.amount for target in targets], axis=1),
+        _tasks(data),
         _row_weights(data),
         valid,
         settings=settings,
@@ -146,6 +147,13 @@ def _valid_rows(data: RoutingData) -> NDArray[np.bool_]:
     if valid.all():
         raise DataError("All rows have the split valid; give rows of the split train.")
     return np.asarray(valid)
+
+
+def _tasks(data: RoutingData) -> NDArray[np.intp]:
+    """A number for each data set's task, -1 where a row has none."""
+    names = np.char.add(np.char.add(data.dataset, "/"), data.task)
+    _, numbers = np.unique(names, return_inverse=True)
+    return np.where(data.task == "", -1, numbers)
 
 
 def _row_weights(data: RoutingData) -> NDArray[np.float64]:

@@ -38,7 +38,7 @@ def test_an_example_runs_without_a_key(path: Path) -> None:
 
 
 def test_the_readme_without_a_framework_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    (code,) = [block for block in blocks("python") if "CrossRouter.default().route" in block]
+    (code,) = [block for block in blocks("python") if "decision.explain()" in block]
     exec(code, {})
     assert "predicted quality" in capsys.readouterr().out
 

@@ -22,7 +22,7 @@ from crossroute import (
     UnknownModelError,
     WillingnessToPayError,
 )
-from crossroute.predictor import Network, Predictor, query_features
+from crossroute.predictor import PRIOR, Network, Predictor, query_features
 from crossroute.query import Query
 from crossroute.reward import switching_point
 
@@ -244,7 +244,7 @@ def test_the_forward_pass_is_the_one_that_was_trained() -> None:
     mean, scale = torch.randn(20), torch.rand(20) + 0.5
     x = torch.randn(7, 20)
     with torch.no_grad():
-        logit, log_factor, _ = network((x - mean) / scale)
+        logit, log_factor, _, ease = network((x - mean) / scale)
     embeddings = network.embeddings.detach().numpy()
     offsets = network.quality_offset.detach().tolist()
 
@@ -255,14 +255,27 @@ def test_the_forward_pass_is_the_one_that_was_trained() -> None:
                 checkpoint="x",
                 cost_target="usd",
                 examples=0,
-                embedding=(offsets[j], 0.0, *embeddings[:, j].ravel().tolist()),
+                embedding=(
+                    offsets[j],
+                    0.0,
+                    0.4,
+                    0.2,
+                    0.01,
+                    0.01,
+                    *embeddings[:, j].ravel().tolist(),
+                ),
             ),
         )
         for j in range(5)
     ]
-    predictor = Predictor(network.export(mean, scale), models)
+    prior_weight = np.random.default_rng(0).normal(size=(20, 2)).astype(np.float32)
+    exported = network.export(mean.numpy(), scale.numpy(), prior_weight)
+    predictor = Predictor(exported, models)
     quality, cost, _ = predictor.predict(x.numpy(), np.ones(7))
-    assert quality == pytest.approx(torch.sigmoid(logit.mean(dim=0)).numpy(), abs=1e-5)
+    prior = 0.4 + 0.2 * torch.sigmoid(ease.mean(dim=0)).numpy()[:, None]
+    prior = prior + ((x - mean) / scale).numpy() @ prior_weight @ np.ones((2, 5)) * 0.01
+    expected = (1 - PRIOR) * torch.sigmoid(logit.mean(dim=0)).numpy() + PRIOR * prior
+    assert quality == pytest.approx(expected, abs=1e-5)
     assert cost == pytest.approx(torch.exp(log_factor.mean(dim=0)).numpy(), rel=1e-4)
 
 
@@ -271,7 +284,7 @@ def test_network_arrays_must_fit_together(toy_router: CrossRouter) -> None:
     Network.from_arrays(arrays)
     for name, array in arrays.items():
         with pytest.raises(ValueError, match=r"shape|expected|dimensions"):
-            Network.from_arrays(arrays | {name: array[..., :-1] if array.ndim < 3 else array[0]})
+            Network.from_arrays(arrays | {name: array[:-1] if array.ndim < 3 else array[0]})
         with pytest.raises(ValueError, match="not finite"):
             Network.from_arrays(arrays | {name: np.full_like(array, np.nan)})
 

@@ -299,7 +299,7 @@ def _known(models: Path | None, checkpoint: Path | None) -> ModelPool:
     """Descriptors whose facts training may use: those of a checkpoint to be replaced among them."""
     if models:
         return ModelPool.load(models)
-    known = dict(CrossRouter.default().pool)
+    known = dict(ModelPool.shipped())
     if checkpoint and models_folder(checkpoint).is_dir():
         known |= ModelPool.load(models_folder(checkpoint))
     return ModelPool(known.values())
@@ -311,7 +311,7 @@ def _load(checkpoint: Path | None) -> CrossRouter:
 
 def _pool(folder: Path | None) -> ModelPool:
     if folder is None:
-        return CrossRouter.default().pool
+        return ModelPool.shipped()
     # A checkpoint folder is as good as the folder of models in it.
     inner = models_folder(folder)
     return ModelPool.load(inner if inner.is_dir() else folder)

@@ -9,9 +9,8 @@ from numpy.typing import NDArray
 
 from crossroute.descriptor import Learned, ModelDescriptor
 from crossroute.errors import DataError
-from crossroute.pool import ModelPool
-from crossroute.predictor import BIASES
-from crossroute.query import QueryLike
+from crossroute.predictor import BIASES, Predictor, query_features
+from crossroute.query import Query, QueryLike
 from crossroute.router import CrossRouter
 
 FloatArray = NDArray[np.float64]
@@ -31,7 +30,7 @@ def onboard(
     """Learn a model's embedding as a mixture of the known models that it behaves like.
 
     Each known model, shifted to the new one's mean quality, explains the scores with some
-    likelihood; the new embedding is the mean of theirs, weighted by it. Its two biases then make
+    likelihood; the new embedding is the mean of theirs, weighted by it. Its biases then make
     the predicted means of quality and cost those of the answers.
 
     Args:
@@ -52,57 +51,50 @@ def onboard(
             f"{descriptor.id}: {len(queries)} queries, {len(score)} scores and {len(cost_usd)} "
             "costs; give as many of each, at least one."
         )
-    known = np.array([m.learned.embedding for m in router.pool.values() if m.learned])
-    logits = _bare(router, known).predict(queries).quality
-    logits = np.log(logits / (1 - logits))
+    features = query_features([Query.of(query) for query in queries], router.encoder)
+    known = list(router.pool.values())
+    logits = Predictor(router.checkpoint.network, known).parts(features).logit
     fit = np.array([_likelihood(logits[:, j], score) for j in range(len(known))])
     weights = np.exp(fit - fit.max())
-    vector = weights @ known[:, BIASES:] / weights.sum()
+    embeddings = np.array([model.learned.embedding for model in known if model.learned])
+    vector = weights @ embeddings[:, BIASES:] / weights.sum()
+    slope = float(weights @ embeddings[:, BIASES - 1] / weights.sum())
 
-    # Two of it, because a router has at least two models.
-    alone = np.tile(np.concatenate([np.zeros(BIASES), vector]), (2, 1))
-    found = _bare(router, alone).predict(queries)
-    quality, factor = found.quality[:, 0], found.cost_usd[:, 0]
-    biases = (
-        _offset(np.log(quality / (1 - quality)), score),
-        float(np.log(max(cost_usd.sum() / factor.sum(), 1e-12))),
-    )
-    learned = Learned(
-        checkpoint=router.checkpoint.id,
-        cost_target="usd",
-        examples=len(queries),
-        embedding=(*biases, *vector.tolist()),
-    )
-    return descriptor.model_copy(update={"learned": learned})
-
-
-def _bare(router: CrossRouter, embeddings: FloatArray) -> CrossRouter:
-    """A router over models of these embeddings without biases: factors instead of USD."""
-    models = [
-        ModelDescriptor(
-            id=f"{number:06}",
-            learned=Learned(
-                checkpoint=router.checkpoint.id,
-                cost_target="usd",
-                examples=0,
-                embedding=(*([0.0] * BIASES), *embedding[BIASES:].tolist()),
-            ),
+    def learned(biases: Sequence[float]) -> ModelDescriptor:
+        update = Learned(
+            checkpoint=router.checkpoint.id,
+            cost_target="usd",
+            examples=len(queries),
+            embedding=(*biases, *vector.tolist()),
         )
-        for number, embedding in enumerate(embeddings)
-    ]
-    return router.over(ModelPool(models))
+        return descriptor.model_copy(update={"learned": update})
+
+    own = Predictor(router.checkpoint.network, [learned([0.0] * BIASES)]).parts(features)
+    factor = max(float(cost_usd.sum()) / float(np.exp(own.log_factor).sum()), 1e-12)
+    prior_mean = float((own.prior[:, 0] + slope * own.ease).mean())
+    return learned(
+        [
+            _offset(own.logit[:, 0], score),
+            float(np.log(factor)),
+            _expected_mean(score) - prior_mean,
+            slope,
+        ]
+    )
+
+
+def _expected_mean(score: FloatArray) -> float:
+    """Mean of scores [n] and of `PRIOR_STRENGTH` answers at even odds: all right is not sure."""
+    return float((score.sum() + PRIOR_STRENGTH / 2) / (len(score) + PRIOR_STRENGTH))
 
 
 def _offset(logits: FloatArray, score: FloatArray) -> float:
-    """What is added to logits [n] so that the mean quality is that of the scores [n]."""
-    total = score.sum() + PRIOR_STRENGTH / 2
+    """What is added to logits [n] so that their mean quality is that of the scores [n]."""
+    target = _expected_mean(score) * len(score)
     offset = 0.0
     for _ in range(NEWTON_STEPS):
         quality = 1 / (1 + np.exp(-(logits + offset)))
-        # Half a right and half a wrong answer are added: all right is not surely right.
-        gap = total - quality.sum() - PRIOR_STRENGTH / (1 + np.exp(-offset))
-        slope = (quality * (1 - quality)).sum() + PRIOR_STRENGTH / 4
-        offset += float(np.clip(gap / slope, -2, 2))
+        slope = float((quality * (1 - quality)).sum())
+        offset += float(np.clip((target - quality.sum()) / max(slope, 1e-9), -1, 1))
     return offset
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterable, Iterator, Mapping
+from importlib.resources import as_file, files
 from pathlib import Path
 
 from crossroute.descriptor import ModelDescriptor
@@ -62,6 +63,12 @@ class ModelPool(Mapping[str, ModelDescriptor]):
             loaded[descriptor.id] = path
             descriptors.append(descriptor)
         return cls(descriptors)
+
+    @classmethod
+    def shipped(cls) -> ModelPool:
+        """The models of the shipped checkpoint."""
+        with as_file(files("crossroute") / "assets" / "default" / "models") as folder:
+            return cls.load(folder)
 
     def save(self, folder: str | Path) -> None:
         """Write one YAML file a model into `folder`, which is made if it is missing."""

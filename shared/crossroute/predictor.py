@@ -6,19 +6,24 @@ has its own summary of the query, and reads its quality and its cost off that su
     t_k  = silu(W_k x + b_k)                          slots of the query, d numbers each
     a_mk = softmax_k((A e_m + a) . t_k / sqrt(d))     attention of model m over the slots
     c_m  = sum_k a_mk t_k                             the query as model m sees it
-    logit quality_m = bias_m + w . mean_k t_k + (V e_m + v) . c_m
-    log cost_m      = cost_bias_m + (U e_m + u) . c_m
+    z           = w . mean_k t_k                      how easy the query is, for all models
+    logit s_m   = bias_m + z + (V e_m + v) . c_m
+    log cost_m  = cost_bias_m + (U e_m + u) . c_m
+    quality_m   = (1 - PRIOR) s_m + PRIOR (prior_bias_m + prior_slope_m sigmoid(z) + f_m . P x)
 
 x is the encoder's vector beside the query's form, standardised and cut off; e_m is the learned
-embedding of the model. `w . mean_k t_k` is the difficulty that all models share. The network is an
+embedding of the model. The network is an
 ensemble of a few such single-head members, here called heads: each reads its own part of the
-embedding, their logits are averaged. Reconstructed from arXiv 2509.09782.
+embedding, their logits are averaged. The last line is a prior beside the attention: a linear
+reading of the query, shrunk hard, whose caution corrects the winner's curse of choosing the
+highest of many noisy predictions. Reconstructed from arXiv 2509.09782; the prior is ours.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,8 +34,15 @@ from crossroute.query import Query
 
 FloatArray = NDArray[np.float32]
 
-BIASES = 2
-"""The first numbers of an embedding: logit of mean quality, log of mean cost."""
+BIASES = 4
+"""The first numbers of an embedding: offsets of quality's logit, of log cost and of the prior, and
+the prior's slope over how easy the query is."""
+
+PRIOR = 0.3
+"""Share of the prior in the predicted quality (`docs/ablation.md`)."""
+
+LEAST_QUALITY = 0.001
+"""Predicted quality stays this far from 0 and 1: nothing is sure."""
 
 LARGEST_INPUT = 8.0
 """Standardised features are cut off here."""
@@ -48,37 +60,44 @@ class Network:
         input_scale: [D].
         slot_weight: [h, D, K * d].
         slot_bias: [h, K * d].
-        difficulty: [h, d].
+        ease: [h, d].
         attend_weight: [h, r, d].
         attend_bias: [h, d].
         quality_weight: [h, r, d].
         quality_bias: [h, d].
         cost_weight: [h, r, d].
         cost_bias: [h, d].
+        prior_weight: [D, p], P of the prior.
     """
 
     input_mean: FloatArray
     input_scale: FloatArray
     slot_weight: FloatArray
     slot_bias: FloatArray
-    difficulty: FloatArray
+    ease: FloatArray
     attend_weight: FloatArray
     attend_bias: FloatArray
     quality_weight: FloatArray
     quality_bias: FloatArray
     cost_weight: FloatArray
     cost_bias: FloatArray
+    prior_weight: FloatArray
 
     @property
     def embedding_size(self) -> int:
-        """Length of a model's learned embedding, biases included."""
+        """Length of a model's learned embedding: biases, prior, and a part for every head."""
         heads, rank = self.attend_weight.shape[:2]
-        return BIASES + int(heads * rank)
+        return BIASES + self.prior_size + int(heads * rank)
+
+    @property
+    def prior_size(self) -> int:
+        """p, the numbers of an embedding that the prior reads."""
+        return int(self.prior_weight.shape[1])
 
     @property
     def slot_size(self) -> int:
         """d, the length of a slot."""
-        return int(self.difficulty.shape[1])
+        return int(self.ease.shape[1])
 
     def arrays(self) -> dict[str, FloatArray]:
         """The arrays by name."""
@@ -95,8 +114,13 @@ class Network:
         if set(arrays) != set(names):
             raise ValueError(f"the arrays are {sorted(arrays)}, expected {sorted(names)}")
         network = cls(**{name: np.asarray(arrays[name], np.float32) for name in names})
-        if network.slot_weight.ndim != 3 or network.attend_weight.ndim != 3:
-            raise ValueError("slot_weight and attend_weight must have three dimensions")
+        dimensions = (
+            network.slot_weight.ndim,
+            network.attend_weight.ndim,
+            network.prior_weight.ndim,
+        )
+        if dimensions != (3, 3, 2):
+            raise ValueError(f"slot, attend and prior weights have {dimensions} dimensions")
         h, inputs, slots = network.slot_weight.shape
         r, d = network.attend_weight.shape[1:]
         expected = {
@@ -104,7 +128,8 @@ class Network:
             "input_scale": (inputs,),
             "slot_weight": (h, inputs, slots),
             "slot_bias": (h, slots),
-            "difficulty": (h, d),
+            "ease": (h, d),
+            "prior_weight": (inputs, network.prior_size),
         }
         for name in ("attend", "quality", "cost"):
             expected |= {f"{name}_weight": (h, r, d), f"{name}_bias": (h, d)}
@@ -128,6 +153,22 @@ def standardise(features: FloatArray, mean: FloatArray, scale: FloatArray) -> Fl
     return np.asarray(np.clip((features - mean) / scale, -LARGEST_INPUT, LARGEST_INPUT))
 
 
+class Parts(NamedTuple):
+    """What a prediction is made of, before the models' biases are added.
+
+    Attributes:
+        logit: [n, m] of attended quality.
+        prior: [n, m] the part of the prior that reads the query.
+        log_factor: [n, m] log of cost over the model's mean cost.
+        ease: [n] how easy the query is, 0..1.
+    """
+
+    logit: NDArray[np.float64]
+    prior: NDArray[np.float64]
+    log_factor: NDArray[np.float64]
+    ease: NDArray[np.float64]
+
+
 class Predictor:
     """A network with a set of models folded into it.
 
@@ -145,8 +186,9 @@ class Predictor:
         self._models = tuple(models)
         self._in_tokens = np.array([x.cost_target == "output_tokens" for x in learned])
         embeddings = np.array([x.embedding for x in learned], np.float32)
-        biases, vectors = embeddings[:, :BIASES], embeddings[:, BIASES:]
-        self._quality_offset, self._cost_offset = biases.T
+        biases, prior, vectors = np.split(embeddings, [BIASES, BIASES + network.prior_size], axis=1)
+        self._quality_offset, self._cost_offset, self._prior_offset, self._prior_slope = biases.T
+        self._prior = network.prior_weight @ prior.T  # [D, m]
         heads, rank = network.attend_weight.shape[:2]
         parts = vectors.reshape(len(models), heads, rank).transpose(1, 0, 2)
 
@@ -176,15 +218,23 @@ class Predictor:
             Quality [n, m] in 0..1, cost in USD [n, m], and output tokens [n, m] (NaN where the
             model was learned from costs without token counts).
         """
-        quality_logit, log_factor = self._forward(features)
-        quality = 1 / (1 + np.exp(-quality_logit))
+        logit, prior, log_factor, ease = self.parts(features)
+        attended = 1 / (1 + np.exp(-(self._quality_offset + logit)))
+        prior = self._prior_offset + self._prior_slope * ease[:, None] + prior
+        quality = (1 - PRIOR) * attended + PRIOR * prior
+        quality = np.clip(quality, LEAST_QUALITY, 1 - LEAST_QUALITY)
         amount = np.exp(self._cost_offset.astype(np.float64) + log_factor)
         tokens = np.where(self._in_tokens, np.minimum(amount, self._most_tokens), np.nan)
         cost_of_tokens = input_tokens[:, None] * self._input_usd + tokens * self._output_usd
         return quality, np.where(self._in_tokens, cost_of_tokens, amount), tokens
 
-    def _forward(self, features: FloatArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Quality logits and logs of cost over the model's mean cost, both [n, m]."""
+    def parts(self, features: FloatArray) -> Parts:
+        """What a prediction is made of, before the models' biases are added.
+
+        Args:
+            features: [n, D] from `query_features`.
+
+        """
         network, m = self._network, len(self._models)
         x = standardise(features, network.input_mean, network.input_scale)
         z = x @ network.slot_weight + network.slot_bias[:, None]  # [h, n, K * d]
@@ -194,13 +244,14 @@ class Predictor:
         scores, quality, cost = read[..., :m], read[..., m : 2 * m], read[..., 2 * m :]
         attention = np.exp(scores - scores.max(axis=2, keepdims=True))
         attention /= attention.sum(axis=2, keepdims=True)
-        difficulty = np.einsum("hnkd,hd->n", slots, network.difficulty) / slots.shape[2]
+        ease = np.einsum("hnkd,hd->n", slots, network.ease) / (slots.shape[2] * heads)
         logit = np.einsum("hnkm,hnkm->nm", attention, quality)
         log_factor = np.einsum("hnkm,hnkm->nm", attention, cost)
-        quality_logit = self._quality_offset + (difficulty[:, None] + logit) / heads
-        return (
-            quality_logit.astype(np.float64),
+        return Parts(
+            (ease[:, None] + logit / heads).astype(np.float64),
+            (x @ self._prior).astype(np.float64),
             np.clip(log_factor / heads, -LARGEST_LOG_FACTOR, LARGEST_LOG_FACTOR).astype(np.float64),
+            (1 / (1 + np.exp(-ease))).astype(np.float64),
         )
 
 

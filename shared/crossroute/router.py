@@ -157,6 +157,11 @@ class CrossRouter:
         return self._pool
 
     @property
+    def encoder(self) -> QueryEncoder:
+        """What turns queries into vectors."""
+        return self._encoder
+
+    @property
     def reward(self) -> RewardName:
         """Name of the reward that orders the candidates."""
         return self._reward

@@ -93,7 +93,7 @@ def _mlp(data: Training, alpha: float) -> Predict:
         hidden_layer_sizes=(64,),
         alpha=alpha,
         early_stopping=True,
-        max_iter=200,
+        max_iter=60,
         random_state=data.seed,
     )
     return _with_cost(data, model.fit(data.features, data.score).predict)

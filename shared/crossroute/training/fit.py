@@ -41,6 +41,8 @@ class Settings:
         cost: Weight of the cost loss.
         task: Weight of telling the prompts' tasks apart, where they are known. Who is good at what
             depends on the task far more than on the single prompt.
+        prior_rank: p, numbers of a model embedding that the prior reads.
+        prior_penalty: Ridge penalty of the prior.
     """
 
     heads: int = 4
@@ -56,6 +58,8 @@ class Settings:
     ranking: float = 6.0
     cost: float = 0.1
     task: float = 0.3
+    prior_rank: int = 16
+    prior_penalty: float = 4e4
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,7 @@ class Fitted:
 
     Attributes:
         network: The arrays that all models share.
-        embeddings: [m, 2 + h * r] one embedding a model, its two biases first.
+        embeddings: [m, 4 + p + h * r] one embedding a model: biases, prior, heads.
     """
 
     network: Network
@@ -179,11 +183,67 @@ def _fit(
             if since_best >= settings.patience:
                 break
     network.load_state_dict(best_state)
-    cost_offset = np.log(mean_amount * _total_correction(network, batch))
-    biases = np.stack([network.quality_offset.detach().numpy(), cost_offset], axis=1)
+    factors, ease = _predictions(network, batch)
+    seen = ~np.isnan(amount)
+    correction = np.nansum(amount / mean_amount, axis=0) / (factors * seen).sum(axis=0)
+    cost_offset = np.log(mean_amount * np.maximum(correction, 1e-6))
+    prior = _fit_prior(batch.x[train_rows].numpy(), ease[train_rows], score[train_rows], settings)
+    biases = [network.quality_offset.detach().numpy(), cost_offset, prior.offset, prior.slope]
     return Fitted(
-        network=network.export(torch.as_tensor(mean), torch.as_tensor(scale)),
-        embeddings=np.concatenate([biases, *network.embeddings.detach().numpy()], axis=1),
+        network=network.export(mean, scale, prior.weight),
+        embeddings=np.concatenate(
+            [np.stack(biases, axis=1), prior.vectors, *network.embeddings.detach().numpy()], axis=1
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class _Prior:
+    """Quality as a linear function of the query.
+
+    Attributes:
+        weight: [D, p] and
+        vectors: [m, p], whose product is the slopes over the query's features.
+        offset: [m].
+        slope: [m] over how easy the query is.
+    """
+
+    weight: FloatArray
+    vectors: FloatArray
+    offset: FloatArray
+    slope: FloatArray
+
+
+def _fit_prior(
+    x: FloatArray, ease: FloatArray, score: NDArray[np.float64], settings: Settings
+) -> _Prior:
+    """Ridge regression for every model by itself, then the best approximation of low rank.
+
+    The slope over `ease` [n] is not shrunk: the prior is to be cautious about differences between
+    models, not about how hard a query is.
+    """
+    x = np.column_stack([ease, x])
+    size, penalty = x.shape[1], np.full(x.shape[1], settings.prior_penalty)
+    penalty[0] = 1e-6
+    slopes, offset = np.empty((size, score.shape[1])), np.empty(score.shape[1])
+    for j, column in enumerate(score.T):
+        known = ~np.isnan(column)
+        rows, target = x[known].astype(np.float64), column[known]
+        centre, mean = rows.mean(axis=0), target.mean()
+        rows -= centre
+        gram = rows.T @ rows + np.diag(penalty)
+        slopes[:, j] = np.linalg.solve(gram, rows.T @ (target - mean))
+        offset[j] = mean - centre @ slopes[:, j]
+    left, values, right = np.linalg.svd(slopes[1:], full_matrices=False)
+    # Always as many numbers, so that the size of an embedding depends on the settings alone.
+    kept = min(settings.prior_rank, len(values))
+    root = np.sqrt(values[:kept])
+    spare = ((0, 0), (0, settings.prior_rank - kept))
+    return _Prior(
+        weight=np.pad(left[:, :kept] * root, spare).astype(np.float32),
+        vectors=np.pad(right[:kept].T * root, spare).astype(np.float32),
+        offset=offset.astype(np.float32),
+        slope=slopes[0].astype(np.float32),
     )
 
 
@@ -207,7 +267,7 @@ class _Batch:
 
 
 def _loss(network: CrossAttention, batch: _Batch, settings: Settings) -> Tensor:
-    logit, log_factor, task_logit = network(batch.x)
+    logit, log_factor, task_logit, _ = network(batch.x)
     heads = logit.shape[0]
     known = ~torch.isnan(batch.score)
     weight = known * batch.weight[:, None]
@@ -242,19 +302,16 @@ def _loss(network: CrossAttention, batch: _Batch, settings: Settings) -> Tensor:
     )
 
 
-def _total_correction(network: CrossAttention, batch: _Batch) -> NDArray[np.float64]:
-    """What brings each model's predicted total cost to the realised total of these rows: [m]."""
-    predicted = torch.zeros(batch.factor.shape[1])
+def _predictions(network: CrossAttention, batch: _Batch) -> tuple[FloatArray, FloatArray]:
+    """Cost factors [n, m] and how easy the queries are [n], as the array forward pass has them."""
+    factors, ease = [], []
     with torch.no_grad():
         for start in range(0, len(batch.x), 2048):
-            rows = slice(start, start + 2048)
-            log_factor = network(batch.x[rows]).log_factor
-            factor = torch.exp(
-                log_factor.mean(dim=0).clamp(-LARGEST_LOG_FACTOR, LARGEST_LOG_FACTOR)
-            )
-            predicted += (factor * ~torch.isnan(batch.factor[rows])).sum(dim=0)
-    realised = batch.factor.nansum(dim=0)
-    return np.asarray(np.maximum((realised / predicted).double().numpy(), 1e-6))
+            output = network(batch.x[start : start + 2048])
+            log_factor = output.log_factor.mean(dim=0)
+            factors.append(log_factor.clamp(-LARGEST_LOG_FACTOR, LARGEST_LOG_FACTOR).exp())
+            ease.append(torch.sigmoid(output.ease.mean(dim=0)))
+    return torch.cat(factors).numpy(), torch.cat(ease).numpy()
 
 
 def _standard(features: FloatArray) -> tuple[FloatArray, FloatArray]:

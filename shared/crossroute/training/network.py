@@ -20,11 +20,13 @@ class Output(NamedTuple):
         quality_logit: [h, n, m].
         log_factor: [h, n, m] log of cost over the model's mean cost.
         task_logit: [h, n, tasks].
+        ease: [h, n] how easy the query is for all models, a logit.
     """
 
     quality_logit: Tensor
     log_factor: Tensor
     task_logit: Tensor
+    ease: Tensor
 
 
 class CrossAttention(nn.Module):
@@ -60,7 +62,7 @@ class CrossAttention(nn.Module):
         self.dropout = dropout
         self.slot_weight = _uniform(heads, inputs, slots * slot_size)
         self.slot_bias = nn.Parameter(torch.zeros(heads, slots * slot_size))
-        self.difficulty = _uniform(heads, slot_size, 1)
+        self.ease = _uniform(heads, slot_size, 1)
         self.attend_weight = _uniform(heads, rank, slot_size)
         self.attend_bias = nn.Parameter(torch.zeros(heads, slot_size))
         self.quality_weight = _uniform(heads, rank, slot_size)
@@ -89,27 +91,31 @@ class CrossAttention(nn.Module):
 
         scores = read(self.attend_weight, self.attend_bias) / math.sqrt(self.slot_size)
         attention = torch.softmax(scores, dim=2)
-        difficulty = torch.einsum("hnkd,hde->hne", slots, self.difficulty) / slots.shape[2]
+        ease = torch.einsum("hnkd,hde->hne", slots, self.ease) / slots.shape[2]
         own = (attention * read(self.quality_weight, self.quality_bias)).sum(dim=2)
         cost = (attention * read(self.cost_weight, self.cost_bias)).sum(dim=2)
         return Output(
-            quality_logit=self.quality_offset + difficulty + own,
+            quality_logit=self.quality_offset + ease + own,
             log_factor=cost,
             task_logit=torch.bmm(slots.flatten(2), self.task_weight),
+            ease=ease[..., 0],
         )
 
-    def export(self, input_mean: Tensor, input_scale: Tensor) -> Network:
+    def export(
+        self, input_mean: FloatArray, input_scale: FloatArray, prior_weight: FloatArray
+    ) -> Network:
         """The network as arrays; the models' part of it is `embeddings` and `quality_offset`."""
 
         def array(tensor: Tensor) -> FloatArray:
             return np.asarray(tensor.detach().numpy()).copy()
 
         return Network(
-            input_mean=array(input_mean),
-            input_scale=array(input_scale),
+            input_mean=input_mean,
+            input_scale=input_scale,
+            prior_weight=prior_weight,
             slot_weight=array(self.slot_weight),
             slot_bias=array(self.slot_bias),
-            difficulty=array(self.difficulty[..., 0]),
+            ease=array(self.ease[..., 0]),
             attend_weight=array(self.attend_weight),
             attend_bias=array(self.attend_bias),
             quality_weight=array(self.quality_weight),

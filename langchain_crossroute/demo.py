@@ -19,7 +19,7 @@ from crossroute import CrossRouter, ModelPool
 from crossroute.decision import usd
 from langchain_crossroute.runnable import DECISION, CrossRouteRunnable
 
-WILLINGNESS_TO_PAY = (0.0005, 0.02, 0.06)
+WILLINGNESS_TO_PAY = (0.0002, 0.001, 0.035)
 """USD a unit of quality: a thrifty, a middling and a generous user."""
 
 POOL = (

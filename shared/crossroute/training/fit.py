@@ -85,13 +85,29 @@ class Epoch:
     valid_loss: float
 
 
+@dataclass(frozen=True)
+class Examples:
+    """What a network is fitted to.
+
+    Attributes:
+        features: [n, D] from `crossroute.predictor.query_features`.
+        score: [n, m], NaN where unknown.
+        amount: [n, m] what each answer cost, in the model's own unit, NaN where unknown.
+        task: [n] number of each row's task, -1 where unknown.
+        weight: [n] of each row in the loss.
+        valid: [n] rows held out for early stopping.
+    """
+
+    features: FloatArray
+    score: NDArray[np.float64]
+    amount: NDArray[np.float64]
+    task: NDArray[np.intp]
+    weight: NDArray[np.float64]
+    valid: NDArray[np.bool_]
+
+
 def fit_network(
-    features: FloatArray,
-    score: NDArray[np.float64],
-    amount: NDArray[np.float64],
-    task: NDArray[np.intp],
-    weight: NDArray[np.float64],
-    valid: NDArray[np.bool_],
+    examples: Examples,
     *,
     settings: Settings,
     seed: int,
@@ -100,12 +116,7 @@ def fit_network(
     """Fit a network to the rows that are not `valid`, stopping early by those that are.
 
     Args:
-        features: [n, D] from `crossroute.predictor.query_features`.
-        score: [n, m], NaN where unknown.
-        amount: [n, m] what each answer cost, in the model's own unit, NaN where unknown.
-        task: [n] number of each row's task, -1 where unknown.
-        weight: [n] of each row in the loss.
-        valid: [n] rows held out for early stopping.
+        examples: What to fit it to.
         settings: How to build and train.
         seed: Of everything random.
         on_epoch: Called after every epoch.
@@ -113,45 +124,60 @@ def fit_network(
     Returns:
         The network and the models' embeddings.
     """
+    training = ~examples.valid
+    score, amount = examples.score, examples.amount
+    mean, scale = _standard(examples.features[training])
+    mean_amount = np.maximum(np.nanmean(amount[training], axis=0), 1e-12)
+    batch = _Batch(
+        x=torch.as_tensor(standardise(examples.features, mean, scale)),
+        score=torch.as_tensor(score, dtype=torch.float32),
+        factor=torch.as_tensor(amount / mean_amount, dtype=torch.float32),
+        task=torch.as_tensor(examples.task),
+        weight=torch.as_tensor(examples.weight, dtype=torch.float32),
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return _fit(features, score, amount, task, weight, valid, settings, seed, on_epoch)
+        network = CrossAttention(
+            examples.features.shape[1],
+            score.shape[1],
+            max(int(examples.task.max()) + 1, 1),
+            heads=settings.heads,
+            slots=settings.slots,
+            slot_size=settings.slot_size,
+            rank=settings.rank,
+            dropout=settings.dropout,
+        )
+        average = np.nanmean(score[training], axis=0).clip(0.01, 0.99)
+        network.quality_offset.data = torch.as_tensor(
+            np.log(average / (1 - average)), dtype=torch.float32
+        )
+        _train(network, batch, examples.valid, settings, seed, on_epoch)
+
+    factors, ease = _predictions(network, batch)
+    # Each model's predicted total is brought to the realised total of its rows.
+    seen = ~np.isnan(amount)
+    correction = np.nansum(amount / mean_amount, axis=0) / (factors * seen).sum(axis=0)
+    cost_offset = np.log(mean_amount * np.maximum(correction, 1e-6))
+    prior = _fit_prior(batch.x[training].numpy(), ease[training], score[training], settings)
+    biases = [network.quality_offset.detach().numpy(), cost_offset, prior.offset, prior.slope]
+    return Fitted(
+        network=network.export(mean, scale, prior.weight),
+        embeddings=np.concatenate(
+            [np.stack(biases, axis=1), prior.vectors, *network.embeddings.detach().numpy()], axis=1
+        ),
+    )
 
 
-def _fit(
-    features: FloatArray,
-    score: NDArray[np.float64],
-    amount: NDArray[np.float64],
-    task: NDArray[np.intp],
-    weight: NDArray[np.float64],
+def _train(
+    network: CrossAttention,
+    batch: _Batch,
     valid: NDArray[np.bool_],
     settings: Settings,
     seed: int,
     on_epoch: Callable[[Epoch], None],
-) -> Fitted:
+) -> None:
+    """Train in place; the network is left as it was after its best epoch."""
     order = np.random.default_rng(seed)
-    mean, scale = _standard(features[~valid])
-    mean_amount = np.maximum(np.nanmean(amount[~valid], axis=0), 1e-12)
-    batch = _Batch(
-        x=torch.as_tensor(standardise(features, mean, scale)),
-        score=torch.as_tensor(score, dtype=torch.float32),
-        factor=torch.as_tensor(amount / mean_amount, dtype=torch.float32),
-        task=torch.as_tensor(task),
-        weight=torch.as_tensor(weight, dtype=torch.float32),
-    )
-    network = CrossAttention(
-        features.shape[1],
-        score.shape[1],
-        max(int(task.max()) + 1, 1),
-        heads=settings.heads,
-        slots=settings.slots,
-        slot_size=settings.slot_size,
-        rank=settings.rank,
-        dropout=settings.dropout,
-    )
-    prior = np.nanmean(score[~valid], axis=0).clip(0.01, 0.99)
-    network.quality_offset.data = torch.as_tensor(np.log(prior / (1 - prior)), dtype=torch.float32)
-
     train_rows, valid_rows = np.flatnonzero(~valid), np.flatnonzero(valid)
     steps = math.ceil(len(train_rows) / settings.batch_size)
     epochs = max(settings.epochs, math.ceil(FEWEST_STEPS / steps))
@@ -183,18 +209,6 @@ def _fit(
             if since_best >= settings.patience:
                 break
     network.load_state_dict(best_state)
-    factors, ease = _predictions(network, batch)
-    seen = ~np.isnan(amount)
-    correction = np.nansum(amount / mean_amount, axis=0) / (factors * seen).sum(axis=0)
-    cost_offset = np.log(mean_amount * np.maximum(correction, 1e-6))
-    prior = _fit_prior(batch.x[train_rows].numpy(), ease[train_rows], score[train_rows], settings)
-    biases = [network.quality_offset.detach().numpy(), cost_offset, prior.offset, prior.slope]
-    return Fitted(
-        network=network.export(mean, scale, prior.weight),
-        embeddings=np.concatenate(
-            [np.stack(biases, axis=1), prior.vectors, *network.embeddings.detach().numpy()], axis=1
-        ),
-    )
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from crossroute.pool import ModelPool
 from crossroute.predictor import query_features
 from crossroute.query import Query
 from crossroute.router import CrossRouter
-from crossroute.training.fit import Epoch, Settings, fit_network
+from crossroute.training.fit import Epoch, Examples, Settings, fit_network
 
 FEWEST_ROWS = 50
 VALID_SHARE = 10
@@ -74,17 +74,15 @@ def train(
     targets = [
         _cost_target(data, j, known.get(model), ~valid) for j, model in enumerate(data.models)
     ]
-    fitted = fit_network(
-        features,
-        data.score,
-        np.stack([target.amount for target in targets], axis=1),
-        _tasks(data),
-        _row_weights(data),
-        valid,
-        settings=settings,
-        seed=seed,
-        on_epoch=on_epoch,
+    examples = Examples(
+        features=features,
+        score=data.score,
+        amount=np.stack([target.amount for target in targets], axis=1),
+        task=_tasks(data),
+        weight=_row_weights(data),
+        valid=valid,
     )
+    fitted = fit_network(examples, settings=settings, seed=seed, on_epoch=on_epoch)
     checkpoint = Checkpoint(
         fitted.network,
         sign(encoder),

@@ -3,9 +3,11 @@
     python benchmarks/ablation.py FILE...
 
 The rows of the splits train and valid are divided in three by their questions; each third is held
-out once. Test rows, and rows that ask what a test row asks, are not touched. Prints a row of a
-Markdown table a variant: gains in AIQ over the Zero router, the mean over folds, and the Brier score
-of predicted quality, the mean over data sets. Some three minutes a variant on 2 cores.
+out once. Test rows, and rows that ask what a test row asks, are not touched.
+
+Prints a row of a Markdown table a variant: gains in AIQ over the Zero router, the mean over folds,
+and the Brier score of predicted quality, the mean over data sets. Some three minutes a variant on 2
+cores.
 """
 
 from __future__ import annotations

@@ -15,8 +15,8 @@ x is the encoder's vector beside the query's form, standardised and cut off; e_m
 embedding of the model. The network is an
 ensemble of a few such single-head members, here called heads: each reads its own part of the
 embedding, their logits are averaged. The last line is a prior beside the attention: a linear
-reading of the query, shrunk hard, whose caution corrects the winner's curse of choosing the
-highest of many noisy predictions. Reconstructed from arXiv 2509.09782; the prior is ours.
+reading of the query, shrunk hard, which depends less on the seed of the training
+(`docs/ablation.md`). Reconstructed from arXiv 2509.09782; the prior is ours.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ check: lint types test
 bench: $(VENV)/dev-ready
 	$(BIN)/python benchmarks/overhead.py
 
-# The shipped checkpoint, trained anew. DATA: the folder of the four files named in the README.
+# The shipped checkpoint, trained anew. DATA: the folder of its four files of routing data.
 DATA ?= ../shared/data
 checkpoint: $(VENV)/dev-ready
 	$(BIN)/crossroute train $(DATA)/routerbench.jsonl.gz $(DATA)/zeroeval.jsonl.gz \

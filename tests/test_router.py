@@ -244,7 +244,7 @@ def test_the_forward_pass_is_the_one_that_was_trained() -> None:
     mean, scale = torch.randn(20), torch.rand(20) + 0.5
     x = torch.randn(7, 20)
     with torch.no_grad():
-        logit, log_factor, _, ease = network((x - mean) / scale)
+        logit, log_factor, _ = network((x - mean) / scale)
     embeddings = network.embeddings.detach().numpy()
     offsets = network.quality_offset.detach().tolist()
 
@@ -259,7 +259,6 @@ def test_the_forward_pass_is_the_one_that_was_trained() -> None:
                     offsets[j],
                     0.0,
                     0.4,
-                    0.2,
                     0.01,
                     0.01,
                     *embeddings[:, j].ravel().tolist(),
@@ -268,12 +267,18 @@ def test_the_forward_pass_is_the_one_that_was_trained() -> None:
         )
         for j in range(5)
     ]
-    prior_weight = np.random.default_rng(0).normal(size=(20, 2)).astype(np.float32)
-    exported = network.export(mean.numpy(), scale.numpy(), prior_weight)
+    rng = np.random.default_rng(0)
+    topics = {
+        "topic_weight": rng.normal(size=(20, 3)).astype(np.float32),
+        "topic_bias": rng.normal(size=3).astype(np.float32),
+        "topic_vectors": rng.normal(size=(3, 2)).astype(np.float32),
+    }
+    exported = network.export(mean.numpy(), scale.numpy(), **topics)
     predictor = Predictor(exported, models)
     quality, cost, _ = predictor.predict(x.numpy(), np.ones(7))
-    prior = 0.4 + 0.2 * torch.sigmoid(ease.mean(dim=0)).numpy()[:, None]
-    prior = prior + ((x - mean) / scale).numpy() @ prior_weight @ np.ones((2, 5)) * 0.01
+    topic_logit = torch.tensor(((x - mean) / scale).numpy() @ topics["topic_weight"])
+    share = torch.softmax(topic_logit + torch.tensor(topics["topic_bias"]), dim=1).numpy()
+    prior = 0.4 + share @ topics["topic_vectors"] @ np.ones((2, 5)) * 0.01
     expected = (1 - PRIOR) * torch.sigmoid(logit.mean(dim=0)).numpy() + PRIOR * prior
     assert quality == pytest.approx(expected, abs=1e-5)
     assert cost == pytest.approx(torch.exp(log_factor.mean(dim=0)).numpy(), rel=1e-4)

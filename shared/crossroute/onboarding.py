@@ -58,7 +58,6 @@ def onboard(
     weights = np.exp(fit - fit.max())
     embeddings = np.array([model.learned.embedding for model in known if model.learned])
     vector = weights @ embeddings[:, BIASES:] / weights.sum()
-    slope = float(weights @ embeddings[:, BIASES - 1] / weights.sum())
 
     def learned(biases: Sequence[float]) -> ModelDescriptor:
         update = Learned(
@@ -71,13 +70,11 @@ def onboard(
 
     own = Predictor(router.checkpoint.network, [learned([0.0] * BIASES)]).parts(features)
     factor = max(float(cost_usd.sum()) / float(np.exp(own.log_factor).sum()), 1e-12)
-    prior_mean = float((own.prior[:, 0] + slope * own.ease).mean())
     return learned(
         [
             _offset(own.logit[:, 0], score),
             float(np.log(factor)),
-            _expected_mean(score) - prior_mean,
-            slope,
+            _expected_mean(score) - float(own.prior.mean()),
         ]
     )
 

@@ -9,14 +9,15 @@ has its own summary of the query, and reads its quality and its cost off that su
     z           = w . mean_k t_k                      how easy the query is, for all models
     logit s_m   = bias_m + z + (V e_m + v) . c_m
     log cost_m  = cost_bias_m + (U e_m + u) . c_m
-    quality_m   = (1 - PRIOR) s_m + PRIOR (prior_bias_m + prior_slope_m sigmoid(z) + f_m . P x)
+    p_t         = softmax_t(T_t x + b_t)              which of the known topics the query is about
+    quality_m   = (1 - PRIOR) s_m + PRIOR (prior_bias_m + f_m . G^T p)
 
 x is the encoder's vector beside the query's form, standardised and cut off; e_m is the learned
 embedding of the model. The network is an
 ensemble of a few such single-head members, here called heads: each reads its own part of the
-embedding, their logits are averaged. The last line is a prior beside the attention: a linear
-reading of the query, shrunk hard, which depends less on the seed of the training
-(`docs/ablation.md`). Reconstructed from arXiv 2509.09782; the prior is ours.
+embedding, their logits are averaged. The last two lines are a prior beside the attention: how good
+a model is at the topics that the query may be about, shrunk to its mean (`docs/ablation.md`).
+Reconstructed from arXiv 2509.09782; the prior is ours.
 """
 
 from __future__ import annotations
@@ -34,9 +35,8 @@ from crossroute.query import Query
 
 FloatArray = NDArray[np.float32]
 
-BIASES = 4
-"""The first numbers of an embedding: offsets of quality's logit, of log cost and of the prior, and
-the prior's slope over how easy the query is."""
+BIASES = 3
+"""The first numbers of an embedding: offsets of quality's logit, of log cost and of the prior."""
 
 PRIOR = 0.3
 """Share of the prior in the predicted quality (`docs/ablation.md`)."""
@@ -67,7 +67,9 @@ class Network:
         quality_bias: [h, d].
         cost_weight: [h, r, d].
         cost_bias: [h, d].
-        prior_weight: [D, p], P of the prior.
+        topic_weight: [D, T].
+        topic_bias: [T].
+        topic_vectors: [T, p], G: what the prior's part of an embedding says of the topics.
     """
 
     input_mean: FloatArray
@@ -81,7 +83,9 @@ class Network:
     quality_bias: FloatArray
     cost_weight: FloatArray
     cost_bias: FloatArray
-    prior_weight: FloatArray
+    topic_weight: FloatArray
+    topic_bias: FloatArray
+    topic_vectors: FloatArray
 
     @property
     def embedding_size(self) -> int:
@@ -92,7 +96,7 @@ class Network:
     @property
     def prior_size(self) -> int:
         """p, the numbers of an embedding that the prior reads."""
-        return int(self.prior_weight.shape[1])
+        return int(self.topic_vectors.shape[1])
 
     @property
     def slot_size(self) -> int:
@@ -117,10 +121,10 @@ class Network:
         dimensions = (
             network.slot_weight.ndim,
             network.attend_weight.ndim,
-            network.prior_weight.ndim,
+            network.topic_vectors.ndim,
         )
         if dimensions != (3, 3, 2):
-            raise ValueError(f"slot, attend and prior weights have {dimensions} dimensions")
+            raise ValueError(f"slot, attend and topic arrays have {dimensions} dimensions")
         h, inputs, slots = network.slot_weight.shape
         r, d = network.attend_weight.shape[1:]
         expected = {
@@ -129,7 +133,9 @@ class Network:
             "slot_weight": (h, inputs, slots),
             "slot_bias": (h, slots),
             "ease": (h, d),
-            "prior_weight": (inputs, network.prior_size),
+            "topic_weight": (inputs, len(network.topic_vectors)),
+            "topic_bias": (len(network.topic_vectors),),
+            "topic_vectors": network.topic_vectors.shape,
         }
         for name in ("attend", "quality", "cost"):
             expected |= {f"{name}_weight": (h, r, d), f"{name}_bias": (h, d)}
@@ -158,15 +164,13 @@ class Parts(NamedTuple):
 
     Attributes:
         logit: [n, m] of attended quality.
-        prior: [n, m] the part of the prior that reads the query.
+        prior: [n, m] what the topics add to the prior.
         log_factor: [n, m] log of cost over the model's mean cost.
-        ease: [n] how easy the query is, 0..1.
     """
 
     logit: NDArray[np.float64]
     prior: NDArray[np.float64]
     log_factor: NDArray[np.float64]
-    ease: NDArray[np.float64]
 
 
 class Predictor:
@@ -187,8 +191,8 @@ class Predictor:
         self._in_tokens = np.array([x.cost_target == "output_tokens" for x in learned])
         embeddings = np.array([x.embedding for x in learned], np.float32)
         biases, prior, vectors = np.split(embeddings, [BIASES, BIASES + network.prior_size], axis=1)
-        self._quality_offset, self._cost_offset, self._prior_offset, self._prior_slope = biases.T
-        self._prior = network.prior_weight @ prior.T  # [D, m]
+        self._quality_offset, self._cost_offset, self._prior_offset = biases.T
+        self._topics = network.topic_vectors @ prior.T  # [T, m]
         heads, rank = network.attend_weight.shape[:2]
         parts = vectors.reshape(len(models), heads, rank).transpose(1, 0, 2)
 
@@ -218,10 +222,9 @@ class Predictor:
             Quality [n, m] in 0..1, cost in USD [n, m], and output tokens [n, m] (NaN where the
             model was learned from costs without token counts).
         """
-        logit, prior, log_factor, ease = self.parts(features)
+        logit, prior, log_factor = self.parts(features)
         attended = 1 / (1 + np.exp(-(self._quality_offset + logit)))
-        prior = self._prior_offset + self._prior_slope * ease[:, None] + prior
-        quality = (1 - PRIOR) * attended + PRIOR * prior
+        quality = (1 - PRIOR) * attended + PRIOR * (self._prior_offset + prior)
         quality = np.clip(quality, LEAST_QUALITY, 1 - LEAST_QUALITY)
         amount = np.exp(self._cost_offset.astype(np.float64) + log_factor)
         tokens = np.where(self._in_tokens, np.minimum(amount, self._most_tokens), np.nan)
@@ -249,10 +252,16 @@ class Predictor:
         log_factor = np.einsum("hnkm,hnkm->nm", attention, cost)
         return Parts(
             (ease[:, None] + logit / heads).astype(np.float64),
-            (x @ self._prior).astype(np.float64),
+            (_softmax(x @ network.topic_weight + network.topic_bias) @ self._topics).astype(
+                np.float64
+            ),
             np.clip(log_factor / heads, -LARGEST_LOG_FACTOR, LARGEST_LOG_FACTOR).astype(np.float64),
-            (1 / (1 + np.exp(-ease))).astype(np.float64),
         )
+
+
+def _softmax(logit: FloatArray) -> FloatArray:
+    share = np.exp(logit - logit.max(axis=1, keepdims=True))
+    return np.asarray(share / share.sum(axis=1, keepdims=True))
 
 
 def _learned(model: ModelDescriptor) -> Learned:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 from torch.nn import functional
 
@@ -42,7 +43,8 @@ class Settings:
         task: Weight of telling the prompts' tasks apart, where they are known. Who is good at what
             depends on the task far more than on the single prompt.
         prior_rank: p, numbers of a model embedding that the prior reads.
-        prior_penalty: Ridge penalty of the prior.
+        topic_penalty: Answers of mean quality that a model's quality at a topic is shrunk with.
+        topic_freedom: C of the logistic regression that tells topics apart.
     """
 
     heads: int = 4
@@ -59,7 +61,8 @@ class Settings:
     cost: float = 0.1
     task: float = 0.3
     prior_rank: int = 16
-    prior_penalty: float = 4e4
+    topic_penalty: float = 150.0
+    topic_freedom: float = 0.03
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ class Fitted:
 
     Attributes:
         network: The arrays that all models share.
-        embeddings: [m, 4 + p + h * r] one embedding a model: biases, prior, heads.
+        embeddings: [m, 3 + p + h * r] one embedding a model: biases, prior, heads.
     """
 
     network: Network
@@ -94,6 +97,7 @@ class Examples:
         score: [n, m], NaN where unknown.
         amount: [n, m] what each answer cost, in the model's own unit, NaN where unknown.
         task: [n] number of each row's task, -1 where unknown.
+        topic: [n] number of each row's topic.
         weight: [n] of each row in the loss.
         valid: [n] rows held out for early stopping.
     """
@@ -102,6 +106,7 @@ class Examples:
     score: NDArray[np.float64]
     amount: NDArray[np.float64]
     task: NDArray[np.intp]
+    topic: NDArray[np.intp]
     weight: NDArray[np.float64]
     valid: NDArray[np.bool_]
 
@@ -153,15 +158,20 @@ def fit_network(
         )
         _train(network, batch, examples.valid, settings, seed, on_epoch)
 
-    factors, ease = _predictions(network, batch)
+    factors = _cost_factors(network, batch)
     # Each model's predicted total is brought to the realised total of its rows.
     seen = ~np.isnan(amount)
     correction = np.nansum(amount / mean_amount, axis=0) / (factors * seen).sum(axis=0)
     cost_offset = np.log(mean_amount * np.maximum(correction, 1e-6))
-    prior = _fit_prior(batch.x[training].numpy(), ease[training], score[training], settings)
-    biases = [network.quality_offset.detach().numpy(), cost_offset, prior.offset, prior.slope]
+    prior = _fit_prior(
+        batch.x[training].numpy(),
+        score[training],
+        examples.topic[training],
+        settings,
+    )
+    biases = [network.quality_offset.detach().numpy(), cost_offset, prior.offset]
     return Fitted(
-        network=network.export(mean, scale, prior.weight),
+        network=network.export(mean, scale, **prior.topics),
         embeddings=np.concatenate(
             [np.stack(biases, axis=1), prior.vectors, *network.embeddings.detach().numpy()], axis=1
         ),
@@ -213,52 +223,66 @@ def _train(
 
 @dataclass(frozen=True)
 class _Prior:
-    """Quality as a linear function of the query.
+    """Quality by the topic of the query.
 
     Attributes:
-        weight: [D, p] and
-        vectors: [m, p], whose product is the slopes over the query's features.
+        topics: The arrays `topic_...` of a `Network`.
+        vectors: [m, p], which `topic_vectors` [T, p] turns into each model's gain at each topic.
         offset: [m].
-        slope: [m] over how easy the query is.
     """
 
-    weight: FloatArray
+    topics: dict[str, FloatArray]
     vectors: FloatArray
     offset: FloatArray
-    slope: FloatArray
 
 
 def _fit_prior(
-    x: FloatArray, ease: FloatArray, score: NDArray[np.float64], settings: Settings
+    x: FloatArray, score: NDArray[np.float64], topic: NDArray[np.intp], settings: Settings
 ) -> _Prior:
-    """Ridge regression for every model by itself, then the best approximation of low rank.
+    """Tell topics apart, and find how good each model is at each, shrunk to its mean.
 
-    The slope over `ease` [n] is not shrunk: the prior is to be cautious about differences between
-    models, not about how hard a query is.
+    Args:
+        x: [n, D] standardised features.
+        score: [n, m], NaN where unknown.
+        topic: [n] a number for each row's topic.
+        settings: Of the shrinkage.
     """
-    x = np.column_stack([ease, x])
-    size, penalty = x.shape[1], np.full(x.shape[1], settings.prior_penalty)
-    penalty[0] = 1e-6
-    slopes, offset = np.empty((size, score.shape[1])), np.empty(score.shape[1])
-    for j, column in enumerate(score.T):
-        known = ~np.isnan(column)
-        rows, target = x[known].astype(np.float64), column[known]
-        centre, mean = rows.mean(axis=0), target.mean()
-        rows -= centre
-        gram = rows.T @ rows + np.diag(penalty)
-        slopes[:, j] = np.linalg.solve(gram, rows.T @ (target - mean))
-        offset[j] = mean - centre @ slopes[:, j]
-    left, values, right = np.linalg.svd(slopes[1:], full_matrices=False)
+    known = ~np.isnan(score)
+    offset = np.nanmean(score, axis=0)
+    names, topic = np.unique(topic, return_inverse=True)
+    member = np.eye(len(names))[topic]
+    # With a penalty b on its square, the gain at a topic of k answers is (k / (k + b)) of the mean.
+    gain = member.T @ np.where(known, score - offset, 0.0)
+    gain /= member.T @ known + settings.topic_penalty
+    left, values, right = np.linalg.svd(gain, full_matrices=False)
     # Always as many numbers, so that the size of an embedding depends on the settings alone.
     kept = min(settings.prior_rank, len(values))
     root = np.sqrt(values[:kept])
     spare = ((0, 0), (0, settings.prior_rank - kept))
+    weight, bias = _classifier(x, topic, settings.topic_freedom)
     return _Prior(
-        weight=np.pad(left[:, :kept] * root, spare).astype(np.float32),
+        topics={
+            "topic_weight": weight.astype(np.float32),
+            "topic_bias": bias.astype(np.float32),
+            "topic_vectors": np.pad(left[:, :kept] * root, spare).astype(np.float32),
+        },
         vectors=np.pad(right[:kept].T * root, spare).astype(np.float32),
         offset=offset.astype(np.float32),
-        slope=slopes[0].astype(np.float32),
     )
+
+
+def _classifier(
+    x: FloatArray, topic: NDArray[np.intp], freedom: float
+) -> tuple[FloatArray, FloatArray]:
+    """Weight [D, T] and bias [T] of a logistic regression."""
+    if topic.max() == 0:  # One topic: nothing to tell apart.
+        return np.zeros((x.shape[1], 1), np.float32), np.zeros(1, np.float32)
+    fitted = LogisticRegression(C=freedom, max_iter=1000, tol=1e-3).fit(x, topic)
+    if fitted.coef_.shape[0] == 1:  # Of two topics it has the logit of the second over the first.
+        return np.hstack([0 * fitted.coef_.T, fitted.coef_.T]), np.array(
+            [0.0, fitted.intercept_[0]]
+        )
+    return fitted.coef_.T, fitted.intercept_
 
 
 @dataclass(frozen=True)
@@ -281,7 +305,7 @@ class _Batch:
 
 
 def _loss(network: CrossAttention, batch: _Batch, settings: Settings) -> Tensor:
-    logit, log_factor, task_logit, _ = network(batch.x)
+    logit, log_factor, task_logit = network(batch.x)
     heads = logit.shape[0]
     known = ~torch.isnan(batch.score)
     weight = known * batch.weight[:, None]
@@ -316,16 +340,14 @@ def _loss(network: CrossAttention, batch: _Batch, settings: Settings) -> Tensor:
     )
 
 
-def _predictions(network: CrossAttention, batch: _Batch) -> tuple[FloatArray, FloatArray]:
-    """Cost factors [n, m] and how easy the queries are [n], as the array forward pass has them."""
-    factors, ease = [], []
+def _cost_factors(network: CrossAttention, batch: _Batch) -> FloatArray:
+    """Cost over the models' mean cost [n, m], as the array forward pass has it."""
+    factors = []
     with torch.no_grad():
         for start in range(0, len(batch.x), 2048):
-            output = network(batch.x[start : start + 2048])
-            log_factor = output.log_factor.mean(dim=0)
+            log_factor = network(batch.x[start : start + 2048]).log_factor.mean(dim=0)
             factors.append(log_factor.clamp(-LARGEST_LOG_FACTOR, LARGEST_LOG_FACTOR).exp())
-            ease.append(torch.sigmoid(output.ease.mean(dim=0)))
-    return torch.cat(factors).numpy(), torch.cat(ease).numpy()
+    return torch.cat(factors).numpy()
 
 
 def _standard(features: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -20,13 +20,11 @@ class Output(NamedTuple):
         quality_logit: [h, n, m].
         log_factor: [h, n, m] log of cost over the model's mean cost.
         task_logit: [h, n, tasks].
-        ease: [h, n] how easy the query is for all models, a logit.
     """
 
     quality_logit: Tensor
     log_factor: Tensor
     task_logit: Tensor
-    ease: Tensor
 
 
 class CrossAttention(nn.Module):
@@ -98,13 +96,18 @@ class CrossAttention(nn.Module):
             quality_logit=self.quality_offset + ease + own,
             log_factor=cost,
             task_logit=torch.bmm(slots.flatten(2), self.task_weight),
-            ease=ease[..., 0],
         )
 
     def export(
-        self, input_mean: FloatArray, input_scale: FloatArray, prior_weight: FloatArray
+        self, input_mean: FloatArray, input_scale: FloatArray, **topics: FloatArray
     ) -> Network:
-        """The network as arrays; the models' part of it is `embeddings` and `quality_offset`."""
+        """The network as arrays; the models' part of it is `embeddings` and `quality_offset`.
+
+        Args:
+            input_mean: [D].
+            input_scale: [D].
+            topics: The arrays of the prior.
+        """
 
         def array(tensor: Tensor) -> FloatArray:
             return np.asarray(tensor.detach().numpy()).copy()
@@ -112,7 +115,7 @@ class CrossAttention(nn.Module):
         return Network(
             input_mean=input_mean,
             input_scale=input_scale,
-            prior_weight=prior_weight,
+            **topics,
             slot_weight=array(self.slot_weight),
             slot_bias=array(self.slot_bias),
             ease=array(self.ease[..., 0]),

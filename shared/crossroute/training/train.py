@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.cluster import KMeans
 
 from crossroute.checkpoint import Checkpoint
 from crossroute.data import RoutingData, answered
@@ -15,14 +16,16 @@ from crossroute.descriptor import Learned, ModelDescriptor
 from crossroute.encoders import QueryEncoder, StaticEncoder, sign
 from crossroute.errors import DataError
 from crossroute.pool import ModelPool
-from crossroute.predictor import query_features
-from crossroute.query import Query
+from crossroute.predictor import FloatArray, query_features
+from crossroute.query import FORM_FEATURES, Query
 from crossroute.router import CrossRouter
 from crossroute.training.fit import Epoch, Examples, Settings, fit_network
 
 FEWEST_ROWS = 50
 VALID_SHARE = 10
 EMBEDDING_DECIMALS = 4
+MOST_TOPICS, ROWS_A_TOPIC = 16, 50
+"""Of a data set that names no tasks."""
 
 
 def train(
@@ -79,6 +82,7 @@ def train(
         score=data.score,
         amount=np.stack([target.amount for target in targets], axis=1),
         task=_tasks(data),
+        topic=_topics(data, features[:, : -len(FORM_FEATURES)], seed),
         weight=_row_weights(data),
         valid=valid,
     )
@@ -152,6 +156,19 @@ def _tasks(data: RoutingData) -> NDArray[np.intp]:
     names = np.char.add(np.char.add(data.dataset, "/"), data.task)
     _, numbers = np.unique(names, return_inverse=True)
     return np.where(data.task == "", -1, numbers)
+
+
+def _topics(data: RoutingData, vectors: FloatArray, seed: int) -> NDArray[np.intp]:
+    """The rows' tasks; rows that name none are divided into clusters of like queries."""
+    topics = _tasks(data)
+    for name, _ in data.by_dataset():
+        rows = np.flatnonzero((data.dataset == name) & (topics < 0))
+        if len(rows):
+            clusters = KMeans(
+                max(min(MOST_TOPICS, len(rows) // ROWS_A_TOPIC), 1), random_state=seed
+            )
+            topics[rows] = topics.max() + 1 + clusters.fit_predict(vectors[rows])
+    return topics
 
 
 def _row_weights(data: RoutingData) -> NDArray[np.float64]:

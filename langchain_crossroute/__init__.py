@@ -1,12 +1,41 @@
 """CrossRoute for LangChain: a router where a chat model stood.
 
-from langchain_crossroute import CrossRouteRunnable
+from langchain_crossroute import ChatCrossRoute
 
-chain = prompt | CrossRouteRunnable.from_yaml() | StrOutputParser()
+chain = prompt | ChatCrossRoute.from_yaml() | StrOutputParser()
 """
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from langchain_crossroute.runnable import CrossRouteRunnable
 
-__all__ = ["CrossRouteRunnable"]
+if TYPE_CHECKING:
+    from langchain_crossroute.chat_model import ChatCrossRoute
+    from langchain_crossroute.decision_model import CrossRouteDecisionModel
+    from langchain_crossroute.ledger import CostLedger
+    from langchain_crossroute.middleware import CrossRouteMiddleware
+
+__all__ = [
+    "ChatCrossRoute",
+    "CostLedger",
+    "CrossRouteDecisionModel",
+    "CrossRouteMiddleware",
+    "CrossRouteRunnable",
+]
+
+# Chat models and agents take most of a second to import.
+_LATE = {
+    "ChatCrossRoute": "chat_model",
+    "CostLedger": "ledger",
+    "CrossRouteDecisionModel": "decision_model",
+    "CrossRouteMiddleware": "middleware",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _LATE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_LATE[name]}"), name)

@@ -6,14 +6,22 @@ import asyncio
 import datetime
 import os
 import threading
-from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.runnables import Runnable, RunnableConfig
 from pydantic import SecretStr
 from typing_extensions import override
 
-from crossroute import DescriptorError, MissingExtraError, ModelPool, PoolError, Provider
+from crossroute import (
+    CrossRouter,
+    DescriptorError,
+    MissingExtraError,
+    ModelPool,
+    PoolError,
+    Provider,
+)
+from crossroute.checkpoint import MANIFEST
 
 if TYPE_CHECKING:
     # Importing it takes longer than the rest of this package.
@@ -23,7 +31,7 @@ if TYPE_CHECKING:
 class LazyChatModel(Runnable[Any, Any]):
     """The chat model of a descriptor, built when it is first used.
 
-    It adds no run of its own to a trace.
+    The routers take the chat model itself out of it; it adds no run of its own to a trace.
 
     Args:
         model: Id of the model, for error messages.
@@ -53,9 +61,9 @@ class LazyChatModel(Runnable[Any, Any]):
                     raise
             return self._model
 
-    async def _aload(self) -> BaseChatModel:
+    async def aload(self) -> BaseChatModel:
+        """`load` beside the event loop: importing a provider's package takes seconds."""
         if self._model is None:
-            # Importing a provider's package takes seconds, which the event loop does not wait for.
             await asyncio.to_thread(self.load)
         return self.load()
 
@@ -64,25 +72,23 @@ class LazyChatModel(Runnable[Any, Any]):
         return self.load().invoke(input, config, **kwargs)
 
     @override
-    async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
-        return await (await self._aload()).ainvoke(input, config, **kwargs)
-
-    @override
-    def stream(
-        self, input: Any, config: RunnableConfig | None = None, **kwargs: Any
-    ) -> Iterator[Any]:
-        yield from self.load().stream(input, config, **kwargs)
-
-    @override
-    async def astream(
-        self, input: Any, config: RunnableConfig | None = None, **kwargs: Any
-    ) -> AsyncIterator[Any]:
-        async for chunk in (await self._aload()).astream(input, config, **kwargs):
-            yield chunk
-
-    @override
     def __repr__(self) -> str:
         return f"LazyChatModel({self._id!r})"
+
+
+def load_router(folder: str | Path | None) -> CrossRouter:
+    """The router of a checkpoint, or the shipped one over a folder of descriptors made for it.
+
+    Raises:
+        PoolError: If the folder holds no descriptor.
+        DescriptorError: If a descriptor is not valid.
+        CheckpointError: If the checkpoint is damaged or of another version.
+    """
+    if folder is None:
+        return CrossRouter.default()
+    if (Path(folder) / MANIFEST).is_file():
+        return CrossRouter.load(folder)
+    return CrossRouter.default().over(ModelPool.load(folder))
 
 
 def chat_models(pool: ModelPool) -> dict[str, Runnable[Any, Any]]:

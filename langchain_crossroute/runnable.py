@@ -6,28 +6,28 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from langchain_core.callbacks import AsyncCallbackManagerForChainRun, CallbackManagerForChainRun
-from langchain_core.messages import BaseMessage
 from langchain_core.runnables import (
     ConfigurableFieldSpec,
     Runnable,
     RunnableConfig,
     RunnableSerializable,
 )
-from langchain_core.runnables.config import patch_config
 from langchain_core.runnables.utils import get_unique_config_specs
 from pydantic import ConfigDict, SkipValidation
 from typing_extensions import override
 
-from crossroute import DEFAULT_WILLINGNESS_TO_PAY, CrossRouter, Decision, ModelPool
-from crossroute.checkpoint import MANIFEST
-from crossroute.query import QueryLike
-from crossroute.reward import check_willingness_to_pay
-from langchain_crossroute.lazy import chat_models
-from langchain_crossroute.messages import to_query
+from crossroute import DEFAULT_WILLINGNESS_TO_PAY, CrossRouter
+from langchain_crossroute.dispatch import (
+    CALL_SETTINGS,
+    DECISION,
+    DEFAULT_ATTEMPTS,
+    Dispatch,
+    check_settings,
+    over_models,
+)
+from langchain_crossroute.lazy import chat_models, load_router
 
-DECISION = "crossroute"
-"""The key of an answer's `response_metadata` that holds the decision."""
+__all__ = ["DECISION", "CrossRouteRunnable"]
 
 
 class CrossRouteRunnable(RunnableSerializable[Any, Any]):
@@ -86,6 +86,7 @@ class CrossRouteRunnable(RunnableSerializable[Any, Any]):
     router: CrossRouter
     models: Mapping[str, Runnable[Any, Any]]
     willingness_to_pay: SkipValidation[float] = DEFAULT_WILLINGNESS_TO_PAY
+    attempts: int = DEFAULT_ATTEMPTS
     query: Callable[[Any], Any] | None = None
 
     def __init__(
@@ -94,6 +95,7 @@ class CrossRouteRunnable(RunnableSerializable[Any, Any]):
         models: Mapping[str, Runnable[Any, Any]],
         router: CrossRouter | None = None,
         willingness_to_pay: float = DEFAULT_WILLINGNESS_TO_PAY,
+        attempts: int = DEFAULT_ATTEMPTS,
         query: Callable[[Any], Any] | None = None,
         name: str | None = None,
     ) -> None:
@@ -102,13 +104,14 @@ class CrossRouteRunnable(RunnableSerializable[Any, Any]):
             router=CrossRouter.default() if router is None else router,
             models=models,
             willingness_to_pay=willingness_to_pay,
+            attempts=attempts,
             query=query,
             name=name,
         )
         # Here and not in a validator, where pydantic would wrap CrossRoute's errors in its own.
-        self.willingness_to_pay = check_willingness_to_pay(self.willingness_to_pay)
-        if self.models.keys() != self.router.pool.keys():
-            self.router = self.router.subset(self.models)
+        check_settings(self.willingness_to_pay, self.attempts)
+        self.willingness_to_pay = float(self.willingness_to_pay)
+        self.router = over_models(self.router, self.models)
 
     @classmethod
     def from_yaml(
@@ -116,6 +119,7 @@ class CrossRouteRunnable(RunnableSerializable[Any, Any]):
         folder: str | Path | None = None,
         *,
         willingness_to_pay: float = DEFAULT_WILLINGNESS_TO_PAY,
+        attempts: int = DEFAULT_ATTEMPTS,
         name: str | None = None,
     ) -> Self:
         """Route between the chat models that the descriptors of a folder name.
@@ -131,6 +135,7 @@ class CrossRouteRunnable(RunnableSerializable[Any, Any]):
             folder: A checkpoint, or a folder of descriptors (`*.yaml`) made for the shipped one;
                 None is the shipped checkpoint with its own descriptors.
             willingness_to_pay: lambda, USD a unit of quality.
+            attempts: How many candidates are tried at most.
             name: Name of the router's run in a trace.
 
         Raises:
@@ -138,47 +143,37 @@ class CrossRouteRunnable(RunnableSerializable[Any, Any]):
             DescriptorError: If a descriptor is not valid.
             CheckpointError: If the checkpoint is damaged or of another version.
         """
-        if folder is None:
-            router = CrossRouter.default()
-        elif (Path(folder) / MANIFEST).is_file():
-            router = CrossRouter.load(folder)
-        else:
-            router = CrossRouter(CrossRouter.default().checkpoint, ModelPool.load(folder))
+        router = load_router(folder)
         return cls(
             router=router,
             models=chat_models(router.pool),
             willingness_to_pay=willingness_to_pay,
+            attempts=attempts,
             name=name,
         )
 
     @property
     @override
     def config_specs(self) -> list[ConfigurableFieldSpec]:
-        own = ConfigurableFieldSpec(
-            id="willingness_to_pay",
-            annotation=float | None,
-            name="Willingness to pay",
-            description="USD a unit of quality; the router's own if not given.",
-            # The same for every router: those of one chain share the field.
-            is_shared=True,
-        )
         specs = [spec for model in self.models.values() for spec in model.config_specs]
-        return get_unique_config_specs([own, *specs])
+        return get_unique_config_specs([*CALL_SETTINGS, *specs])
 
     @override
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
-        return self._call_with_config(self._invoke, input, config, **kwargs)
+        return self._call_with_config(self._dispatch().invoke, input, config, **kwargs)
 
     @override
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
-        return await self._acall_with_config(self._ainvoke, input, config, **kwargs)
+        return await self._acall_with_config(self._dispatch().ainvoke, input, config, **kwargs)
 
     # `transform` is inherited: it joins the chunks of its input and streams the answer to that.
     @override
     def stream(
         self, input: Any, config: RunnableConfig | None = None, **kwargs: Any
     ) -> Iterator[Any]:
-        yield from self._transform_stream_with_config(iter([input]), self._stream, config, **kwargs)
+        yield from self._transform_stream_with_config(
+            iter([input]), self._dispatch().stream, config, **kwargs
+        )
 
     @override
     async def astream(
@@ -188,94 +183,17 @@ class CrossRouteRunnable(RunnableSerializable[Any, Any]):
             yield input
 
         async for chunk in self._atransform_stream_with_config(
-            inputs(), self._astream, config, **kwargs
+            inputs(), self._dispatch().astream, config, **kwargs
         ):
             yield chunk
 
-    def _invoke(
-        self,
-        value: object,
-        run_manager: CallbackManagerForChainRun,
-        config: RunnableConfig,
-        **kwargs: object,
-    ) -> object:
-        decision = self.router.route(*self._request(value, config))
-        model, config = self._chosen(decision, config, run_manager)
-        return _marked(model.invoke(value, config, **kwargs), decision)
-
-    async def _ainvoke(
-        self,
-        value: object,
-        run_manager: AsyncCallbackManagerForChainRun,
-        config: RunnableConfig,
-        **kwargs: object,
-    ) -> object:
-        decision = await self.router.aroute(*self._request(value, config))
-        model, config = self._chosen(decision, config, run_manager)
-        return _marked(await model.ainvoke(value, config, **kwargs), decision)
-
-    def _stream(
-        self,
-        inputs: Iterator[Any],
-        run_manager: CallbackManagerForChainRun,
-        config: RunnableConfig,
-        **kwargs: object,
-    ) -> Iterator[Any]:
-        (value,) = inputs
-        decision = self.router.route(*self._request(value, config))
-        model, config = self._chosen(decision, config, run_manager)
-        chunks = model.stream(value, config, **kwargs)
-        # One chunk only: adding chunks up concatenates strings and adds numbers.
-        for chunk in chunks:
-            yield _marked(chunk, decision)
-            if isinstance(chunk, BaseMessage):
-                break
-        yield from chunks
-
-    async def _astream(
-        self,
-        inputs: AsyncIterator[Any],
-        run_manager: AsyncCallbackManagerForChainRun,
-        config: RunnableConfig,
-        **kwargs: object,
-    ) -> AsyncIterator[Any]:
-        (value,) = [value async for value in inputs]
-        decision = await self.router.aroute(*self._request(value, config))
-        model, config = self._chosen(decision, config, run_manager)
-        chunks = model.astream(value, config, **kwargs)
-        async for chunk in chunks:
-            yield _marked(chunk, decision)
-            if isinstance(chunk, BaseMessage):
-                break
-        async for chunk in chunks:
-            yield chunk
-
-    def _request(self, value: object, config: RunnableConfig) -> tuple[QueryLike, float]:
-        """What the router is asked: the query, and the willingness to pay of this call."""
-        query = to_query(value if self.query is None else self.query(value))
-        willingness = config.get("configurable", {}).get("willingness_to_pay")
-        return query, self.willingness_to_pay if willingness is None else willingness
-
-    def _chosen(
-        self,
-        decision: Decision,
-        config: RunnableConfig,
-        run_manager: CallbackManagerForChainRun | AsyncCallbackManagerForChainRun,
-    ) -> tuple[Runnable[Any, Any], RunnableConfig]:
-        """The chosen model, and the config of its run: a child of the router's that names it."""
-        config = patch_config(config, callbacks=run_manager.get_child())
-        config["metadata"] = {**config.get("metadata", {}), "crossroute_model": decision.model}
-        return self.models[decision.model], config
+    # Any, because LangChain goes by the names of the parameters and mypy by their order.
+    def _dispatch(self) -> Any:  # noqa: ANN401
+        return Dispatch(
+            self.router, self.models, self.willingness_to_pay, self.attempts, query=self.query
+        )
 
     @override
     def __repr_args__(self) -> list[tuple[str | None, Any]]:
         # The ids only: the repr of a model may show what is secret.
         return [("models", list(self.models)), ("willingness_to_pay", self.willingness_to_pay)]
-
-
-def _marked(output: object, decision: Decision) -> object:
-    """The output with the decision, if it is a message; a copy, because caches share messages."""
-    if not isinstance(output, BaseMessage):
-        return output
-    metadata = {**output.response_metadata, DECISION: decision.to_dict()}
-    return output.model_copy(update={"response_metadata": metadata})

@@ -1,0 +1,512 @@
+"""ChatCrossRoute: a chat model that sends each call to the candidate that suits it best."""
+
+# ruff: noqa: ANN401, A002  # The signatures are LangChain's.
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import math
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Self, cast
+
+from langchain_core.callbacks import CallbackManagerForLLMRun, Callbacks
+from langchain_core.language_models import BaseChatModel, LanguageModelInput, ModelProfile
+from langchain_core.language_models.base import LangSmithParams
+from langchain_core.language_models.chat_model_stream import AsyncChatModelStream, ChatModelStream
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, get_buffer_string
+from langchain_core.outputs import ChatGeneration, ChatResult, LLMResult, RunInfo
+from langchain_core.runnables import ConfigurableFieldSpec, Runnable, RunnableConfig
+from langchain_core.runnables.config import ensure_config, merge_configs
+from langchain_core.runnables.schema import StreamEvent
+from langchain_core.runnables.utils import get_unique_config_specs
+from langchain_core.tools import BaseTool
+from pydantic import BaseModel, ConfigDict, SecretStr, SkipValidation
+from typing_extensions import override
+
+from crossroute import DEFAULT_WILLINGNESS_TO_PAY, CrossRouter
+from crossroute.query import estimate_tokens
+from langchain_crossroute.dispatch import (
+    CALL_SETTINGS,
+    DEFAULT_ATTEMPTS,
+    Dispatch,
+    LateCall,
+    check_settings,
+    common_profile,
+    over_models,
+    schema_text,
+)
+from langchain_crossroute.lazy import chat_models, load_router
+
+_LATE = "_crossroute_late"
+"""The argument by which `bind_tools` and `with_structured_output` reach the call."""
+
+_OF_THE_CANDIDATES = ("cache", "rate_limiter", "disable_streaming")
+
+
+class ChatCrossRoute(BaseChatModel):
+    """A chat model that asks, for each call, the candidate where quality and cost fit best.
+
+    It stands wherever a LangChain chat model stands. A call makes one run of the chosen model
+    under a run of the router. The answer is the chosen model's own, with the decision in
+    `response_metadata["crossroute"]`: in a stream on the first chunk, what it really cost on the
+    last one. Tools and schemas are bound to the model that is chosen, by its own methods.
+
+    A candidate that fails in a way that others may not (a rate limit, a timeout, an error of its
+    server, a refusal) is followed by the next best one, until the first chunk is out.
+
+    A call is controlled by `config["configurable"]`, each of these being optional:
+    `willingness_to_pay`, `crossroute_model`, `crossroute_allowed`, `crossroute_excluded`,
+    `crossroute_max_cost_usd`.
+
+    Example:
+        >>> from langchain_core.language_models import FakeListChatModel
+        >>> chat = ChatCrossRoute(
+        ...     models={
+        ...         "gpt-4o-2024-08-06": FakeListChatModel(responses=["gpt-4o answers"]),
+        ...         "gpt-4o-mini-2024-07-18": FakeListChatModel(responses=["gpt-4o-mini answers"]),
+        ...     },
+        ...     willingness_to_pay=0,
+        ... )
+        >>> chat.invoke("Translate: Guten Tag").text
+        'gpt-4o-mini answers'
+        >>> config = {"configurable": {"crossroute_model": "gpt-4o-2024-08-06"}}
+        >>> chat.invoke("Translate: Guten Tag", config).text
+        'gpt-4o answers'
+
+    Args:
+        models: A chat model, or a Runnable around one, for each candidate's id; at least two.
+        router: Predicts quality and cost; the shipped router if None. It is narrowed to `models`,
+            and what they can take is completed by their profiles.
+        willingness_to_pay: lambda, USD a unit of quality; 0 takes the cheapest model, `math.inf`
+            the best one.
+        attempts: How many candidates are tried at most.
+        stay_margin: Keep a conversation on the model of its last answer, unless another one gains
+            more than this, in units of utility (0.05 is about five points of quality), beside the
+            prompt cache that the change would lose. None routes each turn by itself.
+        name: Name of the router's run in a trace.
+        max_retries: LangChain's name for `attempts` less one; wins over it.
+        **settings: `temperature`, `max_tokens`, `timeout` (seconds) and `stop` are given to the
+            chosen model with each call, None of them by default; `streaming` lets it stream within
+            `invoke` too. `callbacks`, `tags`, `metadata`, `verbose` and `profile` are those of
+            every LangChain chat model. `api_key` is accepted as LangChain's standard argument and
+            never used: every candidate has its own.
+
+    Raises:
+        UnknownModelError: If the router's pool does not hold an id of `models`.
+        PoolError: If there are fewer than two models.
+        WillingnessToPayError: If the willingness to pay is not a number, NaN or negative.
+        ConstraintError: If `attempts` or `stay_margin` makes no sense.
+        ValueError: If a setting is given that can only be a candidate's own: `cache`,
+            `rate_limiter`, `disable_streaming`.
+        pydantic.ValidationError: If an argument is unknown or has the wrong type.
+    """
+
+    # No input in errors: it may be a constructor argument that nobody should see.
+    model_config = ConfigDict(
+        arbitrary_types_allowed=True, extra="forbid", hide_input_in_errors=True
+    )
+
+    router: CrossRouter
+    models: Mapping[str, Runnable[Any, Any]]
+    willingness_to_pay: SkipValidation[float] = DEFAULT_WILLINGNESS_TO_PAY
+    attempts: int = DEFAULT_ATTEMPTS
+    stay_margin: float | None = None
+    temperature: float | None = None
+    max_tokens: int | None = None
+    timeout: float | None = None
+    stop: list[str] | None = None
+    streaming: bool = False
+    api_key: SecretStr | None = None
+
+    def __init__(
+        self,
+        *,
+        models: Mapping[str, Runnable[Any, Any]],
+        router: CrossRouter | None = None,
+        willingness_to_pay: float = DEFAULT_WILLINGNESS_TO_PAY,
+        attempts: int = DEFAULT_ATTEMPTS,
+        stay_margin: float | None = None,
+        name: str | None = None,
+        max_retries: int | None = None,
+        **settings: Any,
+    ) -> None:
+        # mypy knows only the fields of the base class here.
+        super().__init__(  # type: ignore[call-arg]
+            router=CrossRouter.default() if router is None else router,
+            models=models,
+            willingness_to_pay=willingness_to_pay,
+            attempts=attempts if max_retries is None else max_retries + 1,
+            stay_margin=stay_margin,
+            name=name,
+            **settings,
+        )
+        # Here and not in a validator, where pydantic would wrap CrossRoute's errors in its own.
+        for setting in _OF_THE_CANDIDATES:
+            if settings.get(setting):
+                raise ValueError(
+                    f"{setting} has no effect on a router; give it to the candidates instead."
+                )
+        check_settings(self.willingness_to_pay, self.attempts, self.stay_margin)
+        self.willingness_to_pay = float(self.willingness_to_pay)
+        self.router = over_models(self.router, self.models)
+        if self.profile is None:
+            self.profile = cast("ModelProfile", common_profile(self.router.pool, self.models))
+
+    @classmethod
+    def from_yaml(cls, folder: str | Path | None = None, **settings: Any) -> Self:
+        """Route between the chat models that the descriptors of a folder name.
+
+        Candidates are the descriptors that have a provider and are not retired. A chat model is
+        built when it is first chosen: only then are `langchain`, the package of its provider, and
+        its API key needed, and that call raises an error if one is missing.
+
+            chat = ChatCrossRoute.from_yaml()  # the models of the shipped checkpoint
+            chat = ChatCrossRoute.from_yaml("my_models", willingness_to_pay=0.05)
+
+        Args:
+            folder: A checkpoint, or a folder of descriptors (`*.yaml`) made for the shipped one;
+                None is the shipped checkpoint with its own descriptors.
+            **settings: The other arguments of the class.
+
+        Raises:
+            PoolError: If there are fewer than two candidates.
+            DescriptorError: If a descriptor is not valid.
+            CheckpointError: If the checkpoint is damaged or of another version.
+        """
+        router = load_router(folder)
+        return cls(router=router, models=chat_models(router.pool), **settings)
+
+    @property
+    @override
+    def config_specs(self) -> list[ConfigurableFieldSpec]:
+        specs = [spec for model in self.models.values() for spec in model.config_specs]
+        return get_unique_config_specs([*CALL_SETTINGS, *specs])
+
+    # The outer methods: an LLM run of the router's own would count every token twice.
+
+    @override
+    def invoke(
+        self,
+        input: LanguageModelInput,
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> AIMessage:
+        dispatch, kwargs = self._opened(stop, kwargs)
+        if self.streaming:
+            kwargs.setdefault("stream", True)
+        answer: AIMessage = self._call_with_config(
+            dispatch.invoke, input, self._config(config), **kwargs
+        )
+        return answer
+
+    @override
+    async def ainvoke(
+        self,
+        input: LanguageModelInput,
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> AIMessage:
+        dispatch, kwargs = self._opened(stop, kwargs)
+        if self.streaming:
+            kwargs.setdefault("stream", True)
+        answer: AIMessage = await self._acall_with_config(
+            dispatch.ainvoke, input, self._config(config), **kwargs
+        )
+        return answer
+
+    @override
+    def stream(
+        self,
+        input: LanguageModelInput,
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> Iterator[AIMessageChunk]:
+        dispatch, kwargs = self._opened(stop, kwargs)
+        chunks: Any = self._transform_stream_with_config(
+            iter([input]), dispatch.stream, self._config(config), **kwargs
+        )
+        yield from chunks
+
+    @override
+    async def astream(
+        self,
+        input: LanguageModelInput,
+        config: RunnableConfig | None = None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[AIMessageChunk]:
+        dispatch, kwargs = self._opened(stop, kwargs)
+        chunks: Any = self._atransform_stream_with_config(
+            _one(input), dispatch.astream, self._config(config), **kwargs
+        )
+        async for chunk in chunks:
+            yield chunk
+
+    @override
+    def stream_events(  # type: ignore[override]
+        self,
+        input: LanguageModelInput,
+        config: RunnableConfig | None = None,
+        *,
+        version: Literal["v1", "v2", "v3"] = "v2",
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> Iterator[StreamEvent] | ChatModelStream:
+        if version != "v3":
+            return super().stream_events(input, config, version=version, stop=stop, **kwargs)
+        dispatch, kwargs = self._opened(stop, kwargs)
+        events: Any = self._transform_stream_with_config(
+            iter([input]), dispatch.events, self._config(config), **kwargs
+        )
+        stream = ChatModelStream()
+
+        def pump() -> bool:
+            try:
+                event = next(events, None)
+            except BaseException as error:
+                stream.fail(error)
+                return False
+            if event is None:
+                return False
+            stream.dispatch(event)
+            return True
+
+        stream.bind_pump(pump)
+        return stream
+
+    @override
+    def astream_events(  # type: ignore[override]
+        self,
+        input: LanguageModelInput,
+        config: RunnableConfig | None = None,
+        *,
+        version: Literal["v1", "v2", "v3"] = "v2",
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[StreamEvent] | Awaitable[AsyncChatModelStream]:
+        if version != "v3":
+            return super().astream_events(input, config, version=version, stop=stop, **kwargs)
+        return self._astream_protocol(input, config, stop, kwargs)
+
+    async def _astream_protocol(
+        self,
+        input: LanguageModelInput,
+        config: RunnableConfig | None,
+        stop: list[str] | None,
+        kwargs: dict[str, Any],
+    ) -> AsyncChatModelStream:
+        dispatch, kwargs = self._opened(stop, kwargs)
+        stream = AsyncChatModelStream()
+
+        async def produce() -> None:
+            events: Any = self._atransform_stream_with_config(
+                _one(input), dispatch.aevents, self._config(config), **kwargs
+            )
+            try:
+                async for event in events:
+                    stream.dispatch(event)
+            except asyncio.CancelledError as error:
+                stream.fail(error)
+                raise
+            except BaseException as error:
+                stream.fail(error)
+
+        async def start() -> None:
+            if stream._producer_task is None:
+                stream._producer_task = asyncio.create_task(produce())
+
+        stream.set_start(start)
+        return stream
+
+    @override
+    def generate(
+        self,
+        messages: list[list[BaseMessage]],
+        stop: list[str] | None = None,
+        callbacks: Callbacks = None,
+        *,
+        tags: list[str] | None = None,
+        metadata: builtins.dict[str, Any] | None = None,
+        run_name: str | None = None,
+        run_id: uuid.UUID | None = None,
+        **kwargs: Any,
+    ) -> LLMResult:
+        configs = _configs(len(messages), callbacks, tags, metadata, run_name, run_id)
+        return _result(self.batch([*messages], configs, stop=stop, **kwargs), configs)
+
+    @override
+    async def agenerate(
+        self,
+        messages: list[list[BaseMessage]],
+        stop: list[str] | None = None,
+        callbacks: Callbacks = None,
+        *,
+        tags: list[str] | None = None,
+        metadata: builtins.dict[str, Any] | None = None,
+        run_name: str | None = None,
+        run_id: uuid.UUID | None = None,
+        **kwargs: Any,
+    ) -> LLMResult:
+        configs = _configs(len(messages), callbacks, tags, metadata, run_name, run_id)
+        return _result(await self.abatch([*messages], configs, stop=stop, **kwargs), configs)
+
+    # The annotations of the next two are read at run time: `with_fallbacks` binds the fallbacks
+    # too only where a Runnable is returned.
+
+    @override
+    def bind_tools(
+        self,
+        tools: Sequence[builtins.dict[str, Any] | type | Callable[..., Any] | BaseTool],
+        *,
+        tool_choice: str | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, AIMessage]:
+        if tool_choice is not None:
+            kwargs["tool_choice"] = tool_choice
+        return self.bind(**{_LATE: LateCall("bind_tools", tools, kwargs)})
+
+    @override
+    def with_structured_output(
+        self,
+        schema: builtins.dict[str, Any] | type,
+        *,
+        include_raw: bool = False,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, builtins.dict[str, Any] | BaseModel]:
+        kwargs["include_raw"] = include_raw
+        bound = self.bind(**{_LATE: LateCall("with_structured_output", schema, kwargs)})
+        return cast("Runnable[LanguageModelInput, builtins.dict[str, Any] | BaseModel]", bound)
+
+    # The candidates have different tokenizers, and the inherited one asks the network for GPT-2's.
+
+    @override
+    def get_num_tokens(self, text: str) -> int:
+        if self.custom_get_token_ids is not None:
+            return len(self.custom_get_token_ids(text))
+        return math.ceil(estimate_tokens(text))
+
+    @override
+    def get_num_tokens_from_messages(
+        self, messages: list[BaseMessage], tools: Sequence[Any] | None = None
+    ) -> int:
+        texts = [get_buffer_string([message]) for message in messages]
+        return sum(self.get_num_tokens(text) for text in (*texts, schema_text(tools or ())) if text)
+
+    @override
+    def get_token_ids(self, text: str) -> list[int]:
+        if self.custom_get_token_ids is not None:
+            return self.custom_get_token_ids(text)
+        raise NotImplementedError(
+            "The candidates have different tokenizers: use get_num_tokens, or ask a candidate."
+        )
+
+    @property
+    @override
+    def _llm_type(self) -> str:
+        return "crossroute"
+
+    @property
+    @override
+    def _identifying_params(self) -> Mapping[str, Any]:
+        return {"models": list(self.models), "willingness_to_pay": self.willingness_to_pay}
+
+    @override
+    def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
+        found = super()._get_ls_params(stop=stop or self.stop or None, **kwargs)
+        found.setdefault("ls_model_name", self.get_name())
+        return found
+
+    @override
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        # Only for callers that go round `invoke` and `generate`.
+        answer = self.invoke(messages, stop=stop, **kwargs)
+        return ChatResult(generations=[ChatGeneration(message=answer)])
+
+    # Any, because LangChain goes by the names of the parameters and mypy by their order.
+    def _opened(
+        self, stop: list[str] | None, kwargs: builtins.dict[str, Any]
+    ) -> tuple[Any, builtins.dict[str, Any]]:
+        """How this call is answered, and the arguments that its model gets."""
+        given = {
+            "temperature": self.temperature,
+            "max_tokens": self.max_tokens,
+            "timeout": self.timeout,
+            "stop": self.stop if stop is None else stop,
+        }
+        settings = {name: value for name, value in given.items() if value is not None} | kwargs
+        dispatch = Dispatch(
+            self.router,
+            self.models,
+            self.willingness_to_pay,
+            self.attempts,
+            stay_margin=self.stay_margin,
+            # LangChain's way to ask another model for one call.
+            forced=settings.pop("model", None),
+            late=settings.pop(_LATE, None),
+        )
+        return dispatch, settings
+
+    def _config(self, config: RunnableConfig | None) -> RunnableConfig | None:
+        """The config of a call with the callbacks, tags and metadata of the constructor."""
+        if not (self.callbacks or self.tags or self.metadata):
+            return config
+        own: RunnableConfig = {
+            "callbacks": self.callbacks,
+            "tags": self.tags or [],
+            "metadata": self.metadata or {},
+        }
+        return merge_configs(own, ensure_config(config))
+
+    @override
+    def __repr_args__(self) -> list[tuple[str | None, Any]]:
+        # The ids only: the repr of a model may show what is secret.
+        return [("models", list(self.models)), ("willingness_to_pay", self.willingness_to_pay)]
+
+
+async def _one(value: Any) -> AsyncIterator[Any]:
+    yield value
+
+
+def _configs(
+    count: int,
+    callbacks: Callbacks,
+    tags: list[str] | None,
+    metadata: dict[str, Any] | None,
+    run_name: str | None,
+    run_id: uuid.UUID | None,
+) -> list[RunnableConfig]:
+    """A config for each of several prompts; a given run id is the first one's."""
+    config: RunnableConfig = {
+        "callbacks": callbacks,
+        "tags": tags or [],
+        "metadata": metadata or {},
+    }
+    if run_name is not None:
+        config["run_name"] = run_name
+    return [
+        {**config, "run_id": run_id if run_id and not position else uuid.uuid4()}
+        for position in range(count)
+    ]
+
+
+def _result(answers: Sequence[AIMessage], configs: Sequence[RunnableConfig]) -> LLMResult:
+    return LLMResult(
+        generations=[[ChatGeneration(message=answer)] for answer in answers],
+        run=[RunInfo(run_id=cast("uuid.UUID", config["run_id"])) for config in configs],
+    )

@@ -22,7 +22,7 @@ from crossroute import (
     UnknownModelError,
     WillingnessToPayError,
 )
-from crossroute.predictor import PRIOR, Network, Predictor, query_features
+from crossroute.predictor import Network, Predictor, query_features
 from crossroute.query import Query
 from crossroute.reward import switching_point
 
@@ -244,7 +244,7 @@ def test_the_forward_pass_is_the_one_that_was_trained() -> None:
     mean, scale = torch.randn(20), torch.rand(20) + 0.5
     x = torch.randn(7, 20)
     with torch.no_grad():
-        logit, log_factor, _ = network((x - mean) / scale)
+        logit, log_factor, _, _ = network((x - mean) / scale)
     embeddings = network.embeddings.detach().numpy()
     offsets = network.quality_offset.detach().tolist()
 
@@ -258,7 +258,6 @@ def test_the_forward_pass_is_the_one_that_was_trained() -> None:
                 embedding=(
                     offsets[j],
                     0.0,
-                    0.4,
                     0.01,
                     0.01,
                     *embeddings[:, j].ravel().tolist(),
@@ -278,8 +277,8 @@ def test_the_forward_pass_is_the_one_that_was_trained() -> None:
     quality, cost, _ = predictor.predict(x.numpy(), np.ones(7))
     topic_logit = torch.tensor(((x - mean) / scale).numpy() @ topics["topic_weight"])
     share = torch.softmax(topic_logit + torch.tensor(topics["topic_bias"]), dim=1).numpy()
-    prior = 0.4 + share @ topics["topic_vectors"] @ np.ones((2, 5)) * 0.01
-    expected = (1 - PRIOR) * torch.sigmoid(logit.mean(dim=0)).numpy() + PRIOR * prior
+    prior = share @ topics["topic_vectors"] @ np.ones((2, 5)) * 0.01
+    expected = torch.sigmoid(logit.mean(dim=0) + torch.tensor(prior)).numpy()
     assert quality == pytest.approx(expected, abs=1e-5)
     assert cost == pytest.approx(torch.exp(log_factor.mean(dim=0)).numpy(), rel=1e-4)
 

@@ -74,7 +74,6 @@ def onboard(
         [
             _offset(own.logit[:, 0], score),
             float(np.log(factor)),
-            _expected_mean(score) - float(own.prior.mean()),
         ]
     )
 

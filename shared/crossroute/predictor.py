@@ -7,17 +7,16 @@ has its own summary of the query, and reads its quality and its cost off that su
     a_mk = softmax_k((A e_m + a) . t_k / sqrt(d))     attention of model m over the slots
     c_m  = sum_k a_mk t_k                             the query as model m sees it
     z           = w . mean_k t_k                      how easy the query is, for all models
-    logit s_m   = bias_m + z + (V e_m + v) . c_m
-    log cost_m  = cost_bias_m + (U e_m + u) . c_m
     p_t         = softmax_t(T_t x + b_t)              which of the known topics the query is about
-    quality_m   = (1 - PRIOR) s_m + PRIOR (prior_bias_m + f_m . G^T p)
+    logit s_m   = bias_m + z + (V e_m + v) . c_m + f_m . G^T p
+    log cost_m  = cost_bias_m + (U e_m + u) . c_m
 
 x is the encoder's vector beside the query's form, standardised and cut off; e_m is the learned
 embedding of the model. The network is an
 ensemble of a few such single-head members, here called heads: each reads its own part of the
-embedding, their logits are averaged. The last two lines are a prior beside the attention: how good
-a model is at the topics that the query may be about, shrunk to its mean (`docs/ablation.md`).
-Reconstructed from arXiv 2509.09782; the prior is ours.
+embedding, their logits are averaged. The last term of the quality is a prior beside the attention:
+how much better than its mean a model is at the topics that the query may be about, shrunk
+(`docs/ablation.md`). Reconstructed from arXiv 2509.09782; the prior is ours.
 """
 
 from __future__ import annotations
@@ -35,11 +34,8 @@ from crossroute.query import Query
 
 FloatArray = NDArray[np.float32]
 
-BIASES = 3
-"""The first numbers of an embedding: offsets of quality's logit, of log cost and of the prior."""
-
-PRIOR = 0.3
-"""Share of the prior in the predicted quality (`docs/ablation.md`)."""
+BIASES = 2
+"""The first numbers of an embedding: offsets of quality's logit and of log cost."""
 
 LEAST_QUALITY = 0.001
 """Predicted quality stays this far from 0 and 1: nothing is sure."""
@@ -163,13 +159,11 @@ class Parts(NamedTuple):
     """What a prediction is made of, before the models' biases are added.
 
     Attributes:
-        logit: [n, m] of attended quality.
-        prior: [n, m] what the topics add to the prior.
+        logit: [n, m] of quality.
         log_factor: [n, m] log of cost over the model's mean cost.
     """
 
     logit: NDArray[np.float64]
-    prior: NDArray[np.float64]
     log_factor: NDArray[np.float64]
 
 
@@ -191,7 +185,7 @@ class Predictor:
         self._in_tokens = np.array([x.cost_target == "output_tokens" for x in learned])
         embeddings = np.array([x.embedding for x in learned], np.float32)
         biases, prior, vectors = np.split(embeddings, [BIASES, BIASES + network.prior_size], axis=1)
-        self._quality_offset, self._cost_offset, self._prior_offset = biases.T
+        self._quality_offset, self._cost_offset = biases.T
         self._topics = network.topic_vectors @ prior.T  # [T, m]
         heads, rank = network.attend_weight.shape[:2]
         parts = vectors.reshape(len(models), heads, rank).transpose(1, 0, 2)
@@ -222,9 +216,8 @@ class Predictor:
             Quality [n, m] in 0..1, cost in USD [n, m], and output tokens [n, m] (NaN where the
             model was learned from costs without token counts).
         """
-        logit, prior, log_factor = self.parts(features)
-        attended = 1 / (1 + np.exp(-(self._quality_offset + logit)))
-        quality = (1 - PRIOR) * attended + PRIOR * (self._prior_offset + prior)
+        logit, log_factor = self.parts(features)
+        quality = 1 / (1 + np.exp(-(self._quality_offset + logit)))
         quality = np.clip(quality, LEAST_QUALITY, 1 - LEAST_QUALITY)
         amount = np.exp(self._cost_offset.astype(np.float64) + log_factor)
         tokens = np.where(self._in_tokens, np.minimum(amount, self._most_tokens), np.nan)
@@ -250,11 +243,9 @@ class Predictor:
         ease = np.einsum("hnkd,hd->n", slots, network.ease) / (slots.shape[2] * heads)
         logit = np.einsum("hnkm,hnkm->nm", attention, quality)
         log_factor = np.einsum("hnkm,hnkm->nm", attention, cost)
+        topics = _softmax(x @ network.topic_weight + network.topic_bias) @ self._topics
         return Parts(
-            (ease[:, None] + logit / heads).astype(np.float64),
-            (_softmax(x @ network.topic_weight + network.topic_bias) @ self._topics).astype(
-                np.float64
-            ),
+            (ease[:, None] + logit / heads + topics).astype(np.float64),
             np.clip(log_factor / heads, -LARGEST_LOG_FACTOR, LARGEST_LOG_FACTOR).astype(np.float64),
         )
 

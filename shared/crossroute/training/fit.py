@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,6 +21,9 @@ from crossroute.training.network import CrossAttention
 
 FEWEST_STEPS = 300
 """A small data set gets more epochs, so that it gets as many steps; early stopping ends them."""
+
+
+NEWTON_STEPS = 20
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,8 @@ class Settings:
         task: Weight of telling the prompts' tasks apart, where they are known. Who is good at what
             depends on the task far more than on the single prompt.
         prior_rank: p, numbers of a model embedding that the prior reads.
-        topic_penalty: Answers of mean quality that a model's quality at a topic is shrunk with.
+        prior_share: Share of the prior in what tells the models apart.
+        topic_penalty: Ridge penalty of a model's gain at a topic, in logits.
         topic_freedom: C of the logistic regression that tells topics apart.
     """
 
@@ -61,7 +66,8 @@ class Settings:
     cost: float = 0.1
     task: float = 0.3
     prior_rank: int = 16
-    topic_penalty: float = 150.0
+    prior_share: float = 0.4
+    topic_penalty: float = 15.0
     topic_freedom: float = 0.03
 
 
@@ -71,7 +77,7 @@ class Fitted:
 
     Attributes:
         network: The arrays that all models share.
-        embeddings: [m, 3 + p + h * r] one embedding a model: biases, prior, heads.
+        embeddings: [m, 2 + p + h * r] one embedding a model: biases, prior, heads.
     """
 
     network: Network
@@ -158,22 +164,37 @@ def fit_network(
         )
         _train(network, batch, examples.valid, settings, seed, on_epoch)
 
-    factors = _cost_factors(network, batch)
+    found = _predictions(network, batch)
     # Each model's predicted total is brought to the realised total of its rows.
     seen = ~np.isnan(amount)
-    correction = np.nansum(amount / mean_amount, axis=0) / (factors * seen).sum(axis=0)
+    correction = np.nansum(amount / mean_amount, axis=0) / (found.factor * seen).sum(axis=0)
     cost_offset = np.log(mean_amount * np.maximum(correction, 1e-6))
     prior = _fit_prior(
         batch.x[training].numpy(),
+        found.ease[training],
         score[training],
         examples.topic[training],
         settings,
     )
-    biases = [network.quality_offset.detach().numpy(), cost_offset, prior.offset]
+    # The prior's share of what tells models apart is folded into the arrays.
+    share = settings.prior_share
+    arrays = network.export(mean, scale, **prior.topics)
+    exported = replace(
+        arrays,
+        quality_weight=(1 - share) * arrays.quality_weight,
+        quality_bias=(1 - share) * arrays.quality_bias,
+        topic_vectors=share * arrays.topic_vectors,
+    )
+    offset = (1 - share) * network.quality_offset.detach().numpy() + share * prior.offset
     return Fitted(
-        network=network.export(mean, scale, **prior.topics),
+        network=exported,
         embeddings=np.concatenate(
-            [np.stack(biases, axis=1), prior.vectors, *network.embeddings.detach().numpy()], axis=1
+            [
+                np.stack([offset, cost_offset], axis=1),
+                prior.vectors,
+                *network.embeddings.detach().numpy(),
+            ],
+            axis=1,
         ),
     )
 
@@ -223,7 +244,7 @@ def _train(
 
 @dataclass(frozen=True)
 class _Prior:
-    """Quality by the topic of the query.
+    """Quality by the topic of the query, in logits, beside how easy it is.
 
     Attributes:
         topics: The arrays `topic_...` of a `Network`.
@@ -237,23 +258,41 @@ class _Prior:
 
 
 def _fit_prior(
-    x: FloatArray, score: NDArray[np.float64], topic: NDArray[np.intp], settings: Settings
+    x: FloatArray,
+    ease: FloatArray,
+    score: NDArray[np.float64],
+    topic: NDArray[np.intp],
+    settings: Settings,
 ) -> _Prior:
     """Tell topics apart, and find how good each model is at each, shrunk to its mean.
 
+    Two logistic regressions: of the topic over the features, and of the score over the topic, for
+    each model by itself. How easy a query is for all models is taken from the network, so that the
+    prior shrinks differences between models and not between queries.
+
     Args:
         x: [n, D] standardised features.
+        ease: [n] a logit.
         score: [n, m], NaN where unknown.
         topic: [n] a number for each row's topic.
         settings: Of the shrinkage.
     """
     known = ~np.isnan(score)
-    offset = np.nanmean(score, axis=0)
     names, topic = np.unique(topic, return_inverse=True)
     member = np.eye(len(names))[topic]
-    # With a penalty b on its square, the gain at a topic of k answers is (k / (k + b)) of the mean.
-    gain = member.T @ np.where(known, score - offset, 0.0)
-    gain /= member.T @ known + settings.topic_penalty
+    offset = np.zeros(score.shape[1])
+    gain = np.zeros((len(names), score.shape[1]))
+    for _ in range(NEWTON_STEPS):
+        # Offset and gains in turn, one step each.
+        for step in ("offset", "gain"):
+            quality = 1 / (1 + np.exp(-(offset + ease[:, None] + member @ gain)))
+            error = np.where(known, score - quality, 0.0)
+            weight = np.where(known, quality * (1 - quality), 0.0)
+            if step == "offset":
+                offset += np.clip(error.sum(axis=0) / (weight.sum(axis=0) + 1e-6), -1, 1)
+            else:
+                penalty = settings.topic_penalty
+                gain += (member.T @ error - penalty * gain) / (member.T @ weight + penalty)
     left, values, right = np.linalg.svd(gain, full_matrices=False)
     # Always as many numbers, so that the size of an embedding depends on the settings alone.
     kept = min(settings.prior_rank, len(values))
@@ -305,7 +344,7 @@ class _Batch:
 
 
 def _loss(network: CrossAttention, batch: _Batch, settings: Settings) -> Tensor:
-    logit, log_factor, task_logit = network(batch.x)
+    logit, log_factor, task_logit, _ = network(batch.x)
     heads = logit.shape[0]
     known = ~torch.isnan(batch.score)
     weight = known * batch.weight[:, None]
@@ -340,14 +379,23 @@ def _loss(network: CrossAttention, batch: _Batch, settings: Settings) -> Tensor:
     )
 
 
-def _cost_factors(network: CrossAttention, batch: _Batch) -> FloatArray:
-    """Cost over the models' mean cost [n, m], as the array forward pass has it."""
-    factors = []
+class _Predictions(NamedTuple):
+    """Cost over the models' mean cost [n, m], and how easy the queries are [n], a logit."""
+
+    factor: FloatArray
+    ease: FloatArray
+
+
+def _predictions(network: CrossAttention, batch: _Batch) -> _Predictions:
+    """As the array forward pass has them."""
+    factors, ease = [], []
     with torch.no_grad():
         for start in range(0, len(batch.x), 2048):
-            log_factor = network(batch.x[start : start + 2048]).log_factor.mean(dim=0)
+            output = network(batch.x[start : start + 2048])
+            log_factor = output.log_factor.mean(dim=0)
             factors.append(log_factor.clamp(-LARGEST_LOG_FACTOR, LARGEST_LOG_FACTOR).exp())
-    return torch.cat(factors).numpy()
+            ease.append(output.ease.mean(dim=0))
+    return _Predictions(torch.cat(factors).numpy(), torch.cat(ease).numpy())
 
 
 def _standard(features: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -20,11 +20,13 @@ class Output(NamedTuple):
         quality_logit: [h, n, m].
         log_factor: [h, n, m] log of cost over the model's mean cost.
         task_logit: [h, n, tasks].
+        ease: [h, n] how easy the query is for all models, a logit.
     """
 
     quality_logit: Tensor
     log_factor: Tensor
     task_logit: Tensor
+    ease: Tensor
 
 
 class CrossAttention(nn.Module):
@@ -96,6 +98,7 @@ class CrossAttention(nn.Module):
             quality_logit=self.quality_offset + ease + own,
             log_factor=cost,
             task_logit=torch.bmm(slots.flatten(2), self.task_weight),
+            ease=ease[..., 0],
         )
 
     def export(

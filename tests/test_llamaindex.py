@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from llama_index.core.base.base_selector import BaseSelector, SelectorResult
@@ -262,10 +263,10 @@ async def test_aselect_does_not_hold_up_the_loop(monkeypatch: pytest.MonkeyPatch
     loop_is_free = threading.Event()
     seen = []
 
-    def route(router: CrossRouter, query: str, willingness: float) -> Decision:
+    def route(router: CrossRouter, query: str, willingness: float, **limits: Any) -> Decision:  # noqa: ANN401
         # Only a loop that runs meanwhile can set the event.
         seen.append(loop_is_free.wait(timeout=5))
-        return original(router, query, willingness)
+        return original(router, query, willingness, **limits)
 
     original = CrossRouter.route
     monkeypatch.setattr(CrossRouter, "route", route)

@@ -13,16 +13,19 @@ from crossroute.descriptor import Learned, ModelDescriptor, Price, Provider
 from crossroute.encoders import QueryEncoder, SentenceTransformersEncoder, StaticEncoder
 from crossroute.errors import (
     CheckpointError,
+    ConstraintError,
     CrossRouteError,
     DataError,
     DescriptorError,
     EncoderMismatchError,
     MissingExtraError,
+    NoCandidateError,
     PoolError,
     QueryError,
     UnknownModelError,
     WillingnessToPayError,
 )
+from crossroute.policy import Constraints, Stay
 from crossroute.pool import ModelPool
 from crossroute.query import Query
 from crossroute.router import DEFAULT_WILLINGNESS_TO_PAY, CrossRouter, Predictions
@@ -31,6 +34,8 @@ __all__ = [
     "DEFAULT_WILLINGNESS_TO_PAY",
     "CandidateScore",
     "CheckpointError",
+    "ConstraintError",
+    "Constraints",
     "CrossRouteError",
     "CrossRouter",
     "DataError",
@@ -41,6 +46,7 @@ __all__ = [
     "MissingExtraError",
     "ModelDescriptor",
     "ModelPool",
+    "NoCandidateError",
     "PoolError",
     "Predictions",
     "Price",
@@ -50,6 +56,7 @@ __all__ = [
     "QueryError",
     "SentenceTransformersEncoder",
     "StaticEncoder",
+    "Stay",
     "UnknownModelError",
     "WillingnessToPayError",
 ]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -40,6 +41,9 @@ class Decision:
         willingness_to_pay: lambda, USD a unit of quality.
         reward: Name of the reward that ordered the candidates.
         input_tokens: Estimated input tokens of the query.
+        removed: Why models of the pool are no candidates, by their ids.
+        kept: Whether the model was chosen because it had answered before, although another one
+            has the higher reward.
     """
 
     model: str
@@ -49,6 +53,8 @@ class Decision:
     willingness_to_pay: float
     reward: RewardName
     input_tokens: float
+    removed: Mapping[str, str] = field(default_factory=dict)
+    kept: bool = False
 
     def explain(self, top: int = 5) -> str:
         """Say in plain text what was chosen, from what, and what would change it.
@@ -70,7 +76,11 @@ class Decision:
         ]
         if len(self.candidates) > len(shown):
             lines.append(f"  ... and {len(self.candidates) - len(shown)} more")
-        lines += ["", *self._alternatives()]
+        lines += [f"  {model} was removed: {reason}" for model, reason in self.removed.items()]
+        lines.append("")
+        if self.kept:
+            lines.append("It is kept because it answered before, and the gain is below the margin.")
+        lines += self._alternatives()
         return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
@@ -92,6 +102,8 @@ class Decision:
             "willingness_to_pay": _finite(self.willingness_to_pay),
             "reward": self.reward,
             "input_tokens": self.input_tokens,
+            "removed": dict(self.removed),
+            "kept": self.kept,
         }
 
     def _alternatives(self) -> list[str]:

@@ -23,8 +23,8 @@ from pydantic import (
 )
 
 from crossroute.errors import DescriptorError, did_you_mean
+from crossroute.query import Capability
 
-Capability = Literal["tools", "structured_output", "image_input", "audio_input", "file_input"]
 NonEmpty = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 ModelId = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
 Amount = TypeVar("Amount", float, NDArray[np.float64])
@@ -84,18 +84,36 @@ class Price(_Strict):
     Attributes:
         input_usd_per_1m: USD per 1M input tokens.
         output_usd_per_1m: USD per 1M output tokens.
+        cached_input_usd_per_1m: USD per 1M input tokens that were read from the provider's prompt
+            cache; those of other input if None.
         date: The day from which the price held.
         source: Where the numbers are from.
     """
 
     input_usd_per_1m: Usd
     output_usd_per_1m: Usd
+    cached_input_usd_per_1m: Usd | None = None
     date: datetime.date
     source: NonEmpty
 
-    def cost_usd(self, input_tokens: Amount, output_tokens: Amount) -> Amount:
-        """Cost in USD of so many tokens: numbers, or arrays of one shape."""
-        return (input_tokens * self.input_usd_per_1m + output_tokens * self.output_usd_per_1m) / 1e6
+    def cost_usd(
+        self, input_tokens: Amount, output_tokens: Amount, cached_tokens: float = 0
+    ) -> Amount:
+        """Cost in USD of so many tokens: numbers, or arrays of one shape.
+
+        Args:
+            input_tokens: All input tokens.
+            output_tokens: All output tokens.
+            cached_tokens: Those of the input that came from the prompt cache.
+        """
+        cost = input_tokens * self.input_usd_per_1m + output_tokens * self.output_usd_per_1m
+        return cost / 1e6 - self.cache_saving_usd(cached_tokens)
+
+    def cache_saving_usd(self, cached_tokens: float) -> float:
+        """What so many input tokens cost less, in USD, when they come from the prompt cache."""
+        if self.cached_input_usd_per_1m is None:
+            return 0.0
+        return cached_tokens * (self.input_usd_per_1m - self.cached_input_usd_per_1m) / 1e6
 
 
 class Learned(_Strict):

@@ -3,6 +3,8 @@
     CrossRouteError
     ├── QueryError               a query that cannot be routed
     ├── WillingnessToPayError    a willingness to pay that is not a number of USD
+    ├── ConstraintError          a demand on the candidates that makes no sense
+    ├── NoCandidateError         a query that no model of the pool may serve
     ├── DescriptorError          a model descriptor that cannot be used
     ├── PoolError                a pool that cannot be routed over
     │   └── UnknownModelError    a model id that the pool does not hold
@@ -17,7 +19,7 @@ Messages name the file, the field and the value, and say what to do.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 SHOWN_IDS = 12
 """How many ids of a pool a message lists."""
@@ -33,6 +35,27 @@ class QueryError(CrossRouteError, ValueError):
 
 class WillingnessToPayError(CrossRouteError, ValueError):
     """A willingness to pay that is NaN, negative or not a number."""
+
+
+class ConstraintError(CrossRouteError, ValueError):
+    """A demand on the candidates of a call that makes no sense, for example a negative limit."""
+
+
+class NoCandidateError(CrossRouteError, ValueError):
+    """A query that no model of the pool may serve.
+
+    Attributes:
+        removed: Why each model was removed, by its id.
+    """
+
+    def __init__(self, removed: Mapping[str, str]) -> None:
+        self.removed = dict(removed)
+        super().__init__(
+            "No model of the pool may serve this call:\n"
+            + "\n".join(f"  {model}: {reason}" for model, reason in removed.items())
+            + "\nAdd a model that can, or change what the call demands. What a model can take is "
+            "in its descriptor (capabilities, context_window_tokens, max_output_tokens)."
+        )
 
 
 class DescriptorError(CrossRouteError, ValueError):

@@ -5,23 +5,33 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 from crossroute.errors import QueryError
 
 Message = Mapping[str, Any]
 """A chat message in OpenAI's dict form: `{"role": "user", "content": "..."}`."""
 
-QueryLike = str | Sequence[Message]
-"""What callers may route: a prompt, or a conversation."""
+Capability = Literal["tools", "structured_output", "image_input", "audio_input", "file_input"]
+"""What a request may need of a model beside text to text."""
+
+_PART_NEEDS: dict[object, Capability] = {
+    **dict.fromkeys(("image", "image_url", "input_image"), "image_input"),
+    **dict.fromkeys(("audio", "input_audio"), "audio_input"),
+    **dict.fromkeys(("file", "input_file", "document", "video", "media"), "file_input"),
+}
+"""By the type of a part of a message's content."""
 
 HEAD_CHARS, TAIL_CHARS = 2_000, 6_000
 """How much of a long text is read. The tail is longer because a prompt ends with its question."""
 
 SHORT_FOLLOW_UP_TOKENS = 8
 """A last turn of fewer tokens ("yes, do that") says little: it is read with the turns before it."""
+
+ATTACHMENT = "[attachment]"
+"""Read in place of a turn that has no text."""
 
 _WORD = re.compile(r"[A-Za-z]+")
 _DIGIT = re.compile(r"[0-9]")
@@ -60,27 +70,53 @@ class Query:
         text: The text to encode, at most `HEAD_CHARS + TAIL_CHARS` characters of it.
         form: How the text looks, beside what it means: one number for each of `FORM_FEATURES`.
         input_tokens: Estimated input tokens of the whole request.
+        past_tokens: Those of them that the last answer was made from, which may be in the prompt
+            cache of the model that gave it.
+        output_tokens: The longest answer that the request asks for, None if it does not say.
+        needs: What a model must be able to take.
     """
 
     text: str
     form: tuple[float, ...]
     input_tokens: float
+    past_tokens: float = 0.0
+    output_tokens: int | None = None
+    needs: frozenset[Capability] = frozenset()
 
     @classmethod
-    def of(cls, query: QueryLike) -> Query:
+    def of(
+        cls,
+        query: QueryLike,
+        *,
+        needs: Iterable[Capability] = (),
+        tools: str = "",
+        output_tokens: int | None = None,
+    ) -> Query:
         """Read a prompt, or a conversation in OpenAI's dict form.
 
         Of a conversation, the last user turn is what is routed; a very short one ("yes") is read
-        together with the user turns before it. System prompts, answers and tool results count as
-        input tokens and are not read.
+        together with the user turns before it. System prompts, answers, tool calls and tool
+        results count as input tokens and are not read: within a tool loop, it is still the user's
+        turn that is routed. A turn without text, such as a lone image, is read as `[attachment]`.
+
+        Args:
+            query: What to read; a `Query` is returned as it is.
+            needs: What the request needs beside what its messages show.
+            tools: Descriptions of the tools that are sent along; they are counted, not read.
+            output_tokens: The longest answer that the request asks for.
 
         Raises:
-            QueryError: If there is no text in it, or it has not the form of messages.
+            QueryError: If there is nothing in it, or it has not the form of messages.
         """
+        if isinstance(query, Query):
+            return query
         if isinstance(query, str):
-            text, parts = query, [query]
+            read = _Conversation(query, (query,), 0, frozenset())
         else:
-            text, parts = _read_messages(query)
+            read = _read_messages(query)
+        text = read.text
+        if read.needs and not text.strip():
+            text = ATTACHMENT
         # A lone surrogate is no character; what remains of one is a question mark.
         text = text.encode("utf-8", "replace").decode()
         if not any(unicodedata.category(character)[0] not in "CZ" for character in text):
@@ -89,9 +125,22 @@ class Query:
         scanned = _Scan(clipped)
         tokens = scanned.tokens * len(text) / len(clipped)
         # Where the routed text is not the whole request, the other parts are only counted.
-        if parts != [text]:
-            tokens = sum(estimate_tokens(part) for part in parts)
-        return cls(text=clipped, form=scanned.form(len(text)), input_tokens=tokens)
+        past = 0.0
+        if read.parts != (text,):
+            counts = [estimate_tokens(part) for part in read.parts]
+            tokens, past = sum(counts), sum(counts[: read.past])
+        return cls(
+            text=clipped,
+            form=scanned.form(len(text)),
+            input_tokens=tokens + estimate_tokens(tools),
+            past_tokens=past,
+            output_tokens=output_tokens,
+            needs=read.needs.union(needs),
+        )
+
+
+QueryLike = str | Sequence[Message] | Query
+"""What callers may route: a prompt, a conversation, or a query that was read before."""
 
 
 def clip(text: str, head: int = HEAD_CHARS, tail: int = TAIL_CHARS) -> str:
@@ -159,8 +208,16 @@ class _Scan:
         )
 
 
-def _read_messages(messages: Sequence[Message]) -> tuple[str, list[str]]:
-    """The text to route by, and the texts of all messages."""
+class _Conversation(NamedTuple):
+    """The text to route by, the texts of all messages, and how many came before the last answer."""
+
+    text: str
+    parts: tuple[str, ...]
+    past: int
+    needs: frozenset[Capability]
+
+
+def _read_messages(messages: Sequence[Message]) -> _Conversation:
     if not isinstance(messages, Sequence) or isinstance(messages, (bytes, bytearray)):
         raise QueryError(
             "A query is a string or a list of messages like "
@@ -170,17 +227,32 @@ def _read_messages(messages: Sequence[Message]) -> tuple[str, list[str]]:
         raise QueryError("The query is empty: the list has no messages.")
     parts: list[str] = []
     turns: list[str] = []
+    needs: set[Capability] = set()
+    past = 0
     for position, message in enumerate(messages):
         if not isinstance(message, Mapping) or "role" not in message:
             raise QueryError(
                 f"Message {position} has no role; a message is a dict like "
                 f'{{"role": "user", "content": "..."}}, got {_shorten(message)}.'
             )
-        part = _content_text(message.get("content"), position)
-        parts.append(part)
+        content = message.get("content")
+        part = _content_text(content, position)
         if message["role"] in ("user", "human"):
             turns.append(part)
-    return _routed_text(turns or parts), parts
+        elif message["role"] in ("assistant", "ai"):
+            past = position
+        if calls := message.get("tool_calls"):
+            part += str(calls)  # Counted in whatever form they are.
+        parts.append(part)
+        if content and not isinstance(content, str):
+            needs.update(_needs(content))
+    return _Conversation(_routed_text(turns or parts), tuple(parts), past, frozenset(needs))
+
+
+def _needs(content: Iterable[object]) -> Iterator[Capability]:
+    for part in content:
+        if isinstance(part, Mapping) and (need := _PART_NEEDS.get(part.get("type"))):
+            yield need
 
 
 def _routed_text(turns: Sequence[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,9 +15,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossroute.checkpoint import Checkpoint, check_fit, models_folder
-from crossroute.decision import CandidateScore, Decision
+from crossroute.decision import CandidateScore, Decision, usd
 from crossroute.encoders import QueryEncoder, load_encoder
-from crossroute.errors import CheckpointError, CrossRouteError, PoolError, QueryError
+from crossroute.errors import (
+    CheckpointError,
+    CrossRouteError,
+    NoCandidateError,
+    PoolError,
+    QueryError,
+)
+from crossroute.policy import Constraints, Stay, shortcomings
 from crossroute.pool import ModelPool
 from crossroute.predictor import Predictor, query_features
 from crossroute.query import FORM_FEATURES, Query, QueryLike
@@ -26,6 +34,8 @@ FloatArray = NDArray[np.float64]
 
 DEFAULT_WILLINGNESS_TO_PAY = 0.01
 """One cent a unit of quality; `crossroute.reward` says what that unit is."""
+
+NO_CONSTRAINTS = Constraints()
 
 CHUNK = 512
 """Queries predicted at a time, which bounds the memory of a large batch."""
@@ -172,34 +182,55 @@ class CrossRouter:
         return self._checkpoint
 
     def route(
-        self, query: QueryLike, willingness_to_pay: float = DEFAULT_WILLINGNESS_TO_PAY
+        self,
+        query: QueryLike,
+        willingness_to_pay: float = DEFAULT_WILLINGNESS_TO_PAY,
+        *,
+        constraints: Constraints = NO_CONSTRAINTS,
+        stay: Stay | None = None,
     ) -> Decision:
         """Choose the model for one query.
 
+        Models that cannot take what the query needs, or have no room for its tokens, are removed
+        first, then those that the constraints forbid; the decision says why.
+
         Args:
-            query: A prompt, or a conversation as messages in OpenAI's dict form.
+            query: A prompt, a conversation as messages in OpenAI's dict form, or a `Query`.
             willingness_to_pay: lambda, USD a unit of quality; 0 takes the cheapest model,
                 `math.inf` the best one.
+            constraints: Limits the candidates of this call.
+            stay: The model that answered before, to be kept unless another is better by a margin.
 
         Raises:
             QueryError: If the query is empty or has not that form.
             WillingnessToPayError: If the willingness to pay is NaN or negative.
+            NoCandidateError: If no model may serve the query.
+            UnknownModelError: If a model of the constraints is not in the pool.
         """
-        return self._decide([Query.of(query)], willingness_to_pay)[0]
+        return self._decide([Query.of(query)], willingness_to_pay, constraints, stay)[0]
 
     async def aroute(
-        self, query: QueryLike, willingness_to_pay: float = DEFAULT_WILLINGNESS_TO_PAY
+        self,
+        query: QueryLike,
+        willingness_to_pay: float = DEFAULT_WILLINGNESS_TO_PAY,
+        *,
+        constraints: Constraints = NO_CONSTRAINTS,
+        stay: Stay | None = None,
     ) -> Decision:
         """`route` in a worker thread: the event loop is not held up, whatever the encoder."""
-        return await asyncio.to_thread(self.route, query, willingness_to_pay)
+        return await asyncio.to_thread(
+            self.route, query, willingness_to_pay, constraints=constraints, stay=stay
+        )
 
     def route_batch(
         self,
         queries: Sequence[QueryLike],
         willingness_to_pay: float = DEFAULT_WILLINGNESS_TO_PAY,
+        *,
+        constraints: Constraints = NO_CONSTRAINTS,
     ) -> list[Decision]:
         """Choose a model for each of several queries; see `route`."""
-        return self._decide(_read(queries), willingness_to_pay)
+        return self._decide(_read(queries), willingness_to_pay, constraints, None)
 
     def predict(self, queries: Sequence[QueryLike]) -> Predictions:
         """Predict quality and cost of every model for every query.
@@ -220,25 +251,36 @@ class CrossRouter:
             )
         return Predictions(tuple(self._pool), quality, cost, output, tokens)
 
-    def _decide(self, queries: Sequence[Query], willingness_to_pay: float) -> list[Decision]:
+    def _decide(
+        self,
+        queries: Sequence[Query],
+        willingness_to_pay: float,
+        constraints: Constraints,
+        stay: Stay | None,
+    ) -> list[Decision]:
         willingness = check_willingness_to_pay(willingness_to_pay)
+        constraints.check(self._pool)
         found = self._predict(queries)
-        order = preference(self._reward, found.quality, found.cost_usd, willingness)
+        preferences = preference(self._reward, found.quality, found.cost_usd, willingness)
         rewards = reward(self._reward, found.quality, found.cost_usd, willingness)
-        ranking = rank(order, found.quality, found.cost_usd)
+        kept_at = found.models.index(stay.model) if stay and stay.model in self._pool else None
+        biased = preferences
+        if stay and kept_at is not None:
+            biased = preferences.copy()
+            biased[:, kept_at] += self._bonus(stay, queries, willingness)
+        ranking = rank(biased, found.quality, found.cost_usd)
         decisions = []
         for i, query in enumerate(queries):
-            columns = zip(
-                found.quality[i].tolist(),
-                found.cost_usd[i].tolist(),
-                rewards[i].tolist(),
-                strict=True,
+            quality, cost = found.quality[i].tolist(), found.cost_usd[i].tolist()
+            values = rewards[i].tolist()
+            removed = self._removed(query, constraints, cost)
+            candidates = tuple(
+                CandidateScore(found.models[j], quality[j], cost[j], values[j])
+                for j in ranking[i].tolist()
+                if found.models[j] not in removed
             )
-            scores = [
-                CandidateScore(model, *numbers)
-                for model, numbers in zip(found.models, columns, strict=True)
-            ]
-            candidates = tuple(scores[j] for j in ranking[i])
+            if not candidates:
+                raise NoCandidateError(removed)
             best = candidates[0]
             decisions.append(
                 Decision(
@@ -249,9 +291,42 @@ class CrossRouter:
                     willingness_to_pay=willingness,
                     reward=self._reward,
                     input_tokens=query.input_tokens,
+                    removed=removed,
+                    kept=kept_at is not None
+                    and best.model == found.models[kept_at]
+                    and any(
+                        preferences[i, found.models.index(other.model)] > preferences[i, kept_at]
+                        for other in candidates[1:]
+                    ),
                 )
             )
         return decisions
+
+    def _bonus(
+        self, stay: Stay, queries: Sequence[Query], willingness: float
+    ) -> float | FloatArray:
+        """What is added to the preference of the model that answered before: a number or [n]."""
+        if math.isinf(willingness):
+            return stay.margin
+        price = self._pool[stay.model].price
+        cached = [price.cache_saving_usd(query.past_tokens) if price else 0.0 for query in queries]
+        return stay.margin * willingness + np.array(cached)
+
+    def _removed(
+        self, query: Query, constraints: Constraints, cost_usd: Sequence[float]
+    ) -> dict[str, str]:
+        """Why models may not serve the query, by their ids."""
+        removed: dict[str, str] = {}
+        limit = constraints.max_cost_usd
+        for (model, descriptor), cost in zip(self._pool.items(), cost_usd, strict=True):
+            reasons = list(shortcomings(descriptor, query))
+            if forbidden := constraints.forbids(model):
+                reasons.append(forbidden)
+            elif limit is not None and cost > limit:
+                reasons.append(f"predicted to cost {usd(cost)}, the call's limit is {usd(limit)}")
+            if reasons:
+                removed[model] = "; ".join(reasons)
+        return removed
 
 
 @lru_cache(maxsize=1)

@@ -1,0 +1,259 @@
+"""CostLedger: what routed calls cost, beside what was predicted and what a baseline would cost."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+from uuid import UUID
+
+from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.outputs import ChatGeneration, LLMResult
+from typing_extensions import override
+
+from crossroute import CrossRouter, DescriptorError, ModelDescriptor
+from crossroute.decision import usd
+
+MAX_OPEN_RUNS = 10_000
+"""Runs that have started and not ended; beyond that, the oldest is given up."""
+
+
+@dataclass
+class Spend:
+    """What the calls of one model came to.
+
+    The sums are of the calls whose cost is known; the others are counted apart, and are not free.
+
+    Attributes:
+        calls: Model runs that have ended, however they did.
+        failures: Those that ended with an error.
+        without_usage: Those whose tokens are not known: the answer had no usage, or its stream was
+            abandoned.
+        without_price: Those with usage, of a model without a price.
+        cached_answers: Those answered from LangChain's LLM cache; they cost nothing, and their
+            tokens are not counted.
+        input_tokens: All input tokens.
+        cached_tokens: Those of them that came from the provider's prompt cache.
+        output_tokens: Output tokens.
+        cost_usd: Realised cost in USD, by the price table.
+        predicted_usd: Cost of the same calls as it was predicted, in USD.
+        baseline_usd: Cost of the same tokens at the baseline's price, in USD; 0 without a baseline.
+    """
+
+    calls: int = 0
+    failures: int = 0
+    without_usage: int = 0
+    without_price: int = 0
+    cached_answers: int = 0
+    input_tokens: int = 0
+    cached_tokens: int = 0
+    output_tokens: int = 0
+    cost_usd: float = 0.0
+    predicted_usd: float = 0.0
+    baseline_usd: float = 0.0
+
+
+class CostLedger(BaseCallbackHandler):
+    """Adds up what the model runs that a CrossRoute router started really cost.
+
+    A callback for sync, async, streamed and batched calls; one ledger may serve many of them at
+    once. Other models' runs are ignored.
+
+        ledger = CostLedger(router, baseline="gpt-4o-2024-08-06")
+        chain.invoke(question, config={"callbacks": [ledger]})
+        print(ledger.report())
+
+    Args:
+        models: The router, or its pool: where the prices are.
+        baseline: Id of the model to compare with, as if it had got every call.
+
+    Raises:
+        UnknownModelError: If the baseline is not in the pool.
+        DescriptorError: If the baseline has no price.
+    """
+
+    # In an async run, a thread for each event would take longer than the addition.
+    run_inline = True
+
+    def __init__(
+        self, models: CrossRouter | Mapping[str, ModelDescriptor], baseline: str | None = None
+    ) -> None:
+        self._pool = models.pool if isinstance(models, CrossRouter) else models
+        self.baseline = baseline
+        self._baseline_price = None if baseline is None else self._pool[baseline].price
+        if baseline is not None and self._baseline_price is None:
+            raise DescriptorError(
+                f"The baseline {baseline!r} has no price; add one to its descriptor."
+            )
+        self._lock = threading.Lock()
+        self._spend: dict[str, Spend] = {}
+        self._open: OrderedDict[UUID, tuple[str, float]] = OrderedDict()
+
+    @property
+    def spend(self) -> dict[str, Spend]:
+        """What each model has come to so far, by its id: a copy."""
+        with self._lock:
+            return {model: copy.copy(self._spend[model]) for model in sorted(self._spend)}
+
+    @property
+    def total_usd(self) -> float:
+        """Realised cost of all calls in USD, as far as it is known."""
+        return sum(spend.cost_usd for spend in self.spend.values())
+
+    @property
+    def saving_usd(self) -> float | None:
+        """What the same tokens would have cost at the baseline beyond `total_usd`, in USD.
+
+        None without a baseline; negative where the baseline is cheaper.
+        """
+        if self.baseline is None:
+            return None
+        return sum(spend.baseline_usd - spend.cost_usd for spend in self.spend.values())
+
+    def to_dict(self) -> dict[str, Any]:
+        """The ledger as plain JSON-ready values."""
+        spend = self.spend
+        total = _total(spend)
+        return {
+            "models": {model: asdict(row) for model, row in spend.items()},
+            "total": asdict(total),
+            "baseline": self.baseline,
+            "saving_usd": None if self.baseline is None else total.baseline_usd - total.cost_usd,
+        }
+
+    def report(self) -> str:
+        """The ledger as a plain text table, with what its sums leave out."""
+        spend = self.spend
+        total = _total(spend)
+        lines = [
+            f"{'model':<34} {'calls':>6} {'failed':>6} {'input':>9} {'cached':>9} {'output':>9} "
+            f"{'cost':>11} {'predicted':>11}"
+        ]
+        for model, row in [*spend.items(), ("total", total)]:
+            lines.append(
+                f"{model:<34} {row.calls:>6} {row.failures:>6} {row.input_tokens:>9} "
+                f"{row.cached_tokens:>9} {row.output_tokens:>9} {usd(row.cost_usd):>11} "
+                f"{usd(row.predicted_usd):>11}"
+            )
+        if self.baseline is not None:
+            saving = total.baseline_usd - total.cost_usd
+            share = f" ({saving / total.baseline_usd:.0%})" if total.baseline_usd else ""
+            verb = "saved" if saving >= 0 else "spent more"
+            lines.append(
+                f"All by {self.baseline}: {usd(total.baseline_usd)}; {usd(abs(saving))} {verb}"
+                f"{share}."
+            )
+        if total.cached_answers:
+            lines.append(f"Answered from the LLM cache, at no cost: {total.cached_answers}.")
+        if total.without_usage:
+            lines.append(f"Calls without usage, NOT in the sums: {total.without_usage}.")
+        if total.without_price:
+            lines.append(
+                f"Calls of models without a price, NOT in the sums: {total.without_price}."
+            )
+        return "\n".join(lines)
+
+    @override
+    def __repr__(self) -> str:
+        return f"CostLedger({usd(self.total_usd)}, baseline={self.baseline!r})"
+
+    @override
+    def on_chat_model_start(
+        self,
+        serialized: dict[str, Any],
+        messages: list[list[Any]],
+        *,
+        run_id: UUID,
+        metadata: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self._start(run_id, metadata)
+
+    @override
+    def on_llm_start(
+        self,
+        serialized: dict[str, Any],
+        prompts: list[str],
+        *,
+        run_id: UUID,
+        metadata: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        self._start(run_id, metadata)
+
+    @override
+    def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
+        with self._lock:
+            if run_id in self._open:
+                model, predicted = self._open.pop(run_id)
+                self._add(model, predicted, _usage(response))
+
+    @override
+    def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
+        with self._lock:
+            if run_id in self._open:
+                model, predicted = self._open.pop(run_id)
+                if isinstance(error, Exception):
+                    row = self._row(model)
+                    row.calls += 1
+                    row.failures += 1
+                else:
+                    # Abandoned or cancelled by the caller: tokens were made, nobody knows how many.
+                    self._add(model, predicted, {})
+
+    def _start(self, run_id: UUID, metadata: Mapping[str, Any] | None) -> None:
+        if metadata is None or "crossroute" not in metadata:
+            return
+        model = metadata["crossroute_model"]
+        # Of the model that runs, which is not the decision's when an attempt before it failed.
+        candidates = metadata["crossroute"]["candidates"]
+        predicted = next(c["cost_usd"] for c in candidates if c["model"] == model)
+        with self._lock:
+            self._open[run_id] = (model, predicted)
+            if len(self._open) > MAX_OPEN_RUNS:
+                _, (given_up, of_it) = self._open.popitem(last=False)
+                self._add(given_up, of_it, {})
+
+    def _add(self, model: str, predicted: float, usage: Mapping[str, Any]) -> None:
+        row = self._row(model)
+        row.calls += 1
+        price = self._pool[model].price if model in self._pool else None
+        # LangChain marks an answer from its cache so; the tokens in it are of the first answer.
+        if usage.get("total_cost") == 0:
+            row.cached_answers += 1
+        elif "input_tokens" not in usage:
+            row.without_usage += 1
+        elif price is None:
+            row.without_price += 1
+        else:
+            tokens = usage["input_tokens"], usage["output_tokens"]
+            cached = usage.get("input_token_details", {}).get("cache_read", 0)
+            row.input_tokens += tokens[0]
+            row.output_tokens += tokens[1]
+            row.cached_tokens += cached
+            row.cost_usd += price.cost_usd(*tokens, cached)
+            row.predicted_usd += predicted
+            if self._baseline_price is not None:
+                row.baseline_usd += self._baseline_price.cost_usd(*tokens, cached)
+
+    def _row(self, model: str) -> Spend:
+        return self._spend.setdefault(model, Spend())
+
+
+def _usage(response: LLMResult) -> Mapping[str, Any]:
+    """The usage of an answer; empty where it has none, such as that of a text completion."""
+    match response.generations:
+        case [[ChatGeneration(message=message), *_], *_]:
+            return getattr(message, "usage_metadata", None) or {}
+    return {}
+
+
+def _total(spend: Mapping[str, Spend]) -> Spend:
+    total = Spend()
+    for row in spend.values():
+        for name, value in vars(row).items():
+            setattr(total, name, getattr(total, name) + value)
+    return total

@@ -1,0 +1,343 @@
+"""CrossRouteMiddleware: each model call of a LangChain agent goes to the model that is worth it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, NotRequired, Self, cast
+
+from langchain.agents.middleware.types import (
+    AgentMiddleware,
+    AgentState,
+    ContextT,
+    ExtendedModelResponse,
+    ModelRequest,
+    ModelResponse,
+    OmitFromSchema,
+    ResponseT,
+)
+from langchain.agents.structured_output import AutoStrategy, ProviderStrategy, ToolStrategy
+from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
+from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables.config import (
+    ensure_config,
+    get_async_callback_manager_for_config,
+    get_callback_manager_for_config,
+    merge_configs,
+)
+from langgraph.types import Command
+from typing_extensions import override
+
+from crossroute import (
+    DEFAULT_WILLINGNESS_TO_PAY,
+    Constraints,
+    CrossRouter,
+    Decision,
+    PoolError,
+    Query,
+    Stay,
+)
+from langchain_crossroute.dispatch import (
+    DECISION,
+    DECISION_EVENT,
+    DEFAULT_ATTEMPTS,
+    Dispatch,
+    _aemit,
+    _aload,
+    _Attempt,
+    _Call,
+    _emit,
+    _load,
+    check_settings,
+    over_models,
+)
+from langchain_crossroute.lazy import LazyChatModel, chat_models, load_router
+
+
+class CrossRouteState(AgentState[Any]):
+    """An agent's state with the last decision, as plain JSON-ready values."""
+
+    crossroute: NotRequired[Annotated[dict[str, Any], OmitFromSchema(input=True, output=False)]]
+
+
+class CrossRouteMiddleware(AgentMiddleware[CrossRouteState, ContextT, ResponseT]):
+    """Chooses the model of each model call of `create_agent`, by predicted quality and cost.
+
+        agent = create_agent(small, tools, middleware=[CrossRouteMiddleware(models)])
+
+    The agent's own model is never asked; any of the candidates will do for it. What is routed is
+    the conversation with its system prompt and tools. From the last `HumanMessage` on, in a tool
+    loop, the model is kept unless it cannot go on: the prompt cache is, and a plan stays in one
+    hand. The decision is in the agent's state under `crossroute`, hence in its checkpoints, and in
+    `response_metadata["crossroute"]` of the answer.
+
+    Settings of a single run go into `config["configurable"]`: `willingness_to_pay`,
+    `crossroute_model`, `crossroute_allowed`, `crossroute_excluded`, `crossroute_max_cost_usd`.
+
+    Where a model fails (rate limit, timeout, server error, refusal), the next best one is tried; a
+    stream that has already emitted is not started again.
+
+    Args:
+        models: A chat model for each candidate's id; at least two.
+        router: Predicts quality and cost; the shipped router if None. It is narrowed to `models`.
+        willingness_to_pay: lambda, USD a unit of quality; 0 takes the cheapest model, `math.inf`
+            the best one.
+        attempts: How many candidates are tried at most in one model call.
+        keep_within_tool_loop: Whether a tool loop keeps to its model; if not, each call is routed.
+        stay_margin: What another model must gain for a new turn of a thread to leave the model of
+            the last one, as `crossroute.Stay` has it; None routes each turn by itself.
+
+    Raises:
+        PoolError: If a candidate is no chat model, or there are fewer than two.
+        UnknownModelError: If the router's pool does not hold an id of `models`.
+        WillingnessToPayError: If the willingness to pay is not a number, NaN or negative.
+        ConstraintError: If `attempts` is below 1 or the margin is negative.
+    """
+
+    state_schema = CrossRouteState
+
+    def __init__(
+        self,
+        models: Mapping[str, BaseChatModel | LazyChatModel],
+        *,
+        router: CrossRouter | None = None,
+        willingness_to_pay: float = DEFAULT_WILLINGNESS_TO_PAY,
+        attempts: int = DEFAULT_ATTEMPTS,
+        keep_within_tool_loop: bool = True,
+        stay_margin: float | None = None,
+    ) -> None:
+        super().__init__()
+        check_settings(willingness_to_pay, attempts, stay_margin)
+        for id_, model in models.items():
+            if not isinstance(model, (BaseChatModel, LazyChatModel)):
+                raise PoolError(
+                    f"The candidate {id_!r} is a {type(model).__name__}; an agent needs a chat "
+                    "model (BaseChatModel). CrossRouteRunnable takes any Runnable."
+                )
+        self.keep_within_tool_loop = keep_within_tool_loop
+        self.stay_margin = stay_margin
+        router = CrossRouter.default() if router is None else router
+        self._dispatch = Dispatch(over_models(router, models), models, willingness_to_pay, attempts)
+
+    @classmethod
+    def from_yaml(
+        cls,
+        folder: str | Path | None = None,
+        *,
+        willingness_to_pay: float = DEFAULT_WILLINGNESS_TO_PAY,
+        attempts: int = DEFAULT_ATTEMPTS,
+        keep_within_tool_loop: bool = True,
+        stay_margin: float | None = None,
+    ) -> Self:
+        """Route between the chat models that the descriptors of a folder name.
+
+        Each is built when it is first chosen, as with `CrossRouteRunnable.from_yaml`.
+
+        Args:
+            folder: A checkpoint, or a folder of descriptors (`*.yaml`) made for the shipped one;
+                None is the shipped checkpoint with its own descriptors.
+            willingness_to_pay: As in the constructor.
+            attempts: As in the constructor.
+            keep_within_tool_loop: As in the constructor.
+            stay_margin: As in the constructor.
+
+        Raises:
+            PoolError: If there are fewer than two candidates.
+            DescriptorError: If a descriptor is not valid.
+            CheckpointError: If the checkpoint is damaged or of another version.
+        """
+        router = load_router(folder)
+        return cls(
+            cast("dict[str, LazyChatModel]", chat_models(router.pool)),
+            router=router,
+            willingness_to_pay=willingness_to_pay,
+            attempts=attempts,
+            keep_within_tool_loop=keep_within_tool_loop,
+            stay_margin=stay_margin,
+        )
+
+    def __repr__(self) -> str:
+        # The ids only: the repr of a model may show what is secret.
+        return f"CrossRouteMiddleware({', '.join(self._dispatch.models)})"
+
+    @override
+    def wrap_model_call(
+        self,
+        request: ModelRequest[ContextT],
+        handler: Callable[[ModelRequest[ContextT]], ModelResponse[ResponseT]],
+    ) -> ExtendedModelResponse[ResponseT]:
+        config = ensure_config()
+        config["callbacks"] = get_callback_manager_for_config(config)
+        query, willingness, limits, stay = self._asked(request, config)
+        router = self._dispatch.router
+        decision = router.route(query, willingness, constraints=limits, stay=stay)
+        call = self._call(request, config, decision)
+        _emit(config, DECISION_EVENT, call.decided)
+        for attempt in call.attempts():
+            with attempt:
+                watch = _Watch(attempt)
+                model = cast("BaseChatModel", _load(attempt.model))
+                response = handler(_routed(request, attempt, model, watch))
+                return _accepted(response, attempt, watch)
+        return _refused(call)
+
+    @override
+    async def awrap_model_call(
+        self,
+        request: ModelRequest[ContextT],
+        handler: Callable[[ModelRequest[ContextT]], Awaitable[ModelResponse[ResponseT]]],
+    ) -> ExtendedModelResponse[ResponseT]:
+        config = ensure_config()
+        config["callbacks"] = get_async_callback_manager_for_config(config)
+        query, willingness, limits, stay = self._asked(request, config)
+        router = self._dispatch.router
+        decision = await router.aroute(query, willingness, constraints=limits, stay=stay)
+        call = self._call(request, config, decision)
+        await _aemit(config, DECISION_EVENT, call.decided)
+        for attempt in call.attempts():
+            async with attempt:
+                watch = _Watch(attempt)
+                model = cast("BaseChatModel", await _aload(attempt.model))
+                response = await handler(_routed(request, attempt, model, watch))
+                return _accepted(response, attempt, watch)
+        return _refused(call)
+
+    def _asked(
+        self, request: ModelRequest[ContextT], config: RunnableConfig
+    ) -> tuple[Query, float, Constraints, Stay | None]:
+        """What the router is asked: the query, and the settings of this run."""
+        settings = {**request.model_settings, **_schemas(request)}
+        query, willingness, limits, _ = self._dispatch._request(
+            _messages(request), config, settings
+        )
+        stay = None
+        if self.stay_margin is not None and (before := _answered_before(request)):
+            stay = Stay(before, self.stay_margin)
+        return query, willingness, limits, stay
+
+    def _call(
+        self, request: ModelRequest[ContextT], config: RunnableConfig, decision: Decision
+    ) -> _Call:
+        before = _answered_before(request)
+        if before and self.keep_within_tool_loop and _in_tool_loop(request.messages):
+            decision = _keep(decision, before)
+        settings = {**request.model_settings, "tools": request.tools}
+        return _Call(self._dispatch, _messages(request), config, settings, decision)
+
+
+class _Watch(BaseCallbackHandler):
+    """Ends the attempts once a token of one was emitted: it is not taken back."""
+
+    run_inline = True
+
+    def __init__(self, attempt: _Attempt) -> None:
+        self._attempt = attempt
+        self.emitted = False
+
+    @override
+    def on_llm_new_token(self, *args: Any, **kwargs: Any) -> None:
+        self.emitted = True
+        self._attempt.next = self._attempt.call.refused = None
+
+    @override
+    def on_stream_event(self, *args: Any, **kwargs: Any) -> None:
+        self.on_llm_new_token()
+
+
+def _messages(request: ModelRequest[Any]) -> list[AnyMessage]:
+    system = request.system_message
+    return request.messages if system is None else [system, *request.messages]
+
+
+def _answered_before(request: ModelRequest[Any]) -> str | None:
+    """Id of the model of the last decision in the agent's state."""
+    decision: Any = request.state.get(DECISION)
+    return None if decision is None else decision["model"]
+
+
+def _schemas(request: ModelRequest[Any]) -> dict[str, Any]:
+    """The tools, and the schema of a structured answer as that or as one tool more."""
+    form = request.response_format
+    if isinstance(form, ProviderStrategy):
+        return {"tools": request.tools, "response_format": form.schema}
+    if form is None:
+        return {"tools": request.tools}
+    # For a model that has no structured output of its own, the agent makes a tool of the schema.
+    if not isinstance(form, ToolStrategy):
+        form = ToolStrategy(form.schema if isinstance(form, AutoStrategy) else form)
+    return {"tools": [*request.tools, *(spec.schema for spec in form.schema_specs)]}
+
+
+def _in_tool_loop(messages: list[AnyMessage]) -> bool:
+    """Whether a model has answered since the user spoke last."""
+    for message in reversed(messages):
+        if isinstance(message, (AIMessage, HumanMessage)):
+            return isinstance(message, AIMessage)
+    return False
+
+
+def _keep(decision: Decision, model: str) -> Decision:
+    """The decision with that model before all others, if it is a candidate."""
+    kept = next((c for c in decision.candidates if c.model == model), None)
+    if kept is None or model == decision.model:
+        return decision
+    return replace(
+        decision,
+        model=model,
+        quality=kept.quality,
+        cost_usd=kept.cost_usd,
+        candidates=(kept, *(c for c in decision.candidates if c is not kept)),
+        kept=True,
+    )
+
+
+def _routed(
+    request: ModelRequest[ContextT], attempt: _Attempt, model: BaseChatModel, watch: _Watch
+) -> ModelRequest[ContextT]:
+    """The request to the model of an attempt."""
+    _, messages, settings = attempt.request(model)
+    # On a copy: the agent calls the model itself, in a config that cannot be changed from here.
+    callbacks = merge_configs({"callbacks": model.callbacks}, {"callbacks": [watch]})["callbacks"]
+    metadata = {
+        **(model.metadata or {}),
+        "crossroute_model": attempt.id,
+        DECISION: attempt.told,
+    }
+    system = None if request.system_message is None else messages[0]
+    return request.override(
+        model=model.model_copy(update={"metadata": metadata, "callbacks": callbacks}),
+        system_message=system,
+        messages=messages if system is None else messages[1:],
+        tools=settings["tools"],
+        model_settings={name: value for name, value in settings.items() if name != "tools"},
+    )
+
+
+def _accepted(
+    response: ModelResponse[ResponseT], attempt: _Attempt, watch: _Watch
+) -> ExtendedModelResponse[ResponseT]:
+    """The response with the decision, unless it is a refusal that nobody has read."""
+    answer = next(message for message in response.result if isinstance(message, AIMessage))
+    if not watch.emitted:
+        attempt.accepted(answer, (attempt, response))
+    return _marked(response, attempt)
+
+
+def _refused(call: _Call) -> ExtendedModelResponse[Any]:
+    """The first refusal, where no candidate answered."""
+    _, (attempt, response) = call.refused
+    return _marked(response, attempt)
+
+
+def _marked(
+    response: ModelResponse[ResponseT], attempt: _Attempt
+) -> ExtendedModelResponse[ResponseT]:
+    marks = attempt.marks()
+    result = [marks.whole(m) if isinstance(m, AIMessage) else m for m in response.result]
+    return ExtendedModelResponse(
+        model_response=replace(response, result=result),
+        command=Command(update={DECISION: attempt.told}),
+    )

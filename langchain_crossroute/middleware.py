@@ -229,7 +229,10 @@ class CrossRouteMiddleware(AgentMiddleware[CrossRouteState, ContextT, ResponseT]
 
 
 class _Watch(BaseCallbackHandler):
-    """Ends the attempts once a token of one was emitted: it is not taken back."""
+    """Ends the attempts once a model has streamed something: what was emitted is not taken back.
+
+    An empty chunk, with which many streams begin, shows nothing yet.
+    """
 
     run_inline = True
 
@@ -238,13 +241,18 @@ class _Watch(BaseCallbackHandler):
         self.emitted = False
 
     @override
-    def on_llm_new_token(self, *args: Any, **kwargs: Any) -> None:
-        self.emitted = True
-        self._attempt.next = self._attempt.call.refused = None
+    def on_llm_new_token(self, token: object, *, chunk: object = None, **kwargs: Any) -> None:
+        if token or getattr(getattr(chunk, "message", None), "tool_call_chunks", None):
+            self._stop()
 
     @override
-    def on_stream_event(self, *args: Any, **kwargs: Any) -> None:
-        self.on_llm_new_token()
+    def on_stream_event(self, event: Mapping[str, Any], **kwargs: Any) -> None:
+        if event["event"].startswith("content-block"):
+            self._stop()
+
+    def _stop(self) -> None:
+        self.emitted = True
+        self._attempt.next = self._attempt.call.refused = None
 
 
 def _messages(request: ModelRequest[Any]) -> list[AnyMessage]:

@@ -84,6 +84,7 @@ class Scripted(BaseChatModel):
     errors: list[Exception] = Field(default_factory=list)
     fails_after: int = 0
     refuses: bool = False
+    begins: str = ""
     asked: list[list[BaseMessage]] = Field(default_factory=list)
     settings: list[dict[str, Any]] = Field(default_factory=list)
 
@@ -103,7 +104,7 @@ class Scripted(BaseChatModel):
         }
         if self.refuses:
             answer["additional_kwargs"] = {"refusal": "I will not."}
-            return AIMessage("", **answer)
+            return AIMessage(self.begins, **answer)
         tools = [tool["function"] for tool in kwargs.get("tools", [])]
         if tools and not isinstance(messages[-1], ToolMessage):
             (needed,) = tools[0]["parameters"]["required"][:1]
@@ -721,6 +722,45 @@ async def test_a_stream_that_has_emitted_is_not_started_again(
     models[first].errors.append(ConnectionError("dropped"))
     with pytest.raises(ConnectionError, match="dropped"):
         await tokens_of(way, agent_of(models, willingness_to_pay=math.inf))
+    assert answered(models) == {first: 1}
+
+
+@pytest.mark.filterwarnings("ignore:The v3 streaming protocol")
+async def test_a_stream_of_events_that_has_emitted_is_not_started_again(
+    router: CrossRouter,
+) -> None:
+    models = scripted(fails_after=2)
+    first = order(router)[0]
+    models[first].errors.append(ConnectionError("dropped"))
+    agent = agent_of(models, willingness_to_pay=math.inf)
+    value = {"messages": [HumanMessage(QUESTION)]}
+
+    async def read() -> None:
+        async with await agent.astream_events(value, version="v3") as events:
+            async for _ in events:
+                pass
+
+    with pytest.raises(ConnectionError, match="dropped"):
+        await read()
+    assert answered(models) == {first: 1}
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_refusal_in_a_stream_goes_to_the_next_model(way: str, router: CrossRouter) -> None:
+    models = scripted()
+    first, second, _ = order(router)
+    models[first].refuses = True
+    tokens = await tokens_of(way, agent_of(models, willingness_to_pay=math.inf))
+    assert "".join(tokens) == f"I am {second}."
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_refusal_that_was_read_is_the_answer(way: str, router: CrossRouter) -> None:
+    models = scripted(begins="Well, ")
+    first = order(router)[0]
+    models[first].refuses = True
+    tokens = await tokens_of(way, agent_of(models, willingness_to_pay=math.inf))
+    assert "".join(tokens) == "Well, "
     assert answered(models) == {first: 1}
 
 

@@ -29,6 +29,9 @@ IntArray = NDArray[np.intp]
 QUALITY_FLOOR = 1e-4
 """Predicted quality is held at least this high, so that its logarithm is finite."""
 
+LEAST_WILLINGNESS = 1e-200
+"""Below it, a cost over a willingness to pay may be too large for a number: it is infinite."""
+
 
 def check_willingness_to_pay(value: float) -> float:
     """Return `value` as a float, or say what is wrong with it.
@@ -88,8 +91,10 @@ def reward(
     linear one minus infinity, except where the cost is 0.
     """
     cost_usd = np.maximum(cost_usd, 0.0)
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        pain = np.where(cost_usd > 0, cost_usd / willingness_to_pay, 0.0)
+    if willingness_to_pay < LEAST_WILLINGNESS:
+        pain = np.where(cost_usd > 0, np.inf, 0.0)
+    else:
+        pain = cost_usd / willingness_to_pay
     if name == "linear":
         return quality - pain
     return np.maximum(quality, QUALITY_FLOOR) * np.exp(-pain)

@@ -4,9 +4,11 @@
 
 import asyncio
 import json
+import re
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -25,6 +27,7 @@ SMALL = "Meta-Llama-3.1-8B-Instruct"
 LARGE = "gpt-4o-2024-08-06"
 QUESTION = "Prove that there are infinitely many primes, and explain every step."
 USAGE = {"input_tokens": 1000, "output_tokens": 200, "total_tokens": 1200}
+PAGE = Path(__file__).parent.parent / "docs" / "langchain" / "ledger.md"
 WAYS = ["invoke", "ainvoke", "stream", "astream", "batch", "abatch"]
 
 
@@ -328,3 +331,14 @@ def test_a_baseline_needs_a_price(pair: CrossRouter) -> None:
     pool = ModelPool(model.model_copy(update={"price": None}) for model in pair.pool.values())
     with pytest.raises(DescriptorError, match=f"{LARGE}.*no price"):
         CostLedger(pool, baseline=LARGE)
+
+
+def test_the_page_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("langchain.chat_models.init_chat_model", lambda _: Counted())
+    found: dict[str, Any] = {}
+    for block in re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), flags=re.DOTALL):
+        exec(block, found)
+    printed = capsys.readouterr().out
+    assert "total" in printed
+    assert str(found["ledger"].total_usd) in printed
+    assert found["ledger"].to_dict()["total"]["calls"] == 2

@@ -5,6 +5,7 @@
 import asyncio
 import json
 import math
+import re
 import runpy
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -65,7 +66,9 @@ MEDIUM = "gpt-4o-mini-2024-07-18"
 LARGE = "gpt-4o-2024-08-06"
 MODELS = [LARGE, SMALL, MEDIUM]
 QUESTION = "Prove that there are infinitely many primes, and explain every step."
-EXAMPLE = Path(__file__).parent.parent / "examples" / "langchain_agent.py"
+ROOT = Path(__file__).parent.parent
+EXAMPLE = ROOT / "examples" / "langchain_agent.py"
+PAGE = ROOT / "docs" / "langchain" / "middleware.md"
 WAYS = ["invoke", "ainvoke"]
 USAGE = {"input_tokens": 5, "output_tokens": 7, "total_tokens": 12}
 PIXEL = {"type": "image", "base64": "iVBORw0KGgo=", "mime_type": "image/png"}
@@ -839,6 +842,18 @@ async def test_chat_models_of_descriptors_are_built_when_chosen(
     state = await run(way, agent)
     assert made == [f"fake:{expected(0)}"]
     assert state["messages"][-1].text == f"I am fake:{expected(0)}."
+
+
+def test_the_page_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def simulated(name: str) -> Scripted:
+        return Scripted(model_name=name.removeprefix("openai:"))
+
+    monkeypatch.setattr("langchain.chat_models.init_chat_model", simulated)
+    found: dict[str, Any] = {}
+    for block in re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), flags=re.DOTALL):
+        exec(block, found)
+    assert f"I am {MEDIUM}." in capsys.readouterr().out
+    assert found["state"]["crossroute"]["model"] == LARGE
 
 
 def test_example_runs(capsys: pytest.CaptureFixture[str]) -> None:

@@ -546,13 +546,15 @@ async def test_a_refusal_goes_to_the_next(
 
 @pytest.mark.parametrize("way", ["invoke", "ainvoke"])
 async def test_if_all_refuse_the_first_refusal_is_the_answer(
-    way: str, make: Make, server: OpenAIServer
+    way: str, make: Make, server: OpenAIServer, router: CrossRouter
 ) -> None:
-    server.answers = {MINI: Reply(refusal="Not me."), LARGE: Reply(refusal="Nor me.")}
-    answer = await ask(way, make(), QUESTION)
-    assert answer.additional_kwargs["refusal"] == "Not me."
-    assert decision_of(answer)["model"] == MINI
-    assert asked(server) == [MINI, LARGE]
+    models = {model: client(server, model) for model in (MINI, LARGE, THIRD)}
+    server.answers = {model: Reply(refusal=f"Not {model}.") for model in models}
+    preferred = [c.model for c in router.subset(models).route(QUESTION, 0).candidates]
+    answer = await ask(way, make(models=models, attempts=2), QUESTION)
+    assert answer.additional_kwargs["refusal"] == f"Not {preferred[0]}."
+    assert decision_of(answer)["model"] == preferred[0]
+    assert asked(server) == preferred[:2]
 
 
 # Agents and graphs

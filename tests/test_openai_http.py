@@ -43,8 +43,8 @@ from langchain_crossroute import (
     CrossRouteRunnable,
 )
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
-sys.path.append(str(EXAMPLES))
+ROOT = Path(__file__).parent.parent
+sys.path.append(str(ROOT / "examples"))
 
 from openai_server import OpenAIServer, Reply  # noqa: E402
 
@@ -699,6 +699,20 @@ async def test_tools_of_models_from_yaml(folder: Path, server: OpenAIServer) -> 
     answer = await routed.ainvoke("What is the weather like in Paris?")
     assert [call["name"] for call in answer.tool_calls] == ["weather"]
     assert [bound["function"]["name"] for bound in server.requests[0].body["tools"]] == ["weather"]
+
+
+# The overview page
+
+
+def test_the_code_of_the_page_runs(make: Make) -> None:
+    page = (ROOT / "docs" / "langchain" / "index.md").read_text("utf-8")
+    for code in re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL):
+        found: dict[str, Any] = {}
+        exec(code, found)
+        assert set(found["chat"].models) == {MINI, LARGE}
+    for name in re.findall(r"\]\(([^)]+)\)", page):
+        assert (ROOT / "docs" / "langchain" / name).exists(), name
+    assert all(f"| `{setting.id}` |" in page for setting in make().config_specs)
 
 
 # The server itself

@@ -14,14 +14,16 @@ from langchain_crossroute.runnable import CrossRouteRunnable
 
 if TYPE_CHECKING:
     from langchain_crossroute.chat_model import ChatCrossRoute
-    from langchain_crossroute.decision_model import CrossRouteDecisionModel
+    from langchain_crossroute.decision_model import (
+        CrossRouteDecisionModel as CrossRouteDecisionModel,
+    )
     from langchain_crossroute.ledger import CostLedger
     from langchain_crossroute.middleware import CrossRouteMiddleware
 
+# Without CrossRouteDecisionModel, which not every version of LangChain can import.
 __all__ = [
     "ChatCrossRoute",
     "CostLedger",
-    "CrossRouteDecisionModel",
     "CrossRouteMiddleware",
     "CrossRouteRunnable",
 ]

@@ -32,6 +32,7 @@ from langchain_crossroute.dispatch import (
     CALL_SETTINGS,
     DEFAULT_ATTEMPTS,
     Dispatch,
+    Entry,
     LateCall,
     check_settings,
     common_profile,
@@ -200,7 +201,7 @@ class ChatCrossRoute(BaseChatModel):
         if self.streaming:
             kwargs.setdefault("stream", True)
         answer: AIMessage = self._call_with_config(
-            dispatch.invoke, input, self._config(config), **kwargs
+            Entry(dispatch.invoke), input, self._config(config), **kwargs
         )
         return answer
 
@@ -217,7 +218,7 @@ class ChatCrossRoute(BaseChatModel):
         if self.streaming:
             kwargs.setdefault("stream", True)
         answer: AIMessage = await self._acall_with_config(
-            dispatch.ainvoke, input, self._config(config), **kwargs
+            Entry(dispatch.ainvoke), input, self._config(config), **kwargs
         )
         return answer
 
@@ -232,7 +233,7 @@ class ChatCrossRoute(BaseChatModel):
     ) -> Iterator[AIMessageChunk]:
         dispatch, kwargs = self._opened(stop, kwargs)
         chunks: Any = self._transform_stream_with_config(
-            iter([input]), dispatch.stream, self._config(config), **kwargs
+            iter([input]), Entry(dispatch.stream), self._config(config), **kwargs
         )
         yield from chunks
 
@@ -247,7 +248,7 @@ class ChatCrossRoute(BaseChatModel):
     ) -> AsyncIterator[AIMessageChunk]:
         dispatch, kwargs = self._opened(stop, kwargs)
         chunks: Any = self._atransform_stream_with_config(
-            _one(input), dispatch.astream, self._config(config), **kwargs
+            _one(input), Entry(dispatch.astream), self._config(config), **kwargs
         )
         async for chunk in chunks:
             yield chunk
@@ -266,7 +267,7 @@ class ChatCrossRoute(BaseChatModel):
             return super().stream_events(input, config, version=version, stop=stop, **kwargs)
         dispatch, kwargs = self._opened(stop, kwargs)
         events: Any = self._transform_stream_with_config(
-            iter([input]), dispatch.events, self._config(config), **kwargs
+            iter([input]), Entry(dispatch.events), self._config(config), **kwargs
         )
         stream = ChatModelStream()
 
@@ -279,6 +280,10 @@ class ChatCrossRoute(BaseChatModel):
             if event is None:
                 return False
             stream.dispatch(event)
+            if stream.done:
+                # Nobody asks for more than the whole message, but the runs have to end.
+                for _ in events:
+                    pass
             return True
 
         stream.bind_pump(pump)
@@ -310,7 +315,7 @@ class ChatCrossRoute(BaseChatModel):
 
         async def produce() -> None:
             events: Any = self._atransform_stream_with_config(
-                _one(input), dispatch.aevents, self._config(config), **kwargs
+                _one(input), Entry(dispatch.aevents), self._config(config), **kwargs
             )
             try:
                 async for event in events:
@@ -438,10 +443,9 @@ class ChatCrossRoute(BaseChatModel):
         answer = self.invoke(messages, stop=stop, **kwargs)
         return ChatResult(generations=[ChatGeneration(message=answer)])
 
-    # Any, because LangChain goes by the names of the parameters and mypy by their order.
     def _opened(
         self, stop: list[str] | None, kwargs: builtins.dict[str, Any]
-    ) -> tuple[Any, builtins.dict[str, Any]]:
+    ) -> tuple[Dispatch, builtins.dict[str, Any]]:
         """How this call is answered, and the arguments that its model gets."""
         given = {
             "temperature": self.temperature,

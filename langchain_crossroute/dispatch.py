@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from inspect import Parameter, Signature
 from types import TracebackType
 from typing import Any
 
@@ -277,6 +278,23 @@ class Dispatch:
         return query, self.willingness_to_pay if willingness is None else willingness, limits, stay
 
 
+class Entry:
+    """A method of `Dispatch` as LangChain calls it.
+
+    It looks for `config` in the signature of what it calls, in every call; finding it here takes
+    no time, inspecting a bound method takes longer than all of a router's own work.
+    """
+
+    __signature__ = Signature([Parameter("config", Parameter.KEYWORD_ONLY)])
+
+    def __init__(self, method: Callable[..., Any]) -> None:
+        self._method = method
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call it."""
+        return self._method(*args, **kwargs)
+
+
 class _Call:
     """One call while its candidates are tried."""
 
@@ -427,6 +445,7 @@ class _Marks:
         self._told: dict[str, Any] | None = told
         self._price = price
         self._usage: UsageMetadata | None = None
+        self._open = False
 
     def whole(self, output: Any) -> Any:
         """An answer with both."""
@@ -449,13 +468,15 @@ class _Marks:
             found, self._told = self._told, None
         if isinstance(message, AIMessage) and message.usage_metadata:
             self._usage = add_usage(self._usage, message.usage_metadata)
-        if isinstance(message, AIMessageChunk) and message.chunk_position == "last":
+        # A model that cannot stream yields its answer whole, which is no chunk.
+        if not isinstance(message, AIMessageChunk) or message.chunk_position == "last":
             found = {**found, **self._realised()}
+        self._open = message is chunk
         return _with_metadata(chunk, message, found) if found else chunk
 
     def rest(self) -> Iterator[AIMessageChunk]:
         """A last chunk with the realised cost, where none of the candidate's was marked as last."""
-        if found := self._realised():
+        if self._open and (found := self._realised()):
             yield AIMessageChunk(content="", response_metadata={DECISION: found})
 
     def _finished(self, event: dict[str, Any]) -> dict[str, Any]:

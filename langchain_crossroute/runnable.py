@@ -22,6 +22,7 @@ from langchain_crossroute.dispatch import (
     DECISION,
     DEFAULT_ATTEMPTS,
     Dispatch,
+    Entry,
     check_settings,
     over_models,
 )
@@ -160,11 +161,13 @@ class CrossRouteRunnable(RunnableSerializable[Any, Any]):
 
     @override
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
-        return self._call_with_config(self._dispatch().invoke, input, config, **kwargs)
+        return self._call_with_config(Entry(self._dispatch().invoke), input, config, **kwargs)
 
     @override
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
-        return await self._acall_with_config(self._dispatch().ainvoke, input, config, **kwargs)
+        return await self._acall_with_config(
+            Entry(self._dispatch().ainvoke), input, config, **kwargs
+        )
 
     # `transform` is inherited: it joins the chunks of its input and streams the answer to that.
     @override
@@ -172,7 +175,7 @@ class CrossRouteRunnable(RunnableSerializable[Any, Any]):
         self, input: Any, config: RunnableConfig | None = None, **kwargs: Any
     ) -> Iterator[Any]:
         yield from self._transform_stream_with_config(
-            iter([input]), self._dispatch().stream, config, **kwargs
+            iter([input]), Entry(self._dispatch().stream), config, **kwargs
         )
 
     @override
@@ -183,12 +186,11 @@ class CrossRouteRunnable(RunnableSerializable[Any, Any]):
             yield input
 
         async for chunk in self._atransform_stream_with_config(
-            inputs(), self._dispatch().astream, config, **kwargs
+            inputs(), Entry(self._dispatch().astream), config, **kwargs
         ):
             yield chunk
 
-    # Any, because LangChain goes by the names of the parameters and mypy by their order.
-    def _dispatch(self) -> Any:  # noqa: ANN401
+    def _dispatch(self) -> Dispatch:
         return Dispatch(
             self.router, self.models, self.willingness_to_pay, self.attempts, query=self.query
         )

@@ -217,11 +217,16 @@ class Dispatch:
                 break
         else:
             first, (marks, chunks) = call.refused
-        if first is not _NOTHING:
-            yield marks.of(first)
-        for chunk in chunks:
-            yield marks.of(chunk)
-        yield from marks.rest()
+        try:
+            if first is not _NOTHING:
+                yield marks.of(first)
+            for chunk in chunks:
+                yield marks.of(chunk)
+            yield from marks.rest()
+        finally:
+            # A stream that is abandoned ends its run now, not when it is collected.
+            if hasattr(chunks, "close"):
+                chunks.close()
 
     async def _astream(
         self,
@@ -245,12 +250,16 @@ class Dispatch:
                 break
         else:
             first, (marks, chunks) = call.refused
-        if first is not _NOTHING:
-            yield marks.of(first)
-        async for chunk in chunks:
-            yield marks.of(chunk)
-        for chunk in marks.rest():
-            yield chunk
+        try:
+            if first is not _NOTHING:
+                yield marks.of(first)
+            async for chunk in chunks:
+                yield marks.of(chunk)
+            for chunk in marks.rest():
+                yield chunk
+        finally:
+            if hasattr(chunks, "aclose"):
+                await chunks.aclose()
 
     def _request(
         self, value: Any, config: RunnableConfig, kwargs: Mapping[str, Any]

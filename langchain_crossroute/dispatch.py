@@ -72,8 +72,14 @@ _PROFILE_NUMBERS = {
     "max_output_tokens": "max_output_tokens",
 }
 
-_REFUSAL_ERRORS = ("ModelRefusalError", "OpenAIRefusalError")
-"""By name: not every version of LangChain has the first, only langchain-openai has the second."""
+_PASSING_ERRORS = {
+    # A dropped connection, which clients of OpenAI and Anthropic let through in a stream.
+    "httpx.TransportError",
+    # Refusals.
+    "langchain_core.exceptions.ModelRefusalError",
+    "langchain_openai.chat_models.base.OpenAIRefusalError",
+}
+"""By name, because these classes may not be installed."""
 
 _NOTHING = object()
 """What an empty stream begins with."""
@@ -631,10 +637,10 @@ def _may_pass_elsewhere(error: BaseException) -> bool:
     """Whether another model may succeed where this one failed."""
     if isinstance(error, ModelError) and error.is_retryable:
         return True
-    return (
-        isinstance(error, (TimeoutError, ConnectionError, _RefusedError))
-        or type(error).__name__ in _REFUSAL_ERRORS
-    )
+    if isinstance(error, (TimeoutError, ConnectionError, _RefusedError)):
+        return True
+    names = {f"{base.__module__}.{base.__qualname__}" for base in type(error).__mro__}
+    return not names.isdisjoint(_PASSING_ERRORS)
 
 
 def _is_refusal(message: BaseMessage) -> bool:

@@ -12,6 +12,7 @@ from operator import add
 from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
+import httpx
 import pytest
 from langchain_core.caches import InMemoryCache
 from langchain_core.callbacks import UsageMetadataCallbackHandler
@@ -36,6 +37,7 @@ from langchain_core.outputs import ChatGenerationChunk
 from langchain_core.rate_limiters import InMemoryRateLimiter
 from langchain_core.runnables import ConfigurableField, Runnable, RunnableGenerator, RunnableLambda
 from langchain_core.tools import tool
+from langchain_openai.chat_models.base import OpenAIRefusalError
 from langgraph.graph import START, StateGraph
 from langgraph.graph.message import add_messages
 from pydantic import BaseModel, ValidationError
@@ -706,7 +708,15 @@ async def test_the_argument_model_asks_another_candidate(way: str) -> None:
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(
     "error",
-    [ModelRateLimitError, ModelAPIError, ModelTimeoutError, TimeoutError, ConnectionResetError],
+    [
+        ModelRateLimitError,
+        ModelAPIError,
+        ModelTimeoutError,
+        TimeoutError,
+        ConnectionResetError,
+        httpx.RemoteProtocolError,
+        OpenAIRefusalError,
+    ],
 )
 async def test_the_next_best_answers(router_class: Any, way: str, error: type[Exception]) -> None:
     recorder = Recorder()

@@ -5,6 +5,7 @@
 import asyncio
 import doctest
 import math
+import re
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import reduce
@@ -1151,3 +1152,20 @@ def test_docstring_example() -> None:
     result = doctest.testmod(langchain_crossroute.chat_model)
     assert result.attempted > 3
     assert result.failed == 0
+
+
+@pytest.mark.parametrize("name", ["chat_model", "runnable"])
+def test_the_page_of_the_class_runs(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Stand(ScriptedProvider):
+        def __init__(self, *, model: str, **_: Any) -> None:
+            super().__init__(model_name=model)  # type: ignore[call-arg]
+
+    monkeypatch.setattr("langchain_openai.ChatOpenAI", Stand)
+    page = (Path(__file__).parent.parent / "docs" / "langchain" / f"{name}.md").read_text("utf-8")
+    found: dict[str, Any] = {}
+    for block in re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL):
+        exec(block, found)
+    assert "gpt-4o" in capsys.readouterr().out
+    assert "crossroute" in found["answer"].response_metadata

@@ -468,12 +468,14 @@ class ChatCrossRoute(BaseChatModel):
 
     def _config(self, config: RunnableConfig | None) -> RunnableConfig | None:
         """The config of a call with the callbacks, tags and metadata of the constructor."""
-        if not (self.callbacks or self.tags or self.metadata):
+        metadata = self.metadata or {}
+        # LangChain writes its versions into the metadata of every model, the candidates too.
+        if not (self.callbacks or self.tags or metadata.keys() - {"lc_versions"}):
             return config
         own: RunnableConfig = {
             "callbacks": self.callbacks,
             "tags": self.tags or [],
-            "metadata": self.metadata or {},
+            "metadata": metadata,
         }
         return merge_configs(own, ensure_config(config))
 

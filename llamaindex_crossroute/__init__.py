@@ -1,10 +1,11 @@
-"""CrossRoute for LlamaIndex: the query engine or retriever whose model is worth its cost.
+"""CrossRoute for LlamaIndex: the model, or the query engine, that is worth its cost.
 
-Stands where a selector stood:
+Stands where an LLM or a selector stood:
 
-    from llama_index.core.query_engine import RouterQueryEngine
-    from llamaindex_crossroute import CrossRouteSelector
+    from llama_index.core import Settings
+    from llamaindex_crossroute import CrossRouteLLM, CrossRouteSelector
 
+    Settings.llm = CrossRouteLLM(models={"gpt-4o-2024-08-06": large, "gpt-4o-mini-...": small})
     engine = RouterQueryEngine(CrossRouteSelector(), tools, llm=llm)
 """
 
@@ -13,10 +14,20 @@ from __future__ import annotations
 from crossroute.errors import MissingExtraError
 
 try:
+    from llamaindex_crossroute.events import CrossRouteAnswerEvent, CrossRouteDecisionEvent
+    from llamaindex_crossroute.llm import CrossRouteLLM
     from llamaindex_crossroute.selector import CrossRouteSelector, CrossRouteSelectorResult
+    from llamaindex_crossroute.settings import call_settings
 except ModuleNotFoundError as error:
     if (error.name or "").split(".")[0] != "llama_index":
         raise
     raise MissingExtraError("llama-index-core", "llamaindex") from error
 
-__all__ = ["CrossRouteSelector", "CrossRouteSelectorResult"]
+__all__ = [
+    "CrossRouteAnswerEvent",
+    "CrossRouteDecisionEvent",
+    "CrossRouteLLM",
+    "CrossRouteSelector",
+    "CrossRouteSelectorResult",
+    "call_settings",
+]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
 from textwrap import shorten
@@ -14,10 +15,20 @@ from llama_index.core.schema import QueryBundle
 from llama_index.core.tools.types import ToolMetadata
 from pydantic import field_serializer
 
-from crossroute import DEFAULT_WILLINGNESS_TO_PAY, CrossRouter, Decision, ModelPool
+from crossroute import (
+    DEFAULT_WILLINGNESS_TO_PAY,
+    Constraints,
+    CrossRouter,
+    Decision,
+    ModelPool,
+    NoCandidateError,
+    PoolError,
+    UnknownModelError,
+)
 from crossroute.decision import usd
-from crossroute.errors import PoolError, UnknownModelError
 from crossroute.reward import check_willingness_to_pay
+from llamaindex_crossroute.events import CrossRouteDecisionEvent, dispatcher
+from llamaindex_crossroute.settings import current_settings
 
 
 class CrossRouteSelectorResult(SelectorResult):
@@ -44,7 +55,8 @@ class CrossRouteSelector(BaseSelector):
 
     Stands as `selector` in a `RouterQueryEngine` or a `RouterRetriever`. No LLM is asked, and no
     description is read: each tool is tied to a model of the router's pool, and the query decides
-    between these models. A single tool is always selected.
+    between these models. Models that have no room for the query are left out, and `call_settings`
+    limits the models of single calls. Each selection dispatches a `CrossRouteDecisionEvent`.
 
     Args:
         router: Predicts quality and cost; the shipped router if None.
@@ -60,6 +72,7 @@ class CrossRouteSelector(BaseSelector):
         UnknownModelError: If an id is not in the pool. For ids that are the names of tools, this
             shows when selecting.
         WillingnessToPayError: If the willingness to pay is NaN or negative.
+        NoCandidateError: When selecting, if no tool's model may serve the query.
 
     Example:
         >>> from llama_index.core.tools import ToolMetadata
@@ -93,13 +106,33 @@ class CrossRouteSelector(BaseSelector):
         self, choices: Sequence[ToolMetadata], query: QueryBundle
     ) -> CrossRouteSelectorResult:
         models, router = self._tie(choices)
-        return _result(models, router.route(query.query_str, self._willingness_to_pay))
+        willingness, limits = self._settings(models)
+        with _about(models):
+            decision = router.route(query.query_str, willingness, constraints=limits)
+        return _result(models, decision)
 
     async def _aselect(
         self, choices: Sequence[ToolMetadata], query: QueryBundle
     ) -> CrossRouteSelectorResult:
         models, router = self._tie(choices)
-        return _result(models, await router.aroute(query.query_str, self._willingness_to_pay))
+        willingness, limits = self._settings(models)
+        with _about(models):
+            decision = await router.aroute(query.query_str, willingness, constraints=limits)
+        return _result(models, decision)
+
+    def _settings(self, models: Sequence[str]) -> tuple[float, Constraints]:
+        """The settings of the call, for a router over these models or more."""
+        willingness, limits = current_settings(self._willingness_to_pay)
+        # They may name models of the pool that are not offered this time.
+        limits.check(self._router.pool)
+        if limits.model is not None and limits.model not in models:
+            raise NoCandidateError({model: limits.forbids(model) or "" for model in models})
+        allowed = models if limits.allowed is None else limits.allowed
+        return willingness, replace(
+            limits,
+            allowed=[model for model in models if model in allowed],
+            excluded=[model for model in models if model in limits.excluded],
+        )
 
     def _tie(self, choices: Sequence[ToolMetadata]) -> tuple[list[str], CrossRouter]:
         """The model of each choice, and a router over these models."""
@@ -154,16 +187,19 @@ class CrossRouteSelector(BaseSelector):
         """There is no prompt to update: no LLM is asked."""
 
 
+@contextmanager
+def _about(models: Sequence[str]) -> Iterator[None]:
+    """An error that no model may serve the query speaks of the offered ones only."""
+    try:
+        yield
+    except NoCandidateError as error:
+        raise NoCandidateError({model: error.removed[model] for model in models}) from None
+
+
 def _result(models: Sequence[str], decision: Decision) -> CrossRouteSelectorResult:
-    if len(models) == 1:
-        only = next(c for c in decision.candidates if c.model == models[0])
-        decision = replace(
-            decision,
-            model=only.model,
-            quality=only.quality,
-            cost_usd=only.cost_usd,
-            candidates=(only,),
-        )
+    removed = {model: why for model, why in decision.removed.items() if model in models}
+    decision = replace(decision, removed=removed)
+    dispatcher.event(CrossRouteDecisionEvent(decision=decision.to_dict()))
     selection = SingleSelection(index=models.index(decision.model), reason=_reason(decision))
     return CrossRouteSelectorResult(selections=[selection], decision=decision)
 
@@ -175,8 +211,9 @@ def _reason(decision: Decision) -> str:
         for c in decision.candidates[:2]
     )
     rest = f"the runner-up is {others[0]}" if others else "there is no other choice"
+    removed = "".join(f"; {model} was removed: {why}" for model, why in decision.removed.items())
     willingness = usd(decision.willingness_to_pay)
-    return f"{chosen} at a willingness to pay of {willingness} a unit of quality; {rest}"
+    return f"{chosen} at a willingness to pay of {willingness} a unit of quality; {rest}{removed}"
 
 
 def _checked(

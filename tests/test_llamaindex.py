@@ -22,6 +22,8 @@ from llama_index.core.query_engine import CustomQueryEngine, RouterQueryEngine
 from llama_index.core.retrievers import BaseRetriever, RouterRetriever
 from llama_index.core.schema import NodeWithScore, QueryBundle, TextNode
 from llama_index.core.tools import QueryEngineTool, RetrieverTool, ToolMetadata
+from llama_index_instrumentation.base import BaseEvent
+from llama_index_instrumentation.event_handlers import BaseEventHandler
 from pydantic import Field
 from workflows.context.serializers import JsonSerializer
 
@@ -30,12 +32,18 @@ from crossroute import (
     DEFAULT_WILLINGNESS_TO_PAY,
     CrossRouter,
     Decision,
+    NoCandidateError,
     PoolError,
     QueryError,
     UnknownModelError,
     WillingnessToPayError,
 )
-from llamaindex_crossroute import CrossRouteSelector, CrossRouteSelectorResult
+from llamaindex_crossroute import (
+    CrossRouteDecisionEvent,
+    CrossRouteSelector,
+    CrossRouteSelectorResult,
+    call_settings,
+)
 
 SMALL = "Meta-Llama-3.1-8B-Instruct"
 MEDIUM = "gpt-4o-mini-2024-07-18"
@@ -359,6 +367,100 @@ def test_one_model_may_have_a_tool_in_each_of_two_engines() -> None:
         assert result.decision == core_decision(QUERY, math.inf, [SMALL, LARGE])
 
 
+# What a model can take, and the settings of a call
+
+
+@pytest.fixture
+def decisions() -> Iterator[list[CrossRouteDecisionEvent]]:
+    """The decision events that are dispatched."""
+    found: list[CrossRouteDecisionEvent] = []
+
+    class Handler(BaseEventHandler):
+        def handle(self, event: BaseEvent, **kwargs: object) -> None:
+            if isinstance(event, CrossRouteDecisionEvent):
+                found.append(event)
+
+    dispatcher = get_dispatcher()
+    before = list(dispatcher.event_handlers)
+    dispatcher.add_event_handler(Handler())
+    yield found
+    dispatcher.event_handlers[:] = before
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
+async def test_each_selection_is_an_event_in_its_span(
+    decisions: list[CrossRouteDecisionEvent], spans: SimpleSpanHandler, mode: str
+) -> None:
+    selector = CrossRouteSelector(willingness_to_pay=math.inf)
+    if mode == "sync":
+        result = selector.select(metadata(MODELS), QUERY)
+    else:
+        result = await selector.aselect(metadata(MODELS), QUERY)
+    [event] = decisions
+    assert event.decision == result.decision.to_dict()
+    assert json.loads(event.model_dump_json())["decision"] == event.decision
+    assert event.span_id in {span.id_ for span in spans.completed_spans}
+
+
+def test_a_model_without_room_for_the_query_is_left_out() -> None:
+    # 20,000 words are more than the 16,385 tokens of the cheap one.
+    names = ["gpt-3.5-turbo-0125", LARGE]
+    selector = CrossRouteSelector(willingness_to_pay=0)
+    assert selector.select(metadata(names), "word").ind == 0
+    result = selector.select(metadata(names), "word " * 20_000)
+    assert result.ind == 1
+    assert list(result.decision.removed) == names[:1]
+    assert "there is no other choice; gpt-3.5-turbo-0125 was removed: its context" in result.reason
+
+
+@pytest.mark.parametrize("names", [["gpt-3.5-turbo-0125"], ["gpt-3.5-turbo-0125", "claude-v1"]])
+def test_no_tool_can_serve_the_query(run: Run, names: list[str]) -> None:
+    with pytest.raises(NoCandidateError, match="context window") as caught:
+        run(CrossRouteSelector(), names, "word " * 200_000)
+    assert list(caught.value.removed) == names
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
+async def test_the_settings_of_a_call(mode: str) -> None:
+    engine, engines = query_engine(CrossRouteSelector(willingness_to_pay=0), MODELS)
+    for settings, expected in (
+        ({"willingness_to_pay": math.inf}, core_decision(QUERY, math.inf).model),
+        ({"model": MEDIUM}, MEDIUM),
+        ({"allowed": [LARGE, "claude-v1"]}, LARGE),
+        ({"excluded": [SMALL, LARGE, "claude-v1"]}, MEDIUM),
+        ({"max_cost_usd": 1e-3}, core_decision(QUERY, 0).model),
+    ):
+        with call_settings(**settings):
+            response = engine.query(QUERY) if mode == "sync" else await engine.aquery(QUERY)
+        assert response.metadata["selector_result"].decision.model == expected
+    assert engines[0].calls == [QUERY] * 2
+    assert core_decision(QUERY, 0).model == SMALL
+    assert engine.query(QUERY).metadata["selector_result"].decision == core_decision(QUERY, 0)
+
+
+@pytest.mark.parametrize("names", [[SMALL], [SMALL, MEDIUM]])
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"model": LARGE}, f"forces {LARGE}"),
+        ({"allowed": [LARGE]}, "not among the models that the call allows"),
+        ({"excluded": [SMALL, MEDIUM]}, "excluded by the call"),
+        ({"max_cost_usd": 0}, r"limit is \$0.00"),
+    ],
+)
+def test_settings_that_leave_no_tool(
+    names: list[str], settings: dict[str, object], reason: str
+) -> None:
+    with call_settings(**settings), pytest.raises(NoCandidateError, match=reason) as caught:
+        CrossRouteSelector().select(metadata(names), QUERY)
+    assert list(caught.value.removed) == names
+
+
+def test_settings_with_a_model_that_nobody_knows() -> None:
+    with call_settings(excluded=["no-such-model"]), pytest.raises(UnknownModelError):
+        CrossRouteSelector().select(metadata(MODELS), QUERY)
+
+
 # Errors. They come through select, aselect and a query engine as they are.
 
 
@@ -463,7 +565,14 @@ def test_willingness_to_pay_is_checked_at_construction(willingness: float) -> No
 
 
 def test_exports() -> None:
-    assert llamaindex_crossroute.__all__ == ["CrossRouteSelector", "CrossRouteSelectorResult"]
+    assert llamaindex_crossroute.__all__ == [
+        "CrossRouteAnswerEvent",
+        "CrossRouteDecisionEvent",
+        "CrossRouteLLM",
+        "CrossRouteSelector",
+        "CrossRouteSelectorResult",
+        "call_settings",
+    ]
     assert issubclass(CrossRouteSelector, BaseSelector)
     assert issubclass(CrossRouteSelectorResult, SelectorResult)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from conftest import make_rows
 
-from crossroute import CrossRouter, DataError, ModelDescriptor
+from crossroute import DataError
 from crossroute.data import RoutingData, Row
 from crossroute.evaluation.baselines import BASELINES, Training
 from crossroute.evaluation.benchmark import (
@@ -27,7 +27,6 @@ from crossroute.evaluation.leave_one_out import leave_one_out
 from crossroute.evaluation.metrics import Hull
 from crossroute.evaluation.plots import plot
 from crossroute.evaluation.report import COLUMNS, markdown, tables
-from crossroute.onboarding import onboard
 
 # The toy data sets are too small for some baselines to settle, and for a kernel map to be short.
 pytestmark = [
@@ -151,47 +150,6 @@ def test_a_set_left_out_of_training_is_still_routed(data: RoutingData) -> None:
     alone = data.select(data.dataset == "one")
     with pytest.raises(DataError, match="'one' only"):
         leave_one_out(alone)
-
-
-def test_a_new_model_is_what_it_behaves_like(
-    toy_router: CrossRouter, toy_data: RoutingData
-) -> None:
-    some = toy_data.of_split("train")
-    columns = {model: some.models.index(model) for model in some.models}
-    prompts = some.prompts[:60]
-    twin = onboard(
-        toy_router,
-        ModelDescriptor(id="twin", description="New."),
-        prompts,
-        some.score[:60, columns["poet"]],
-        3 * some.cost_usd[:60, columns["poet"]],
-    )
-    assert twin.description == "New."
-    assert twin.learned is not None
-    assert twin.learned.examples == 60
-    pool = type(toy_router.pool)([*toy_router.pool.values(), twin])
-    found = toy_router.over(pool).predict(toy_data.of_split("test").prompts)
-    quality = {model: found.quality[:, j] for j, model in enumerate(found.models)}
-    cost = {model: found.cost_usd[:, j] for j, model in enumerate(found.models)}
-    assert np.corrcoef(quality["twin"], quality["poet"])[0, 1] > 0.9
-    assert np.corrcoef(quality["twin"], quality["clerk"])[0, 1] < 0
-    assert cost["twin"].sum() == pytest.approx(3 * cost["poet"].sum(), rel=0.2)
-
-
-def test_a_model_that_never_failed_is_not_sure(toy_router: CrossRouter) -> None:
-    prompts = [f"What is {n} * 3?" for n in range(20)]
-    new = ModelDescriptor(id="new")
-    lucky = onboard(toy_router, new, prompts, np.ones(20), np.full(20, 0.001))
-    pool = type(toy_router.pool)([*toy_router.pool.values(), lucky])
-    found = toy_router.over(pool).predict(prompts)
-    assert 0.85 < found.quality[:, found.models.index("new")].mean() < 0.995
-
-
-def test_onboarding_needs_as_many_scores_as_queries(toy_router: CrossRouter) -> None:
-    with pytest.raises(DataError, match="new: 1 queries, 2 scores"):
-        onboard(toy_router, ModelDescriptor(id="new"), ["x"], np.ones(2), np.ones(1))
-    with pytest.raises(DataError, match="at least one"):
-        onboard(toy_router, ModelDescriptor(id="new"), [], np.ones(0), np.ones(0))
 
 
 def test_a_benchmark_needs_two_models_and_three_splits(data: RoutingData) -> None:

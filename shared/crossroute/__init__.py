@@ -25,6 +25,7 @@ from crossroute.errors import (
     UnknownModelError,
     WillingnessToPayError,
 )
+from crossroute.onboarding import ScoredAnswer
 from crossroute.policy import Constraints, Stay
 from crossroute.pool import ModelPool
 from crossroute.query import Query
@@ -54,6 +55,7 @@ __all__ = [
     "Query",
     "QueryEncoder",
     "QueryError",
+    "ScoredAnswer",
     "SentenceTransformersEncoder",
     "StaticEncoder",
     "Stay",

@@ -157,20 +157,17 @@ def check_fit(checkpoint: Checkpoint, pool: ModelPool) -> None:
     """Refuse models whose embedding this network cannot read.
 
     Raises:
-        PoolError: If a model has no embedding, or one of another checkpoint or size.
+        PoolError: If a model has an embedding of another checkpoint or size.
     """
     size = checkpoint.network.embedding_size
     for model in pool.values():
-        if model.learned is None:
+        learned = model.learned
+        if learned and (learned.checkpoint != checkpoint.id or len(learned.embedding) != size):
             raise PoolError(
-                f"Model {model.id!r} has no learned embedding: train a checkpoint on scored "
-                "answers of it (crossroute train), or take it out of the pool."
-            )
-        if model.learned.checkpoint != checkpoint.id or len(model.learned.embedding) != size:
-            raise PoolError(
-                f"Model {model.id!r}: its embedding ({len(model.learned.embedding)} numbers) was "
-                f"made for checkpoint {model.learned.checkpoint!r}, this one is {checkpoint.id!r} "
-                f"({size} numbers). Use the descriptor of this checkpoint, or train again."
+                f"Model {model.id!r}: its embedding ({len(learned.embedding)} numbers) was "
+                f"made for checkpoint {learned.checkpoint!r}, this one is {checkpoint.id!r} "
+                f"({size} numbers). Make it again from its scores with crossroute models rebase, "
+                "use the descriptor of this checkpoint, or train again."
             )
 
 

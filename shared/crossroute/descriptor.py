@@ -124,13 +124,33 @@ class Learned(_Strict):
         cost_target: What the network predicts for this model: `output_tokens`, of which the price
             table makes USD, or `usd` where the training data had no token counts.
         examples: Scored answers that it was learned from.
+        source: How it was made: by training, from a few scores, or by a guess without any.
+        scores_file: Where the scores are, beside the descriptor, from which `crossroute models
+            rebase` makes the embedding again for another checkpoint.
+        quality_error: Standard error of the model's mean quality, in logits; predictions are held
+            back by it.
         embedding: The model's embedding.
     """
 
     checkpoint: NonEmpty
     cost_target: Literal["output_tokens", "usd"]
     examples: Annotated[int, Field(ge=0)]
+    source: Literal["training", "scores", "guess"] = "training"
+    scores_file: NonEmpty | None = None
+    quality_error: Annotated[FiniteFloat, Field(ge=0)] = 0.0
     embedding: Annotated[tuple[FiniteFloat, ...], Field(min_length=1)]
+
+
+class Likeness(_Strict):
+    """What a model without scores is taken to be like.
+
+    Attributes:
+        model: Id of a known model.
+        quality_offset: How much better it is thought to be, in quality (0.05: five points).
+    """
+
+    model: ModelId
+    quality_offset: Annotated[FiniteFloat, Field(ge=-1, le=1)] = 0.0
 
 
 class ModelDescriptor(_Strict):
@@ -146,6 +166,9 @@ class ModelDescriptor(_Strict):
         context_window_tokens: Input and output tokens that fit in one request.
         max_output_tokens: Longest answer.
         capabilities: What it can do beside text to text.
+        family: Models of one family are alike.
+        parameters_in_billions: Its size, where it is known.
+        behaves_like: The known model that it is taken for as long as it has no scores.
         learned: Its learned embedding; None before training or onboarding.
     """
 
@@ -158,6 +181,9 @@ class ModelDescriptor(_Strict):
     context_window_tokens: Annotated[int, Field(gt=0)] | None = None
     max_output_tokens: Annotated[int, Field(gt=0)] | None = None
     capabilities: tuple[Capability, ...] = ()
+    family: NonEmpty | None = None
+    parameters_in_billions: Annotated[FiniteFloat, Field(gt=0)] | None = None
+    behaves_like: Likeness | None = None
     learned: Learned | None = None
 
     def unreachable(self, today: datetime.date) -> str | None:
@@ -257,6 +283,7 @@ def _fields_at(location: tuple[int | str, ...]) -> list[str]:
         (): ModelDescriptor,
         ("provider",): Provider,
         ("price",): Price,
+        ("behaves_like",): Likeness,
         ("learned",): Learned,
     }
     return list(sections[location].model_fields)

@@ -1,100 +1,382 @@
-"""An embedding for a model that nobody trained on, from a few scored answers."""
+"""An embedding for a model that nobody trained on: from scored answers, or from its kin."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from crossroute.descriptor import Learned, ModelDescriptor
-from crossroute.errors import DataError
+from crossroute.errors import DataError, UnknownModelError
 from crossroute.predictor import BIASES, Predictor, query_features
-from crossroute.query import Query, QueryLike
-from crossroute.router import CrossRouter
+from crossroute.query import Query
+
+if TYPE_CHECKING:
+    from crossroute.router import CrossRouter
 
 FloatArray = NDArray[np.float64]
 
 NEWTON_STEPS = 30
-PRIOR_STRENGTH = 1.0
-"""Of the pull of a new model's mean quality toward even odds, in answers."""
+LEAST_SPREAD = 0.5
+"""Of known models' mean quality, as a deviation in logits: a small pool may be all alike."""
+OWN_SHARE = 0.1
+"""How far a new model's topics may differ from those of its kin: a share of the variance between
+known models (tuned on zeroeval's valid rows, `benchmarks/onboarding.py`)."""
+LEAST_EVIDENCE = -50.0
+"""Logarithm of the least weight of a known model, so that any set of them has a mean."""
+GUESS_ERROR = 1.0
+"""Standard error of the quality of a model without scores, in logits."""
+PRICE_WIDTH, SIZE_WIDTH = 0.7, 0.7
+"""Models whose price or size is e^0.7 (twice) as high are unlike by one unit."""
+FAMILY_WEIGHT = 5.0
+"""How much more a model of the same family says than another one."""
 
 
-def onboard(
-    router: CrossRouter,
-    descriptor: ModelDescriptor,
-    queries: Sequence[QueryLike],
-    score: FloatArray,
-    cost_usd: FloatArray,
-) -> ModelDescriptor:
-    """Learn a model's embedding as a mixture of the known models that it behaves like.
+class ScoredAnswer(BaseModel):
+    """One answer of a model, scored.
+
+    Attributes:
+        prompt: What it was asked: a text, or messages in OpenAI's dict form.
+        score: How good the answer was, 0..1.
+        cost_usd: What it cost in USD.
+        output_tokens: How long it was.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    prompt: Any
+    score: Annotated[FiniteFloat, Field(ge=0, le=1)]
+    cost_usd: Annotated[FiniteFloat, Field(ge=0)] | None = None
+    output_tokens: Annotated[FiniteFloat, Field(ge=0)] | None = None
+
+
+Scores = Iterable[ScoredAnswer | Mapping[str, Any]]
+
+
+def load_scores(path: str | Path, model: str) -> list[ScoredAnswer]:
+    """Read the scored answers of one model from JSON lines.
+
+    Args:
+        path: Each line is a `ScoredAnswer`, or a row of routing data (`docs/data.md`), of which the
+            output of `model` is taken; rows without one are passed over.
+        model: Id of the model.
+
+    Raises:
+        DataError: If the file cannot be read, a line is broken, or no line has an answer of it.
+    """
+    path = Path(path)
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read: {error}") from error
+    answers = []
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            if isinstance(row, Mapping) and "outputs" in row:
+                output = row["outputs"].get(model)
+                row = output and {"prompt": row.get("prompt"), **output}
+            if row:
+                answers.append(ScoredAnswer.model_validate(row))
+        except (ValueError, AttributeError) as error:
+            raise DataError(f"{path}, line {number}: not a scored answer: {_say(error)}") from error
+    if not answers:
+        raise DataError(f"{path}: holds no scored answer of {model!r}.")
+    return answers
+
+
+def onboard(router: CrossRouter, descriptor: ModelDescriptor, scores: Scores) -> ModelDescriptor:
+    """Learn a model's embedding from a few scored answers, without training.
 
     Each known model, shifted to the new one's mean quality, explains the scores with some
-    likelihood; the new embedding is the mean of theirs, weighted by it. Its biases then make
-    the predicted means of quality and cost those of the answers.
+    likelihood; the new embedding is the mean of theirs, weighted by it. Around that, the new
+    model's own mean and its topics are fitted by logistic regression with a Gaussian prior: few
+    scores leave it near its kin. The standard error of its mean quality is kept, and holds its
+    predictions back (`crossroute.predictor`).
 
     Args:
         router: Knows the other models.
         descriptor: The new model; whatever it has learned is replaced.
-        queries: The n queries that it answered.
-        score: [n] score of each answer, 0..1.
-        cost_usd: [n] cost of each answer in USD.
+        scores: Its scored answers, as `ScoredAnswer` or mappings with the same fields.
 
     Returns:
         The descriptor with a learned embedding for the router's checkpoint.
 
     Raises:
-        DataError: If there are no answers, or as many scores as queries are not given.
+        DataError: If there are no scores, one is broken, or neither they nor the price say what
+            an answer costs.
+        QueryError: If a prompt is empty.
     """
-    if not len(queries) == len(score) == len(cost_usd) > 0:
-        raise DataError(
-            f"{descriptor.id}: {len(queries)} queries, {len(score)} scores and {len(cost_usd)} "
-            "costs; give as many of each, at least one."
-        )
-    features = query_features([Query.of(query) for query in queries], router.encoder)
-    known = list(router.pool.values())
-    logits = Predictor(router.checkpoint.network, known).parts(features).logit
-    fit = np.array([_likelihood(logits[:, j], score) for j in range(len(known))])
-    weights = np.exp(fit - fit.max())
-    embeddings = np.array([model.learned.embedding for model in known if model.learned])
-    vector = weights @ embeddings[:, BIASES:] / weights.sum()
+    answers = _read(descriptor.id, scores)
+    kin = _Kin.of(router, without=descriptor.id)
+    queries = [Query.of(answer.prompt) for answer in answers]
+    features = query_features(queries, router.encoder)
+    score = np.array([answer.score for answer in answers])
+    network = router.checkpoint.network
 
-    def learned(biases: Sequence[float]) -> ModelDescriptor:
-        update = Learned(
-            checkpoint=router.checkpoint.id,
-            cost_target="usd",
-            examples=len(queries),
-            embedding=(*biases, *vector.tolist()),
-        )
-        return descriptor.model_copy(update={"learned": update})
+    spread = max(float(kin.offset.std()), LEAST_SPREAD)
+    level = _Gaussian(np.array([kin.offset.mean()]), np.array([spread**2]))
+    logits = Predictor(network, kin.models).parts(features).logit
+    fits = [_fit(np.ones((len(score), 1)), logits[:, j], score, level) for j in range(len(kin))]
+    evidence = np.array([fit.log_posterior for fit in fits])
+    weights = np.exp(np.maximum(evidence - evidence.max(), LEAST_EVIDENCE))
+    vector = _mean(kin.vectors, weights)
 
-    own = Predictor(router.checkpoint.network, [learned([0.0] * BIASES)]).parts(features)
-    factor = max(float(cost_usd.sum()) / float(np.exp(own.log_factor).sum()), 1e-12)
-    return learned(
-        [
-            _offset(own.logit[:, 0], score),
-            float(np.log(factor)),
-        ]
+    bare = Predictor(network, [_with(descriptor, router, (0.0, 0.0, *vector.tolist()))])
+    parts = bare.parts(features)
+    # The prior's numbers come first in the vector; those that no known model uses stay as they are.
+    variance = OWN_SHARE * kin.vectors[:, : network.prior_size].var(axis=0)
+    used = np.flatnonzero(variance > 1e-9)
+    own = _Gaussian(
+        np.concatenate([level.mean, np.zeros(len(used))]),
+        np.concatenate([level.variance, variance[used]]),
+    )
+    design = np.column_stack([np.ones(len(score)), bare.topics(features)[:, used]])
+    fit = _fit(design, parts.logit[:, 0], score, own)
+    vector[used] += fit.mean[1:]
+    cost = _cost(descriptor, answers, queries, np.exp(parts.log_factor[:, 0]))
+    if cost is None:
+        cost = kin.cost_like(descriptor, weights)
+    return _with(
+        descriptor,
+        router,
+        (float(fit.mean[0]), cost.offset, *vector.tolist()),
+        source="scores",
+        cost_target=cost.target,
+        examples=len(answers),
+        quality_error=round(math.sqrt(fit.variance[0]), 4),
     )
 
 
-def _expected_mean(score: FloatArray) -> float:
-    """Mean of scores [n] and of `PRIOR_STRENGTH` answers at even odds: all right is not sure."""
-    return float((score.sum() + PRIOR_STRENGTH / 2) / (len(score) + PRIOR_STRENGTH))
+def guess(router: CrossRouter, descriptor: ModelDescriptor) -> ModelDescriptor:
+    """Guess a model's embedding from what its descriptor says: no score is known.
+
+    `behaves_like` names a known model, with an offset in points of quality; else the known models
+    are averaged, those with a like price and size and of the same family the most.
+
+    Raises:
+        DataError: If the descriptor says nothing to guess by, or has no price.
+        UnknownModelError: If the model that it behaves like is not in the pool.
+    """
+    kin = _Kin.of(router, without=descriptor.id)
+    like = descriptor.behaves_like
+    if like is not None:
+        if like.model not in kin.ids:
+            raise UnknownModelError(like.model, kin.ids)
+        weights = np.array([float(model == like.model) for model in kin.ids])
+    else:
+        weights = np.array([_likeness(descriptor, model) for model in kin.models])
+        if not weights.any():
+            raise DataError(
+                f"{descriptor.id}: nothing in its descriptor says which known model it is like; "
+                "add behaves_like with a model and a quality_offset, or give scores."
+            )
+    cost = kin.cost_like(descriptor, weights)
+    offset = float(_mean(kin.offset, weights))
+    if like is not None:
+        # Points of quality as a logit, at even odds, where a point is worth least.
+        offset += 4 * like.quality_offset
+    return _with(
+        descriptor,
+        router,
+        (offset, cost.offset, *_mean(kin.vectors, weights).tolist()),
+        source="guess",
+        cost_target=cost.target,
+        quality_error=GUESS_ERROR,
+    )
 
 
-def _offset(logits: FloatArray, score: FloatArray) -> float:
-    """What is added to logits [n] so that their mean quality is that of the scores [n]."""
-    target = _expected_mean(score) * len(score)
-    offset = 0.0
+def _with(
+    descriptor: ModelDescriptor, router: CrossRouter, embedding: Sequence[float], **facts: object
+) -> ModelDescriptor:
+    learned = Learned.model_validate(
+        {"cost_target": "usd", "examples": 0, **facts}
+        | {"checkpoint": router.checkpoint.id, "embedding": tuple(embedding)}
+    )
+    return descriptor.model_copy(update={"learned": learned})
+
+
+CostTarget = Literal["output_tokens", "usd"]
+
+
+class _CostOffset(NamedTuple):
+    """The second number of an embedding, and what it is the logarithm of."""
+
+    target: CostTarget
+    offset: float
+
+
+class _Kin(NamedTuple):
+    """The known models of a router: only what was measured says what a new model is like."""
+
+    models: list[ModelDescriptor]
+    offset: FloatArray
+    """[k] offsets of quality's logit."""
+    cost: FloatArray
+    """[k] offsets of log cost."""
+    vectors: FloatArray
+    """[k, E - 2] the rest of the embeddings."""
+    in_tokens: NDArray[np.bool_]
+    """[k] whether cost is learned in output tokens."""
+
+    @classmethod
+    def of(cls, router: CrossRouter, *, without: str) -> _Kin:
+        found = [
+            (model, model.learned)
+            for model in router.pool.values()
+            if model.learned and model.learned.source != "guess" and model.id != without
+        ]
+        if not found:
+            raise DataError(f"{without}: the pool has no other measured model to compare it with.")
+        embeddings = np.array([learned.embedding for _, learned in found], np.float64)
+        return cls(
+            models=[model for model, _ in found],
+            offset=embeddings[:, 0],
+            cost=embeddings[:, 1],
+            vectors=embeddings[:, BIASES:],
+            in_tokens=np.array([learned.cost_target == "output_tokens" for _, learned in found]),
+        )
+
+    def __len__(self) -> int:
+        return len(self.models)
+
+    @property
+    def ids(self) -> list[str]:
+        return [model.id for model in self.models]
+
+    def cost_like(self, descriptor: ModelDescriptor, weights: FloatArray) -> _CostOffset:
+        """What a model costs that is like these, by weight: its own price for as many tokens.
+
+        Without a price, or where no like model was learned in tokens, it costs what they cost.
+        """
+        target: CostTarget = "usd"
+        if descriptor.price is not None and weights[self.in_tokens].any():
+            target = "output_tokens"
+        among = self.in_tokens == (target == "output_tokens")
+        if not weights[among].any():
+            raise DataError(
+                f"{descriptor.id}: nothing says what its answers cost: add a price to its "
+                "descriptor, or cost_usd to its scores."
+            )
+        # The median: some models were measured on answers of one letter.
+        order = np.argsort(self.cost[among])
+        reached = np.cumsum(weights[among][order]) >= weights[among].sum() / 2
+        return _CostOffset(target, float(self.cost[among][order][reached][0]))
+
+
+class _Gaussian(NamedTuple):
+    """Independent Gaussians: [d] means and variances."""
+
+    mean: FloatArray
+    variance: FloatArray
+
+
+class _Posterior(NamedTuple):
+    mean: FloatArray
+    variance: FloatArray
+    log_posterior: float
+
+
+def _fit(design: FloatArray, logits: FloatArray, score: FloatArray, prior: _Gaussian) -> _Posterior:
+    """Logistic regression of scores on a design beside given logits, with a Gaussian prior.
+
+    Args:
+        design: [n, d].
+        logits: [n] which are added to.
+        score: [n] in 0..1.
+        prior: Of the d weights.
+
+    Returns:
+        The most probable weights, their variances by Laplace's approximation, and the logarithm of
+        likelihood times prior, up to a constant.
+    """
+    weights = prior.mean.copy()
     for _ in range(NEWTON_STEPS):
-        quality = 1 / (1 + np.exp(-(logits + offset)))
-        slope = float((quality * (1 - quality)).sum())
-        offset += float(np.clip((target - quality.sum()) / max(slope, 1e-9), -1, 1))
-    return offset
+        quality = 1 / (1 + np.exp(-(logits + design @ weights)))
+        gradient = design.T @ (score - quality) - (weights - prior.mean) / prior.variance
+        curvature = quality * (1 - quality)
+        hessian = (design * curvature[:, None]).T @ design + np.diag(1 / prior.variance)
+        step = np.linalg.solve(hessian, gradient)
+        weights += step / max(1.0, float(np.abs(step).max()))
+    shifted = logits + design @ weights
+    likelihood = float((score * shifted - np.logaddexp(0, shifted)).sum())
+    penalty = float((((weights - prior.mean) ** 2) / prior.variance).sum()) / 2
+    return _Posterior(weights, np.diag(np.linalg.inv(hessian)), likelihood - penalty)
 
 
-def _likelihood(logits: FloatArray, score: FloatArray) -> float:
-    """Log likelihood of scores [n] by logits [n] that are shifted to the scores' mean."""
-    shifted = logits + _offset(logits, score)
-    return float((score * shifted - np.logaddexp(0, shifted)).sum())
+def _cost(
+    descriptor: ModelDescriptor,
+    answers: Sequence[ScoredAnswer],
+    queries: Sequence[Query],
+    factor: FloatArray,
+) -> _CostOffset | None:
+    """What its answers cost beside what they are predicted to by a factor [n]; None if unknown.
+
+    In output tokens, which a new price does not change, where there is a price; else in USD.
+    """
+    price = descriptor.price
+    amount = np.array([np.nan if a.cost_usd is None else a.cost_usd for a in answers])
+    target: CostTarget = "usd"
+    if price is not None:
+        target = "output_tokens"
+        tokens = np.array([np.nan if a.output_tokens is None else a.output_tokens for a in answers])
+        if price.output_usd_per_1m > 0:
+            sent = np.array([query.input_tokens for query in queries])
+            rest = np.maximum(amount - price.cost_usd(sent, np.zeros(len(sent))), 0)
+            amount = np.where(np.isnan(tokens), rest * 1e6 / price.output_usd_per_1m, tokens)
+        else:
+            amount = tokens
+    known = ~np.isnan(amount)
+    if not known.any():
+        return None
+    offset = math.log(max(float(amount[known].sum() / factor[known].sum()), 1e-12))
+    return _CostOffset(target, offset)
+
+
+def _likeness(new: ModelDescriptor, known: ModelDescriptor) -> float:
+    """How much a known model says of a new one: its price, size and family."""
+    if new.price is None or known.price is None:
+        return 0.0
+    dear, cheap = new.price.output_usd_per_1m, known.price.output_usd_per_1m
+    distance = math.log((dear + 0.01) / (cheap + 0.01)) / PRICE_WIDTH
+    if new.parameters_in_billions and known.parameters_in_billions:
+        ratio = new.parameters_in_billions / known.parameters_in_billions
+        distance = math.hypot(distance, math.log(ratio) / SIZE_WIDTH)
+    kin = new.family is not None and new.family == known.family
+    return math.exp(-(distance**2) / 2) * (FAMILY_WEIGHT if kin else 1.0)
+
+
+def _mean(values: FloatArray, weights: FloatArray) -> FloatArray:
+    """Weighted mean over the first axis."""
+    return np.asarray(weights @ values / weights.sum())
+
+
+def _read(model: str, scores: Scores) -> list[ScoredAnswer]:
+    answers = []
+    for position, answer in enumerate(scores):
+        try:
+            answers.append(
+                answer if isinstance(answer, ScoredAnswer) else ScoredAnswer.model_validate(answer)
+            )
+        except ValidationError as error:
+            raise DataError(f"{model}: score {position} is broken: {_say(error)}") from error
+    if not answers:
+        raise DataError(f"{model}: no scores were given; give at least one scored answer.")
+    return answers
+
+
+def _say(error: Exception) -> str:
+    if not isinstance(error, ValidationError):
+        return str(error)
+    return "; ".join(
+        f"{'.'.join(map(str, problem['loc'])) or 'the answer'}: {problem['msg']}"
+        for problem in error.errors()
+    )

@@ -199,6 +199,10 @@ class Predictor:
         # [h, d, 3m + 1]: what every slot is multiplied with.
         readers = np.concatenate([attend, fold("quality"), fold("cost"), ease], axis=1)
         self._readers = np.ascontiguousarray(readers.transpose(0, 2, 1))
+        # What is predicted of a barely known model is held back: the mean of a logistic over a
+        # Gaussian, by MacKay's approximation (Neural Computation 4, 1992).
+        error = np.array([x.quality_error for x in learned])
+        self._certainty = 1 / np.sqrt(1 + np.pi / 8 * error**2)
         prices = [model.price for model in models]
         self._input_usd = np.array([p.input_usd_per_1m / 1e6 if p else 0.0 for p in prices])
         self._output_usd = np.array([p.output_usd_per_1m / 1e6 if p else 0.0 for p in prices])
@@ -218,7 +222,7 @@ class Predictor:
             model was learned from costs without token counts).
         """
         logit, log_factor = self.parts(features)
-        quality = 1 / (1 + np.exp(-(self._quality_offset + logit)))
+        quality = 1 / (1 + np.exp(-self._certainty * (self._quality_offset + logit)))
         quality = np.maximum(np.minimum(quality, 1 - LEAST_QUALITY), LEAST_QUALITY)
         amount = np.exp(self._cost_offset.astype(np.float64) + log_factor)
         tokens = np.where(self._in_tokens, np.minimum(amount, self._most_tokens), np.nan)
@@ -243,21 +247,28 @@ class Predictor:
         attention /= attention.sum(axis=2, keepdims=True) * heads
         own, log_factor = np.einsum("hnkm,hnkcm->cnm", attention, values)
         ease = read[..., -1].mean(axis=(0, 2))
-        topics = _softmax(x @ network.topic_weight + network.topic_bias) @ self._topics
+        topics = self._shares(x) @ self._topics
         return Parts(
             (ease[:, None] + own + topics).astype(np.float64),
             _clip(log_factor, LARGEST_LOG_FACTOR).astype(np.float64),
         )
 
+    def topics(self, features: FloatArray) -> FloatArray:
+        """What the prior's part of an embedding is multiplied with: [n, p]."""
+        network = self._network
+        x = standardise(features, network.input_mean, network.input_scale)
+        return np.asarray(self._shares(x) @ network.topic_vectors)
+
+    def _shares(self, x: FloatArray) -> FloatArray:
+        """Which topics the queries are about: [n, T]."""
+        logit = x @ self._network.topic_weight + self._network.topic_bias
+        share = np.exp(logit - logit.max(axis=1, keepdims=True))
+        return np.asarray(share / share.sum(axis=1, keepdims=True))
+
 
 def _clip(values: FloatArray, limit: float) -> FloatArray:
     # np.clip takes three times as long for the few numbers of one query.
     return np.asarray(np.minimum(np.maximum(values, -limit), limit))
-
-
-def _softmax(logit: FloatArray) -> FloatArray:
-    share = np.exp(logit - logit.max(axis=1, keepdims=True))
-    return np.asarray(share / share.sum(axis=1, keepdims=True))
 
 
 def _learned(model: ModelDescriptor) -> Learned:

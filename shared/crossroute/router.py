@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from crossroute.checkpoint import Checkpoint, check_fit, models_folder
 from crossroute.decision import CandidateScore, Decision, usd
+from crossroute.descriptor import ModelDescriptor
 from crossroute.encoders import QueryEncoder, load_encoder
 from crossroute.errors import (
     CheckpointError,
@@ -24,6 +25,7 @@ from crossroute.errors import (
     PoolError,
     QueryError,
 )
+from crossroute.onboarding import Scores, guess, onboard
 from crossroute.policy import Constraints, Stay, shortcomings
 from crossroute.pool import ModelPool
 from crossroute.predictor import Predictor, query_features
@@ -68,7 +70,8 @@ class CrossRouter:
 
     Args:
         checkpoint: The trained network.
-        pool: The candidates, at least two, with embeddings of that checkpoint.
+        pool: The candidates, at least two, with embeddings of that checkpoint. A model without one
+            gets a guess by what its descriptor says (`crossroute.onboarding.guess`).
         encoder: The encoder that the checkpoint was trained on; found by its name if None.
         reward: `exponential` or `linear`.
 
@@ -93,7 +96,8 @@ class CrossRouter:
                 f"A router needs at least two models to choose from, the pool has {len(pool)}"
                 f"{': ' + next(iter(pool)) if pool else ''}. Add one."
             )
-        check_fit(checkpoint, pool)
+        learned = ModelPool(model for model in pool.values() if model.learned)
+        check_fit(checkpoint, learned)
         if encoder is None:
             encoder = load_encoder(checkpoint.encoder.name)
         checkpoint.encoder.check(encoder)
@@ -104,10 +108,23 @@ class CrossRouter:
                 f"query, its encoder and the form give {expected}. Train it again."
             )
         self._checkpoint = checkpoint
-        self._pool = pool
+        self._pool = learned
         self._encoder = encoder
         self._reward: RewardName = reward
-        self._predictor = Predictor(checkpoint.network, list(pool.values()))
+        if len(learned) < len(pool):
+            self._pool = ModelPool(
+                model if model.learned else self._guessed(model) for model in pool.values()
+            )
+        self._predictor = Predictor(checkpoint.network, list(self._pool.values()))
+
+    def _guessed(self, model: ModelDescriptor) -> ModelDescriptor:
+        try:
+            return guess(self, model)
+        except CrossRouteError as error:
+            raise PoolError(
+                f"Model {model.id!r} has no learned embedding, and none can be guessed: {error} "
+                "Scores make one: crossroute models onboard."
+            ) from error
 
     @classmethod
     def default(cls) -> CrossRouter:
@@ -160,6 +177,22 @@ class CrossRouter:
             PoolError: If the pool has fewer than two models, or one does not fit the checkpoint.
         """
         return CrossRouter(self._checkpoint, pool, encoder=self._encoder, reward=self._reward)
+
+    def add_model(self, descriptor: ModelDescriptor, scores: Scores | None = None) -> CrossRouter:
+        """The same router with one more model, without training.
+
+        Args:
+            descriptor: The model; one of the same id is replaced.
+            scores: Its scored answers, from some 20 up: `ScoredAnswer` or mappings with `prompt`,
+                `score` (0..1) and, where known, `cost_usd` or `output_tokens`. Without any, the
+                embedding is a guess by price, size, family or `behaves_like`.
+
+        Raises:
+            DataError: If the scores are broken, or nothing says what the model costs.
+            UnknownModelError: If the model that it behaves like is not in the pool.
+        """
+        new = guess(self, descriptor) if scores is None else onboard(self, descriptor, scores)
+        return self.over(ModelPool([*(m for m in self._pool.values() if m.id != new.id), new]))
 
     @property
     def pool(self) -> ModelPool:

@@ -11,7 +11,7 @@ from crossroute.descriptor import ModelDescriptor
 from crossroute.encoders import QueryEncoder, StaticEncoder
 from crossroute.errors import DataError
 from crossroute.evaluation.evaluate import Evaluation, evaluate
-from crossroute.onboarding import onboard
+from crossroute.onboarding import ScoredAnswer, onboard
 from crossroute.pool import ModelPool
 from crossroute.training.train import train
 
@@ -48,14 +48,18 @@ def leave_one_out(
         part = data.select(data.dataset == name)
         scored = part.of_split("train").complete(name)
         drawn = np.random.default_rng(seed).permutation(len(scored))[:ANSWERS]
-        queries = [scored.prompts[i] for i in drawn]
         new = [
             onboard(
                 router,
                 (known or {}).get(model) or ModelDescriptor(id=model),
-                queries,
-                scored.score[drawn, j],
-                scored.cost_usd[drawn, j],
+                [
+                    ScoredAnswer(
+                        prompt=scored.prompts[i],
+                        score=scored.score[i, j],
+                        cost_usd=scored.cost_usd[i, j],
+                    )
+                    for i in drawn
+                ],
             )
             for j, model in enumerate(scored.models)
         ]

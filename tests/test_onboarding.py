@@ -1,0 +1,316 @@
+"""Models that nobody trained on: from scored answers, or from what their descriptors say."""
+
+# ruff: noqa: ANN401  # Broken scores can be anything.
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from crossroute import (
+    CrossRouter,
+    DataError,
+    ModelDescriptor,
+    ModelPool,
+    PoolError,
+    Price,
+    ScoredAnswer,
+    UnknownModelError,
+)
+from crossroute.data import RoutingData
+from crossroute.descriptor import Likeness
+from crossroute.evaluation.metrics import brier
+from crossroute.onboarding import guess, load_scores, onboard
+
+PRICE = Price(
+    input_usd_per_1m=0.5, output_usd_per_1m=2.0, date=datetime.date(2026, 1, 1), source="test"
+)
+NEW = ModelDescriptor(id="new", description="New.", price=PRICE)
+
+
+def answers(data: RoutingData, model: str, count: int, **changes: object) -> list[dict[str, Any]]:
+    j = data.models.index(model)
+    return [
+        {
+            "prompt": data.prompts[i],
+            "score": data.score[i, j],
+            "cost_usd": data.cost_usd[i, j],
+            "output_tokens": data.output_tokens[i, j],
+        }
+        | changes
+        for i in range(count)
+    ]
+
+
+def predicted(router: CrossRouter, prompts: Sequence[str], model: str) -> tuple[Any, Any]:
+    found = router.predict(prompts)
+    j = found.models.index(model)
+    return found.quality[:, j], found.cost_usd[:, j]
+
+
+@pytest.fixture(scope="module")
+def some(toy_data: RoutingData) -> RoutingData:
+    return toy_data.of_split("train")
+
+
+@pytest.fixture(scope="module")
+def unseen(toy_data: RoutingData) -> RoutingData:
+    return toy_data.of_split("test")
+
+
+def test_a_model_is_like_the_one_that_it_answers_like(
+    toy_router: CrossRouter, some: RoutingData, unseen: RoutingData
+) -> None:
+    router = toy_router.add_model(NEW, answers(some, "poet", 60))
+    assert set(router.pool) == {*toy_router.pool, "new"}
+    learned = router.pool["new"].learned
+    assert learned is not None
+    assert (learned.source, learned.examples) == ("scores", 60)
+    assert learned.cost_target == "output_tokens"
+    assert 0 < learned.quality_error < 1
+    quality, _ = predicted(router, unseen.prompts, "new")
+    assert np.corrcoef(quality, predicted(router, unseen.prompts, "poet")[0])[0, 1] > 0.9
+    assert np.corrcoef(quality, predicted(router, unseen.prompts, "clerk")[0])[0, 1] < 0
+    # Better than knowing its mean only.
+    score = unseen.score[:, unseen.models.index("poet")]
+    mean = np.full(len(score), some.score[:60, some.models.index("poet")].mean())
+    assert brier(quality, score) < brier(mean, score)
+
+
+def test_its_tokens_are_learned_and_its_price_is_its_own(
+    toy_router: CrossRouter, some: RoutingData, unseen: RoutingData
+) -> None:
+    router = toy_router.add_model(NEW, answers(some, "poet", 60))
+    _, cost = predicted(router, unseen.prompts, "new")
+    tokens = unseen.output_tokens[:, unseen.models.index("poet")]
+    inputs = [len(prompt) / 4 for prompt in unseen.prompts]
+    assert cost.sum() == pytest.approx(float(PRICE.cost_usd(sum(inputs), tokens.sum())), rel=0.2)
+    dearer = NEW.model_copy(
+        update={
+            "learned": router.pool["new"].learned,
+            "price": PRICE.model_copy(update={"output_usd_per_1m": 20.0}),
+        }
+    )
+    others = [model for model in toy_router.pool.values() if model.id != "new"]
+    _, more = predicted(router.over(ModelPool([*others, dearer])), unseen.prompts, "new")
+    assert more.sum() > 5 * cost.sum()
+
+
+def test_tokens_are_told_from_the_cost_and_the_price(
+    toy_router: CrossRouter, some: RoutingData, unseen: RoutingData
+) -> None:
+    by_tokens = toy_router.add_model(NEW, answers(some, "poet", 60))
+    paid = answers(some, "poet", 60, output_tokens=None)
+    for answer, row in zip(paid, range(60), strict=True):
+        tokens = some.output_tokens[row, some.models.index("poet")]
+        answer["cost_usd"] = float(PRICE.cost_usd(len(answer["prompt"]) / 4, tokens))
+    by_cost = toy_router.add_model(NEW, paid)
+    first, second = (predicted(r, unseen.prompts, "new")[1] for r in (by_tokens, by_cost))
+    assert second.sum() == pytest.approx(first.sum(), rel=0.1)
+
+
+def test_without_a_price_usd_are_learned(
+    toy_router: CrossRouter, some: RoutingData, unseen: RoutingData
+) -> None:
+    tripled = answers(some, "poet", 60)
+    for answer in tripled:
+        answer["cost_usd"] *= 3
+    router = toy_router.add_model(ModelDescriptor(id="new"), tripled)
+    learned = router.pool["new"].learned
+    assert learned is not None
+    assert learned.cost_target == "usd"
+    cost, poets = (predicted(router, unseen.prompts, m)[1].sum() for m in ("new", "poet"))
+    assert cost == pytest.approx(3 * poets, rel=0.2)
+
+
+def test_scores_alone_do(
+    router: CrossRouter, toy_router: CrossRouter, some: RoutingData, unseen: RoutingData
+) -> None:
+    bare = [{"prompt": a["prompt"], "score": a["score"]} for a in answers(some, "poet", 60)]
+    # As many tokens as its kin, for its own price.
+    _, cost = predicted(router.add_model(NEW, bare), unseen.prompts, "new")
+    dear = NEW.model_copy(update={"price": PRICE.model_copy(update={"output_usd_per_1m": 200.0})})
+    _, more = predicted(router.add_model(dear, bare), unseen.prompts, "new")
+    assert more.sum() > 10 * cost.sum() > 0
+    # The toy's models were learned in USD: it costs what they cost.
+    _, same = predicted(toy_router.add_model(NEW, bare), unseen.prompts, "new")
+    poets = predicted(toy_router, unseen.prompts, "poet")[1].sum()
+    assert same.sum() == pytest.approx(poets, rel=0.5)
+
+
+def test_a_model_that_never_failed_is_not_sure(toy_router: CrossRouter) -> None:
+    prompts = [f"What is {n} * 3?" for n in range(20)]
+    perfect = [{"prompt": prompt, "score": 1.0, "cost_usd": 0.001} for prompt in prompts]
+    quality, _ = predicted(toy_router.add_model(ModelDescriptor(id="new"), perfect), prompts, "new")
+    assert 0.8 < quality.mean() < 0.995
+
+
+def test_luck_is_held_back_the_more_the_fewer_the_scores(
+    toy_router: CrossRouter, some: RoutingData
+) -> None:
+    prompts = [prompt for prompt in some.prompts if prompt.startswith("What is")][:40]
+    perfect = [{"prompt": prompt, "score": 1.0, "cost_usd": 0.001} for prompt in prompts]
+    errors, means = [], []
+    for count in (2, 10, 40):
+        router = toy_router.add_model(ModelDescriptor(id="new"), perfect[:count])
+        learned = router.pool["new"].learned
+        assert learned is not None
+        errors.append(learned.quality_error)
+        means.append(predicted(router, prompts, "new")[0].mean())
+    assert errors == sorted(errors, reverse=True)
+    assert means == sorted(means)
+
+
+def test_the_error_pulls_a_prediction_toward_even_odds(toy_router: CrossRouter) -> None:
+    sage = toy_router.pool["sage"]
+    assert sage.learned is not None
+    unsure = sage.model_copy(
+        update={
+            "id": "unsure",
+            "learned": sage.learned.model_copy(update={"quality_error": 1.5}),
+        }
+    )
+    router = toy_router.over(ModelPool([*toy_router.pool.values(), unsure]))
+    prompts = ["What is 3 * 4?", "Write a short story about a newt."]
+    known, held_back = (predicted(router, prompts, m)[0] for m in ("sage", "unsure"))
+    assert (abs(held_back - 0.5) < abs(known - 0.5)).all()
+    assert ((held_back > 0.5) == (known > 0.5)).all()
+
+
+def test_onboarding_replaces_a_model_of_the_same_id(
+    toy_router: CrossRouter, some: RoutingData
+) -> None:
+    clerk = toy_router.pool["clerk"]
+    router = toy_router.add_model(clerk, answers(some, "poet", 60))
+    assert set(router.pool) == set(toy_router.pool)
+    assert router.pool["clerk"].learned != clerk.learned
+    # The old router is as it was.
+    assert toy_router.pool["clerk"] is clerk
+
+
+@pytest.mark.parametrize(
+    ("scores", "said"),
+    [
+        ([], "no scores were given"),
+        ([{"prompt": "Why?", "score": 1.5, "cost_usd": 0}], "score 0 is broken: score: "),
+        ([{"prompt": "Why?", "scores": 1}], "score 0 is broken: score: Field required; scores"),
+        ([7], "score 0 is broken: the answer"),
+    ],
+)
+def test_broken_scores_are_named(toy_router: CrossRouter, scores: Any, said: str) -> None:
+    with pytest.raises(DataError, match=f"new: {said}"):
+        toy_router.add_model(NEW, scores)
+
+
+def test_a_guess_follows_the_model_that_it_behaves_like(toy_router: CrossRouter) -> None:
+    prompts = ["What is 3 * 4?", "Write a short story about a newt."]
+
+    def guessed(offset: float) -> Any:
+        like = Likeness(model="poet", quality_offset=offset)
+        router = toy_router.add_model(NEW.model_copy(update={"behaves_like": like}))
+        learned = router.pool["new"].learned
+        assert learned is not None
+        assert (learned.source, learned.examples) == ("guess", 0)
+        return predicted(router, prompts, "new")
+
+    quality, cost = guessed(0.0)
+    poets, _ = predicted(toy_router, prompts, "poet")
+    assert np.sign(quality[0] - quality[1]) == np.sign(poets[0] - poets[1])
+    assert (guessed(0.2)[0] > quality).all()
+    assert (guessed(-0.2)[0] < quality).all()
+    assert (cost > 0).all()
+
+
+def test_a_guess_without_a_reference_goes_by_price_size_and_family(router: CrossRouter) -> None:
+    cheap, dear = (
+        ModelDescriptor(
+            id="new",
+            price=PRICE.model_copy(update={"input_usd_per_1m": p / 4, "output_usd_per_1m": p}),
+        )
+        for p in (0.3, 30.0)
+    )
+    prompts = ["What is 3 * 4?", "Prove that there are infinitely many primes."]
+    qualities = [
+        predicted(router.add_model(new), prompts, "new")[0].mean() for new in (cheap, dear)
+    ]
+    assert qualities[0] < qualities[1]
+
+
+def test_a_guess_names_what_is_missing(toy_router: CrossRouter) -> None:
+    # The toy's models have no price to compare with.
+    with pytest.raises(DataError, match="add behaves_like"):
+        toy_router.add_model(NEW)
+    wrong = NEW.model_copy(update={"behaves_like": Likeness(model="poets")})
+    with pytest.raises(UnknownModelError, match="did you mean 'poet'"):
+        toy_router.add_model(wrong)
+
+
+def test_a_guess_is_no_kin(toy_router: CrossRouter) -> None:
+    like = NEW.model_copy(update={"behaves_like": Likeness(model="poet")})
+    router = toy_router.add_model(like)
+    another = like.model_copy(update={"id": "another", "behaves_like": Likeness(model="new")})
+    with pytest.raises(UnknownModelError, match="'new' is not in the pool"):
+        router.add_model(another)
+
+
+def test_a_file_in_a_folder_is_enough(toy_router: CrossRouter, toy_folder: Path) -> None:
+    like = NEW.model_copy(update={"behaves_like": Likeness(model="poet")})
+    like.save(toy_folder / "models")
+    router = CrossRouter.load(toy_folder)
+    learned = router.pool["new"].learned
+    assert learned is not None
+    assert learned.source == "guess"
+    assert router.route("What is 3 * 4?").candidates
+
+
+def test_a_file_that_says_too_little_is_named(toy_folder: Path) -> None:
+    ModelDescriptor(id="mute").save(toy_folder / "models")
+    with pytest.raises(PoolError, match=r"mute.*no learned embedding.*crossroute models onboard"):
+        CrossRouter.load(toy_folder)
+
+
+def test_scores_are_read_from_lines(tmp_path: Path) -> None:
+    rows = [
+        {"prompt": "Why?", "score": 1, "output_tokens": 5},
+        {"prompt": "How?", "outputs": {"new": {"score": 0.5, "cost_usd": 0.1}, "other": {}}},
+        {"prompt": "Who?", "outputs": {"other": {"score": 0.5, "cost_usd": 0.1}}},
+    ]
+    path = tmp_path / "scores.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)) + "\n\n", "utf-8")
+    assert load_scores(path, "new") == [
+        ScoredAnswer(prompt="Why?", score=1, output_tokens=5),
+        ScoredAnswer(prompt="How?", score=0.5, cost_usd=0.1),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "line 1: not a scored answer"),
+        ('{"prompt": "Why?"}', "line 1: not a scored answer: score: Field required"),
+        ("[1]", "line 1: not a scored answer"),
+        ('{"prompt": "Why?", "outputs": []}', "line 1: not a scored answer"),
+        ('{"prompt": "Why?", "outputs": {}}', "holds no scored answer of 'new'"),
+        ("", "holds no scored answer of 'new'"),
+    ],
+)
+def test_broken_lines_are_named(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "scores.jsonl"
+    path.write_text(text, "utf-8")
+    with pytest.raises(DataError, match=said):
+        load_scores(path, "new")
+    with pytest.raises(DataError, match="cannot be read"):
+        load_scores(tmp_path / "none.jsonl", "new")
+
+
+def test_functions_and_method_agree(toy_router: CrossRouter, some: RoutingData) -> None:
+    scores = answers(some, "poet", 30)
+    assert toy_router.add_model(NEW, scores).pool["new"] == onboard(toy_router, NEW, scores)
+    like = NEW.model_copy(update={"behaves_like": Likeness(model="poet")})
+    assert toy_router.add_model(like).pool["new"] == guess(toy_router, like)

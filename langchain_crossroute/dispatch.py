@@ -503,10 +503,10 @@ class _Marks:
         usage, self._usage = self._usage, None
         if not usage or self._price is None:
             return {}
-        cached = (usage.get("input_token_details") or {}).get("cache_read") or 0
-        tokens = usage["input_tokens"], usage["output_tokens"], cached
-        # LangChain's own cache sets a total cost of 0: nobody was asked.
+        # LangChain's own cache sets a total cost of 0, if need be as all of the usage.
         is_free = usage.get("total_cost") == 0
+        cached = (usage.get("input_token_details") or {}).get("cache_read") or 0
+        tokens = usage.get("input_tokens", 0), usage.get("output_tokens", 0), cached
         return {
             "realised": {
                 "input_tokens": tokens[0],

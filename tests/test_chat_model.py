@@ -68,7 +68,7 @@ from crossroute import (
     WillingnessToPayError,
 )
 from crossroute.query import Query
-from langchain_crossroute import ChatCrossRoute, CrossRouteRunnable
+from langchain_crossroute import ChatCrossRoute, CostLedger, CrossRouteRunnable
 from langchain_crossroute.lazy import LazyChatModel
 from langchain_crossroute.messages import to_query
 
@@ -915,6 +915,23 @@ async def test_an_answer_from_the_cache_costs_nothing(way: str) -> None:
     assert first["realised"]["cost_usd"] > 0
     assert second["realised"] == first["realised"] | {"cost_usd": 0.0}
     assert "crossroute" not in models[SMALL].invoke(QUESTION).response_metadata
+
+
+@BOTH
+@pytest.mark.parametrize("way", ["invoke", "ainvoke"])
+async def test_an_answer_from_the_cache_need_not_have_usage(router_class: Any, way: str) -> None:
+    cache = InMemoryCache()
+    models = {
+        model: ScriptedChatModel(model_name=model, cache=cache, usage=None) for model in MODELS
+    }
+    chat = router_class(models=models, willingness_to_pay=0)
+    first = decision_of(chat.invoke(QUESTION))
+    config = {"callbacks": [ledger := CostLedger(chat.router)]}
+    second = decision_of(await answer_of(way, chat, QUESTION, config))
+    assert "realised" not in first
+    realised = {"input_tokens": 0, "output_tokens": 0, "cached_tokens": 0, "cost_usd": 0.0}
+    assert second["realised"] == realised
+    assert ledger.spend[SMALL].cached_answers == 1
 
 
 @pytest.mark.parametrize("way", ["stream", "astream"])

@@ -92,6 +92,9 @@ class ScriptedChatModel(BaseChatModel):
     error: Any = None
     drops_after: int | None = None
     refusal: Any = None
+    usage: Any = Field(
+        default_factory=lambda: {"input_tokens": 5, "output_tokens": 7, "total_tokens": 12}
+    )
     asked: list[list[BaseMessage]] = Field(default_factory=list)
     stops: list[list[str] | None] = Field(default_factory=list)
     given: list[dict[str, Any]] = Field(default_factory=list)
@@ -115,7 +118,7 @@ class ScriptedChatModel(BaseChatModel):
         self._ask(messages, stop, kwargs)
         answer = AIMessage(
             self.text,
-            usage_metadata={"input_tokens": 5, "output_tokens": 7, "total_tokens": 12},
+            usage_metadata=self.usage,
             **{"response_metadata": self.metadata_of_answer} | (self.refusal or {}),
         )
         return ChatResult(generations=[ChatGeneration(message=answer)])
@@ -154,11 +157,7 @@ class ScriptedChatModel(BaseChatModel):
             message = AIMessageChunk(token)
             if token is tokens[-1]:
                 message.response_metadata = self.metadata_of_answer
-                message.usage_metadata = {
-                    "input_tokens": 5,
-                    "output_tokens": 7,
-                    "total_tokens": 12,
-                }
+                message.usage_metadata = self.usage
             yield ChatGenerationChunk(message=message)
 
     def _ask(

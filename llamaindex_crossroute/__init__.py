@@ -18,6 +18,10 @@ try:
     from llamaindex_crossroute.llm import CrossRouteLLM
     from llamaindex_crossroute.selector import CrossRouteSelector, CrossRouteSelectorResult
     from llamaindex_crossroute.settings import call_settings
+    from llamaindex_crossroute.text_selector import (
+        CrossRouteTextSelector,
+        CrossRouteTextSelectorResult,
+    )
 except ModuleNotFoundError as error:
     if (error.name or "").split(".")[0] != "llama_index":
         raise
@@ -29,5 +33,7 @@ __all__ = [
     "CrossRouteLLM",
     "CrossRouteSelector",
     "CrossRouteSelectorResult",
+    "CrossRouteTextSelector",
+    "CrossRouteTextSelectorResult",
     "call_settings",
 ]

@@ -9,36 +9,30 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from crossroute.checkpoint import check_target, models_folder
+from crossroute.cli_common import AsJson, CheckpointOption, err, load_router, out, print_json
+from crossroute.cli_models import models_app
 from crossroute.data import RoutingData
 from crossroute.decision import usd
 from crossroute.encoders import load_encoder
 from crossroute.errors import CrossRouteError, MissingExtraError
 from crossroute.evaluation.evaluate import Evaluation, evaluate
 from crossroute.pool import ModelPool
-from crossroute.router import DEFAULT_WILLINGNESS_TO_PAY, CrossRouter
+from crossroute.router import DEFAULT_WILLINGNESS_TO_PAY
 
 app = typer.Typer(
     help="A cost-aware LLM router: the best answer your willingness to pay can buy.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-models_app = typer.Typer(help="The models of a pool.", no_args_is_help=True)
 app.add_typer(models_app, name="models")
-
-out = Console(soft_wrap=True)
-err = Console(stderr=True, soft_wrap=True)
 
 Files = Annotated[
     list[Path], typer.Argument(help="Routing data: .jsonl or .jsonl.gz (docs/data.md).")
-]
-CheckpointOption = Annotated[
-    Path | None, typer.Option("--checkpoint", help="Checkpoint folder; the shipped one if absent.")
 ]
 ModelsOption = Annotated[
     Path | None,
@@ -50,7 +44,6 @@ ModelsOption = Annotated[
 SkipBroken = Annotated[
     bool, typer.Option("--skip-broken", help="Leave broken rows out instead of stopping at them.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def main() -> None:
@@ -85,13 +78,13 @@ def route(
     Candidates are the models that can be reached today (a provider, and not retired), or all where
     none can, unless --model names them or --all takes every model of the checkpoint.
     """
-    router = _load(checkpoint)
+    router = load_router(checkpoint)
     candidates = model or ([] if every else router.pool.reachable())
     if candidates:
         router = router.subset(candidates)
     decision = router.route(text, willingness_to_pay)
     if as_json:
-        _print_json(decision.to_dict())
+        print_json(decision.to_dict())
     else:
         out.print(escape(decision.explain()), highlight=False)
 
@@ -161,7 +154,7 @@ def evaluate_command(
 ) -> None:
     """Evaluate a checkpoint on scored answers, beside baselines that need no training."""
     data = RoutingData.load(files, skip_broken=skip_broken).of_split(split)
-    evaluations = evaluate(_load(checkpoint), data.of_models(model) if model else data)
+    evaluations = evaluate(load_router(checkpoint), data.of_models(model) if model else data)
     for evaluation in evaluations:
         out.print(_evaluation_table(evaluation, split))
         if evaluation.left_out:
@@ -233,49 +226,6 @@ def import_routerbench_command(
     out.print(f"{escape(str(out_file))}: {len(rows)} prompts, {len(models)} models")
 
 
-@models_app.command(name="list")
-def models_list(
-    folder: Annotated[
-        Path | None, typer.Argument(help="Folder of descriptors; the shipped ones if absent.")
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """List the models of a folder of descriptors."""
-    pool = _pool(folder)
-    if as_json:
-        _print_json([model.model_dump(mode="json", exclude_none=True) for model in pool.values()])
-        return
-    table = Table(
-        "model", "provider", "USD per 1M in", "out", "context", "learned from", title="Models"
-    )
-    for model in pool.values():
-        price = model.price
-        provider = model.provider.chat_model if model.provider else "-"
-        table.add_row(
-            escape(model.id),
-            escape(provider + (f" (retired {model.retired})" if model.retired else "")),
-            f"{price.input_usd_per_1m:g}" if price else "-",
-            f"{price.output_usd_per_1m:g}" if price else "-",
-            f"{model.context_window_tokens:,}" if model.context_window_tokens else "-",
-            f"{model.learned.examples:,} answers" if model.learned else "-",
-        )
-    out.print(table)
-
-
-@models_app.command(name="validate")
-def models_validate(
-    folder: Annotated[
-        Path | None, typer.Argument(help="Folder of descriptors; the shipped ones if absent.")
-    ] = None,
-) -> None:
-    """Check every descriptor of a folder; all that is wrong is said at once."""
-    pool = _pool(folder)
-    unlearned = [model.id for model in pool.values() if model.learned is None]
-    out.print(f"{len(pool)} descriptors are valid.")
-    if unlearned:
-        out.print(f"Without a learned embedding, so not yet routable: {', '.join(unlearned)}")
-
-
 @app.command()
 def demo(
     live: Annotated[
@@ -303,22 +253,6 @@ def _known(models: Path | None, checkpoint: Path | None) -> ModelPool:
     if checkpoint and models_folder(checkpoint).is_dir():
         known |= ModelPool.load(models_folder(checkpoint))
     return ModelPool(known.values())
-
-
-def _load(checkpoint: Path | None) -> CrossRouter:
-    return CrossRouter.load(checkpoint) if checkpoint else CrossRouter.default()
-
-
-def _pool(folder: Path | None) -> ModelPool:
-    if folder is None:
-        return ModelPool.shipped()
-    # A checkpoint folder is as good as the folder of models in it.
-    inner = models_folder(folder)
-    return ModelPool.load(inner if inner.is_dir() else folder)
-
-
-def _print_json(content: object) -> None:
-    sys.stdout.write(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def _evaluation_table(evaluation: Evaluation, split: str) -> Table:

@@ -28,18 +28,16 @@ from typing_extensions import override
 
 from crossroute import DEFAULT_WILLINGNESS_TO_PAY, CrossRouter
 from crossroute.query import estimate_tokens
+from langchain_crossroute.demands import LateCall, schema_text
 from langchain_crossroute.dispatch import (
     CALL_SETTINGS,
     DEFAULT_ATTEMPTS,
     Dispatch,
     Entry,
-    LateCall,
     check_settings,
-    common_profile,
-    over_models,
-    schema_text,
 )
 from langchain_crossroute.lazy import chat_models, load_router
+from langchain_crossroute.profiles import common_profile, over_models
 
 _LATE = "_crossroute_late"
 """The argument by which `bind_tools` and `with_structured_output` reach the call."""

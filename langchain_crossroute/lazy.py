@@ -76,6 +76,16 @@ class LazyChatModel(Runnable[Any, Any]):
         return f"LazyChatModel({self._id!r})"
 
 
+def load_model(model: Runnable[Any, Any]) -> Runnable[Any, Any]:
+    """A candidate itself: the chat model of a `LazyChatModel`, any other Runnable as it is."""
+    return model.load() if isinstance(model, LazyChatModel) else model
+
+
+async def aload_model(model: Runnable[Any, Any]) -> Runnable[Any, Any]:
+    """`load_model` beside the event loop."""
+    return await model.aload() if isinstance(model, LazyChatModel) else model
+
+
 def load_router(folder: str | Path | None) -> CrossRouter:
     """The router of a checkpoint, or the shipped one over a folder of descriptors made for it.
 
@@ -91,14 +101,14 @@ def load_router(folder: str | Path | None) -> CrossRouter:
     return CrossRouter.default().over(ModelPool.load(folder))
 
 
-def chat_models(pool: ModelPool) -> dict[str, Runnable[Any, Any]]:
+def chat_models(pool: ModelPool) -> dict[str, LazyChatModel]:
     """The chat models of a pool's descriptors: those with a provider that are not retired.
 
     Raises:
         PoolError: If there are fewer than two; says why the others were left out.
     """
     today = datetime.date.today()
-    models: dict[str, Runnable[Any, Any]] = {}
+    models: dict[str, LazyChatModel] = {}
     left_out = []
     for model, descriptor in pool.items():
         reason = descriptor.unreachable(today)

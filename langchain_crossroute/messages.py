@@ -104,17 +104,21 @@ def _describe(value: object) -> str:
 CACHE_CONTROL = "cache_control"
 
 
-def for_provider(llm_type: str, value: Any, settings: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+def for_provider(model: object, value: Any, settings: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     """A request without the parts that only other providers understand.
 
     Anthropic's cache markers go to Anthropic, and to OpenRouter, which passes them on;
     `prompt_cache_key` goes to OpenAI and Fireworks, and `x-session-affinity` to Fireworks.
 
     Args:
-        llm_type: `_llm_type` of the chat model that gets the request.
+        model: The chat model that gets the request, or one with arguments bound; for any other
+            Runnable nothing is removed.
         value: Its input; returned as it is where there is nothing to remove.
         settings: Its keyword arguments; `tools` among them lose their markers too.
     """
+    llm_type = getattr(model, "_llm_type", None)
+    if not isinstance(llm_type, str):
+        return value, settings
     if not llm_type.startswith(("openai", "azure-openai", "fireworks")):
         settings = _without(settings, "prompt_cache_key")
     headers = settings.get("extra_headers")

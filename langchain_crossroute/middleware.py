@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, NotRequired, Self, cast
+from typing import Annotated, Any, NotRequired, Self
 
 from langchain.agents.middleware.types import (
     AgentMiddleware,
@@ -31,30 +31,17 @@ from langchain_core.runnables.config import (
 from langgraph.types import Command
 from typing_extensions import override
 
-from crossroute import (
-    DEFAULT_WILLINGNESS_TO_PAY,
-    Constraints,
-    CrossRouter,
-    Decision,
-    PoolError,
-    Query,
-    Stay,
-)
+from crossroute import DEFAULT_WILLINGNESS_TO_PAY, CrossRouter, PoolError
 from langchain_crossroute.dispatch import (
-    DECISION,
-    DECISION_EVENT,
     DEFAULT_ATTEMPTS,
+    Attempt,
+    Call,
     Dispatch,
-    _aemit,
-    _aload,
-    _Attempt,
-    _Call,
-    _emit,
-    _load,
     check_settings,
-    over_models,
 )
 from langchain_crossroute.lazy import LazyChatModel, chat_models, load_router
+from langchain_crossroute.marks import DECISION
+from langchain_crossroute.profiles import over_models
 
 
 class CrossRouteState(AgentState[Any]):
@@ -118,9 +105,14 @@ class CrossRouteMiddleware(AgentMiddleware[CrossRouteState, ContextT, ResponseT]
                     "model (BaseChatModel). CrossRouteRunnable takes any Runnable."
                 )
         self.keep_within_tool_loop = keep_within_tool_loop
-        self.stay_margin = stay_margin
         router = CrossRouter.default() if router is None else router
-        self._dispatch = Dispatch(over_models(router, models), models, willingness_to_pay, attempts)
+        self._dispatch = Dispatch(
+            over_models(router, models),
+            models,
+            willingness_to_pay,
+            attempts,
+            stay_margin=stay_margin,
+        )
 
     @classmethod
     def from_yaml(
@@ -151,7 +143,7 @@ class CrossRouteMiddleware(AgentMiddleware[CrossRouteState, ContextT, ResponseT]
         """
         router = load_router(folder)
         return cls(
-            cast("dict[str, LazyChatModel]", chat_models(router.pool)),
+            chat_models(router.pool),
             router=router,
             willingness_to_pay=willingness_to_pay,
             attempts=attempts,
@@ -171,16 +163,11 @@ class CrossRouteMiddleware(AgentMiddleware[CrossRouteState, ContextT, ResponseT]
     ) -> ExtendedModelResponse[ResponseT]:
         config = ensure_config()
         config["callbacks"] = get_callback_manager_for_config(config)
-        query, willingness, limits, stay = self._asked(request, config)
-        router = self._dispatch.router
-        decision = router.route(query, willingness, constraints=limits, stay=stay)
-        call = self._call(request, config, decision)
-        _emit(config, DECISION_EVENT, call.decided)
+        call = self._dispatch.decide(**self._asked(request, config))
         for attempt in call.attempts():
             with attempt:
                 watch = _Watch(attempt)
-                model = cast("BaseChatModel", _load(attempt.model))
-                response = handler(_routed(request, attempt, model, watch))
+                response = handler(_routed(request, attempt, watch, attempt.request()))
                 return _accepted(response, attempt, watch)
         return _refused(call)
 
@@ -192,40 +179,27 @@ class CrossRouteMiddleware(AgentMiddleware[CrossRouteState, ContextT, ResponseT]
     ) -> ExtendedModelResponse[ResponseT]:
         config = ensure_config()
         config["callbacks"] = get_async_callback_manager_for_config(config)
-        query, willingness, limits, stay = self._asked(request, config)
-        router = self._dispatch.router
-        decision = await router.aroute(query, willingness, constraints=limits, stay=stay)
-        call = self._call(request, config, decision)
-        await _aemit(config, DECISION_EVENT, call.decided)
+        call = await self._dispatch.adecide(**self._asked(request, config))
         for attempt in call.attempts():
             async with attempt:
                 watch = _Watch(attempt)
-                model = cast("BaseChatModel", await _aload(attempt.model))
-                response = await handler(_routed(request, attempt, model, watch))
+                asked = await attempt.arequest()
+                response = await handler(_routed(request, attempt, watch, asked))
                 return _accepted(response, attempt, watch)
         return _refused(call)
 
-    def _asked(
-        self, request: ModelRequest[ContextT], config: RunnableConfig
-    ) -> tuple[Query, float, Constraints, Stay | None]:
-        """What the router is asked: the query, and the settings of this run."""
-        settings = {**request.model_settings, **_schemas(request)}
-        query, willingness, limits, _ = self._dispatch._request(
-            _messages(request), config, settings
-        )
-        stay = None
-        if self.stay_margin is not None and (before := _answered_before(request)):
-            stay = Stay(before, self.stay_margin)
-        return query, willingness, limits, stay
-
-    def _call(
-        self, request: ModelRequest[ContextT], config: RunnableConfig, decision: Decision
-    ) -> _Call:
-        before = _answered_before(request)
-        if before and self.keep_within_tool_loop and _in_tool_loop(request.messages):
-            decision = _keep(decision, before)
-        settings = {**request.model_settings, "tools": request.tools}
-        return _Call(self._dispatch, _messages(request), config, settings, decision)
+    def _asked(self, request: ModelRequest[ContextT], config: RunnableConfig) -> dict[str, Any]:
+        """The arguments of `Dispatch.decide`."""
+        system = request.system_message
+        last: Any = request.state.get(DECISION)
+        return {
+            "value": request.messages if system is None else [system, *request.messages],
+            "config": config,
+            "kwargs": {**request.model_settings, "tools": request.tools},
+            "demands": {**request.model_settings, **_schemas(request)},
+            "last": last and last["model"],
+            "keep": self.keep_within_tool_loop and _in_tool_loop(request.messages),
+        }
 
 
 class _Watch(BaseCallbackHandler):
@@ -236,7 +210,7 @@ class _Watch(BaseCallbackHandler):
 
     run_inline = True
 
-    def __init__(self, attempt: _Attempt) -> None:
+    def __init__(self, attempt: Attempt) -> None:
         self._attempt = attempt
         self.emitted = False
 
@@ -253,17 +227,6 @@ class _Watch(BaseCallbackHandler):
     def _stop(self) -> None:
         self.emitted = True
         self._attempt.next = self._attempt.call.refused = None
-
-
-def _messages(request: ModelRequest[Any]) -> list[AnyMessage]:
-    system = request.system_message
-    return request.messages if system is None else [system, *request.messages]
-
-
-def _answered_before(request: ModelRequest[Any]) -> str | None:
-    """Id of the model of the last decision in the agent's state."""
-    decision: Any = request.state.get(DECISION)
-    return None if decision is None else decision["model"]
 
 
 def _schemas(request: ModelRequest[Any]) -> dict[str, Any]:
@@ -287,26 +250,14 @@ def _in_tool_loop(messages: list[AnyMessage]) -> bool:
     return False
 
 
-def _keep(decision: Decision, model: str) -> Decision:
-    """The decision with that model before all others, if it is a candidate."""
-    kept = next((c for c in decision.candidates if c.model == model), None)
-    if kept is None or model == decision.model:
-        return decision
-    return replace(
-        decision,
-        model=model,
-        quality=kept.quality,
-        cost_usd=kept.cost_usd,
-        candidates=(kept, *(c for c in decision.candidates if c is not kept)),
-        kept=True,
-    )
-
-
 def _routed(
-    request: ModelRequest[ContextT], attempt: _Attempt, model: BaseChatModel, watch: _Watch
+    request: ModelRequest[ContextT],
+    attempt: Attempt,
+    watch: _Watch,
+    asked: tuple[Any, Any, dict[str, Any]],
 ) -> ModelRequest[ContextT]:
     """The request to the model of an attempt."""
-    _, messages, settings = attempt.request(model)
+    model, messages, settings = asked
     # On a copy: the agent calls the model itself, in a config that cannot be changed from here.
     callbacks = merge_configs({"callbacks": model.callbacks}, {"callbacks": [watch]})["callbacks"]
     metadata = {
@@ -325,23 +276,23 @@ def _routed(
 
 
 def _accepted(
-    response: ModelResponse[ResponseT], attempt: _Attempt, watch: _Watch
+    response: ModelResponse[ResponseT], attempt: Attempt, watch: _Watch
 ) -> ExtendedModelResponse[ResponseT]:
     """The response with the decision, unless it is a refusal that nobody has read."""
     answer = next(message for message in response.result if isinstance(message, AIMessage))
     if not watch.emitted:
-        attempt.accepted(answer, (attempt, response))
+        attempt.accept(answer, response)
     return _marked(response, attempt)
 
 
-def _refused(call: _Call) -> ExtendedModelResponse[Any]:
+def _refused(call: Call) -> ExtendedModelResponse[Any]:
     """The first refusal, where no candidate answered."""
-    _, (attempt, response) = call.refused
+    attempt, response = call.refused
     return _marked(response, attempt)
 
 
 def _marked(
-    response: ModelResponse[ResponseT], attempt: _Attempt
+    response: ModelResponse[ResponseT], attempt: Attempt
 ) -> ExtendedModelResponse[ResponseT]:
     marks = attempt.marks()
     result = [marks.whole(m) if isinstance(m, AIMessage) else m for m in response.result]

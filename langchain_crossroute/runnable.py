@@ -19,14 +19,14 @@ from typing_extensions import override
 from crossroute import DEFAULT_WILLINGNESS_TO_PAY, CrossRouter
 from langchain_crossroute.dispatch import (
     CALL_SETTINGS,
-    DECISION,
     DEFAULT_ATTEMPTS,
     Dispatch,
     Entry,
     check_settings,
-    over_models,
 )
 from langchain_crossroute.lazy import chat_models, load_router
+from langchain_crossroute.marks import DECISION
+from langchain_crossroute.profiles import over_models
 
 __all__ = ["DECISION", "CrossRouteRunnable"]
 

@@ -1,0 +1,89 @@
+"""What a call demands of the model that answers it: tools, schemas, room for the answer."""
+
+# ruff: noqa: ANN401  # Tools and schemas have the types of their providers.
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from langchain_core.runnables import Runnable
+
+from crossroute.query import Capability
+from langchain_crossroute.messages import for_provider
+
+_OUTPUT_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+
+
+class LateCall:
+    """A `bind_tools` or `with_structured_output` that waits for the model that is chosen.
+
+    Every provider converts tools and schemas in its own way, so the candidate itself does it, once.
+    """
+
+    def __init__(self, method: str, argument: Any, settings: dict[str, Any]) -> None:
+        self._method = method
+        self._argument = argument
+        self._settings = settings
+        self._applied: dict[str, Runnable[Any, Any]] = {}
+        self._demands: tuple[frozenset[Capability], str] | None = None
+
+    def on(self, name: str, model: Runnable[Any, Any]) -> Runnable[Any, Any]:
+        """The model of that id with it applied."""
+        found = self._applied.get(name)
+        if found is None:
+            argument, settings = self._argument, self._settings
+            if self._method == "bind_tools":
+                _, settings = for_provider(model, "", {**settings, "tools": argument})
+                argument = settings.pop("tools")
+            else:
+                _, settings = for_provider(model, "", settings)
+            found = getattr(model, self._method)(argument, **settings)
+            self._applied[name] = found
+        return found
+
+    @property
+    def demands(self) -> tuple[frozenset[Capability], str]:
+        """What the model must be able to do, and the schemas it gets, as a text."""
+        if self._demands is None:
+            needs, text = demands_of(self._settings)
+            if self._method == "bind_tools":
+                text += schema_text(self._argument)
+                if self._argument:
+                    needs.add("tools")
+            elif (method := self._settings.get("method")) != "json_mode":
+                # Without a method most providers call a function.
+                needs |= {"structured_output" if method == "json_schema" else "tools"}
+                text += schema_text([self._argument])
+            self._demands = frozenset(needs), text
+        return self._demands
+
+
+def demands_of(settings: Mapping[str, Any]) -> tuple[set[Capability], str]:
+    """What the keyword arguments of a call need of a model, and the schemas in them."""
+    needs: set[Capability] = set()
+    text = ""
+    if tools := settings.get("tools") or settings.get("functions"):
+        needs.add("tools")
+        text = schema_text(tools)
+    form = settings.get("response_format")
+    if form and not (isinstance(form, Mapping) and form.get("type") in ("json_object", "text")):
+        needs.add("structured_output")
+        text += schema_text([form])
+    return needs, text
+
+
+def output_limit(settings: Mapping[str, Any]) -> int | None:
+    """The most tokens that a call's keyword arguments let the answer have; None if any number."""
+    return next((settings[name] for name in _OUTPUT_LIMITS if settings.get(name)), None)
+
+
+def schema_text(tools: Sequence[Any]) -> str:
+    """Tools or schemas as the JSON that a provider gets, about."""
+    from langchain_core.utils.function_calling import convert_to_openai_tool
+
+    return "".join(
+        json.dumps(tool if isinstance(tool, Mapping) else convert_to_openai_tool(tool), default=str)
+        for tool in tools
+    )

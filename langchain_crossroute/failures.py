@@ -1,0 +1,47 @@
+"""Which failure of a candidate is passed to the next one."""
+
+from __future__ import annotations
+
+from langchain_core.exceptions import ModelError
+from langchain_core.messages import BaseMessage
+
+_PASSING_ERRORS = {
+    # A dropped connection, which clients of OpenAI and Anthropic let through in a stream.
+    "httpx.TransportError",
+    # Refusals.
+    "langchain_core.exceptions.ModelRefusalError",
+    "langchain_openai.chat_models.base.OpenAIRefusalError",
+}
+"""By name, because these classes may not be installed."""
+
+
+class RefusedError(Exception):
+    """A candidate refused to answer; the caller never sees it."""
+
+
+def may_pass_elsewhere(error: BaseException) -> bool:
+    """Whether another model may succeed where this one failed."""
+    if isinstance(error, ModelError) and error.is_retryable:
+        return True
+    if isinstance(error, (TimeoutError, ConnectionError, RefusedError)):
+        return True
+    names = {f"{base.__module__}.{base.__qualname__}" for base in type(error).__mro__}
+    return not names.isdisjoint(_PASSING_ERRORS)
+
+
+def is_refusal(message: BaseMessage) -> bool:
+    """Whether an answer is a refusal, by what OpenAI and Anthropic mark it with."""
+    metadata = message.response_metadata
+    return bool(
+        message.additional_kwargs.get("refusal")
+        or metadata.get("finish_reason") == "content_filter"
+        or metadata.get("stop_reason") == "refusal"
+    )
+
+
+def describe(error: BaseException, limit: int = 200) -> str:
+    """A failure in a line of text."""
+    if isinstance(error, RefusedError):
+        return "refused"
+    text = f"{type(error).__name__}: {error}"
+    return text if len(text) <= limit else f"{text[:limit]}..."

@@ -1,0 +1,108 @@
+"""What an answer is marked with: the decision, and what it really cost."""
+
+# ruff: noqa: ANN401  # An answer is whatever the candidates give.
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.messages.ai import UsageMetadata, add_usage
+
+from crossroute import Price
+
+DECISION = "crossroute"
+"""The key of the decision in an answer's `response_metadata` and in the metadata of its run."""
+
+
+class Marks:
+    """Puts the decision on an answer, and what the answer really cost.
+
+    On copies, because caches share messages. In a stream the decision is on the first chunk, the
+    realised cost on the last one, and nothing twice: adding chunks up concatenates strings, adds
+    integers, and refuses two different floats.
+    """
+
+    def __init__(self, told: dict[str, Any], price: Price | None) -> None:
+        self._told: dict[str, Any] | None = told
+        self._price = price
+        self._usage: UsageMetadata | None = None
+        self._open = False
+
+    def whole(self, output: Any) -> Any:
+        """An answer with both."""
+        message = message_of(output)
+        if message is None or self._told is None:
+            return output
+        if isinstance(message, AIMessage):
+            self._usage = message.usage_metadata
+        return _with_metadata(output, message, {**self._told, **self._realised()})
+
+    def of(self, chunk: Any) -> Any:
+        """A chunk or an event with what belongs on it."""
+        if isinstance(chunk, dict) and chunk.get("event") == "message-finish":
+            return self._finished(chunk)
+        message = message_of(chunk)
+        if message is None:
+            return chunk
+        found = {}
+        if self._told is not None:
+            found, self._told = self._told, None
+        if isinstance(message, AIMessage) and message.usage_metadata:
+            self._usage = add_usage(self._usage, message.usage_metadata)
+        # A model that cannot stream yields its answer whole, which is no chunk.
+        if not isinstance(message, AIMessageChunk) or message.chunk_position == "last":
+            found = {**found, **self._realised()}
+        self._open = message is chunk
+        return _with_metadata(chunk, message, found) if found else chunk
+
+    def rest(self) -> Iterator[AIMessageChunk]:
+        """A last chunk with the realised cost, where none of the candidate's was marked as last."""
+        if self._open and (found := self._realised()):
+            yield AIMessageChunk(content="", response_metadata={DECISION: found})
+
+    def _finished(self, event: dict[str, Any]) -> dict[str, Any]:
+        self._usage = event.get("usage")
+        found = {**(self._told or {}), **self._realised()}
+        return {**event, "metadata": {**event.get("metadata", {}), DECISION: found}}
+
+    def _realised(self) -> dict[str, Any]:
+        usage, self._usage = self._usage, None
+        if not usage or self._price is None:
+            return {}
+        # LangChain's own cache sets a total cost of 0, if need be as all of the usage.
+        is_free = usage.get("total_cost") == 0
+        cached = (usage.get("input_token_details") or {}).get("cache_read") or 0
+        tokens = usage.get("input_tokens", 0), usage.get("output_tokens", 0), cached
+        return {
+            "realised": {
+                "input_tokens": tokens[0],
+                "output_tokens": tokens[1],
+                "cached_tokens": cached,
+                "cost_usd": 0.0 if is_free else float(self._price.cost_usd(*tokens)),
+            }
+        }
+
+
+def message_of(output: Any) -> BaseMessage | None:
+    """The message in an output; that of a structured one is under `raw`."""
+    if isinstance(output, dict):
+        output = output.get("raw")
+    return output if isinstance(output, BaseMessage) else None
+
+
+def answered_by(messages: str | list[BaseMessage]) -> str | None:
+    """Id of the model that gave the last answer of a conversation."""
+    if not isinstance(messages, str):
+        for message in reversed(messages):
+            if isinstance(message, AIMessage):
+                decision = message.response_metadata.get(DECISION)
+                return decision.get("model") if isinstance(decision, Mapping) else None
+    return None
+
+
+def _with_metadata(output: Any, message: BaseMessage, found: dict[str, Any]) -> Any:
+    metadata = {**message.response_metadata, DECISION: found}
+    marked = message.model_copy(update={"response_metadata": metadata})
+    return marked if output is message else type(output)({**output, "raw": marked})

@@ -8,7 +8,6 @@ Sync, async and streamed calls share it.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Generator, Iterator, Mapping, Sequence
-from contextlib import aclosing, closing
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -173,22 +172,20 @@ class Attempt:
         self, first: Response | None, rest: Generator[Response, None, None]
     ) -> Generator[Response, None, None]:
         """A stream whose first chunk is taken, with the decision on each chunk."""
-        with closing(rest):
-            if first is not None:
-                yield self._marked(first)
-            for chunk in rest:
-                yield self._marked(chunk)
+        if first is not None:
+            yield self._marked(first)
+        for chunk in rest:
+            yield self._marked(chunk)
         self._answered()
 
     async def achunks(
         self, first: Response | None, rest: AsyncGenerator[Response, None]
     ) -> AsyncGenerator[Response, None]:
         """`chunks` of an async stream."""
-        async with aclosing(rest):
-            if first is not None:
-                yield self._marked(first)
-            async for chunk in rest:
-                yield self._marked(chunk)
+        if first is not None:
+            yield self._marked(first)
+        async for chunk in rest:
+            yield self._marked(chunk)
         self._answered()
 
     def _marked(self, response: Response) -> Response:

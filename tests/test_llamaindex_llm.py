@@ -447,7 +447,7 @@ async def test_an_async_stream_that_is_left_is_closed() -> None:
     [model] = [model for model in models.values() if model._asked]
     assert not model._closed
     await stream.aclose()
-    await asyncio.sleep(0.01)  # LlamaIndex's decorator leaves the inner generator to the loop.
+    await asyncio.sleep(0.01)  # The loop closes what is left.
     assert model._closed == [True]
 
 

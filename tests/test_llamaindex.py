@@ -571,6 +571,8 @@ def test_exports() -> None:
         "CrossRouteLLM",
         "CrossRouteSelector",
         "CrossRouteSelectorResult",
+        "CrossRouteTextSelector",
+        "CrossRouteTextSelectorResult",
         "call_settings",
     ]
     assert issubclass(CrossRouteSelector, BaseSelector)

@@ -1,10 +1,24 @@
 from __future__ import annotations
 
+import datetime
+import json
+import re
 from pathlib import Path
 
 import pytest
+import yaml
 
-from crossroute import DescriptorError, ModelDescriptor, ModelPool, PoolError, UnknownModelError
+from crossroute import (
+    DescriptorError,
+    ModelDescriptor,
+    ModelPool,
+    PoolError,
+    Price,
+    UnknownModelError,
+)
+from crossroute.descriptor import json_schema
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
 
 GOOD = """\
 id: acme/small
@@ -19,6 +33,10 @@ price:
   source: acme.example/prices
 context_window_tokens: 8192
 capabilities: [tools]
+languages: [en, pt-BR]
+region: eu
+data_retention_days: 0
+expected_latency_seconds: 2.5
 learned:
   checkpoint: abc
   cost_target: output_tokens
@@ -57,6 +75,20 @@ def test_a_descriptor_survives_saving(tmp_path: Path) -> None:
         ("2026-01-31", "someday", r"price\.date"),
         ("  api_key_env: ACME_KEY", "  base_url: http://x/v1", r"provider: .*needs api_key_env"),
         ("[0.5, -1.25, 3.0]", "[]", r"learned\.embedding"),
+        ("[en, pt-BR]", "[english]", r"languages\.0: .*got 'english'"),
+        ("[en, pt-BR]", "[no]", r"languages\.0: is False to YAML; put it in quotes"),
+        ("region: eu", "region: no", "region: is False to YAML; put it in quotes"),
+        ("region: eu", "region: the EU", "region: .*got 'the EU'"),
+        ("region: eu", "regoin: eu", "did you mean 'region'"),
+        ("data_retention_days: 0", "data_retention_days: -1", "data_retention_days: .*got -1"),
+        ("data_retention_days: 0", "data_retention: 0", "did you mean 'data_retention_days'"),
+        ("seconds: 2.5", "seconds: 0", "expected_latency_seconds: .*got 0"),
+        ("capabilities:", "disabled: maybe\ncapabilities:", "disabled: .*got 'maybe'"),
+        (
+            "  date:",
+            "  reasoning_usd_per_1m: 3\n  date:",
+            "unknown field; did you mean 'reasoning_output_usd_per_1m'",
+        ),
         ("[0.5, -1.25, 3.0]", "[.inf]", r"learned\.embedding\.0"),
     ],
 )
@@ -67,6 +99,104 @@ def test_a_mistake_is_named_with_file_and_field(
     with pytest.raises(DescriptorError, match=said) as caught:
         ModelDescriptor.load(path)
     assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("region: eu", "region: eu\nid: other", "line 15: the field 'id' stands in line 1 already"),
+        ("  date:", "  output_usd_per_1m: 9\n  date:", "line 9: .*'output_usd_per_1m'.*in line 8"),
+        ("  source:", "  'date': 2026-02-01\n  source:", "line 10: the field 'date'.*in line 9"),
+        (
+            "  api_key_env: ACME_KEY",
+            "  arguments: {stop: [a], top_p: 1, stop: [b]}",
+            "line 5: the field 'stop' stands in line 5 already",
+        ),
+    ],
+)
+def test_a_field_that_stands_twice_is_refused(
+    tmp_path: Path, old: str, new: str, said: str
+) -> None:
+    path = write(tmp_path, GOOD.replace(old, new, 1))
+    with pytest.raises(DescriptorError, match=said) as caught:
+        ModelDescriptor.load(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_disabled_model_is_not_reachable(tmp_path: Path) -> None:
+    today = datetime.date(2026, 6, 1)
+    model = ModelDescriptor.load(write(tmp_path, GOOD))
+    assert model.unreachable(today) is None
+    disabled = ModelDescriptor.load(write(tmp_path, GOOD + "disabled: true\n"))
+    assert disabled.unreachable(today) == "disabled in its descriptor"
+    assert ModelPool([model]).reachable() == [model.id]
+    assert ModelPool([disabled]).reachable() == []
+
+
+def test_reasoning_has_its_own_price_where_it_is_billed_apart() -> None:
+    price = Price(
+        input_usd_per_1m=1, output_usd_per_1m=4, date=datetime.date(2026, 1, 1), source="test"
+    )
+    apart = price.model_copy(update={"reasoning_output_usd_per_1m": 6.0})
+    assert price.cost_usd(1e6, 2e6, reasoning_tokens=5e5) == pytest.approx(1 + 2 * 4)
+    assert apart.cost_usd(1e6, 2e6, reasoning_tokens=5e5) == pytest.approx(1 + 1.5 * 4 + 0.5 * 6)
+    assert apart.cost_usd(1e6, 2e6) == pytest.approx(1 + 2 * 4)
+
+
+def test_an_interrupted_save_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = ModelDescriptor.load(write(tmp_path, GOOD))
+    saved = model.save(tmp_path)
+    before = saved.read_text("utf-8")
+
+    def broken(path: Path, text: str, encoding: str) -> None:
+        path.write_bytes(text.encode(encoding)[:10])
+        raise OSError("disk full")
+
+    monkeypatch.setattr(Path, "write_text", broken)
+    with pytest.raises(OSError, match="disk full"):
+        model.model_copy(update={"note": "new"}).save(tmp_path)
+    assert saved.read_text("utf-8") == before
+
+
+def fields(schema: dict[str, object], part: dict[str, object], prefix: str = "") -> dict[str, str]:
+    """Every field of a schema by its dotted name, with its description."""
+    found: dict[str, str] = {}
+    for name, field in part["properties"].items():  # type: ignore[attr-defined]
+        found[prefix + name] = field.get("description", "")
+        for inner in (field, *field.get("anyOf", ())):
+            if "$ref" in inner:
+                section = schema["$defs"][inner["$ref"].rpartition("/")[2]]  # type: ignore[index]
+                found |= fields(schema, section, f"{prefix}{name}.")
+    return found
+
+
+def test_the_published_schema_is_that_of_the_model() -> None:
+    assert json.loads((DOCS / "descriptor.schema.json").read_text("utf-8")) == json_schema(), (
+        "write it again: crossroute models schema > docs/descriptor.schema.json"
+    )
+
+
+def test_the_schema_describes_every_field() -> None:
+    schema = json_schema()
+    found = fields(schema, schema)
+    assert {"id", "price.date", "learned.embedding", "behaves_like.model"} < set(found)
+    assert [name for name, description in found.items() if not description.endswith(".")] == []
+    assert found["price.date"] == "The day from which the price held."
+
+
+def test_the_page_has_every_field_and_a_valid_example() -> None:
+    page = (DOCS / "descriptor.md").read_text("utf-8")
+    table = re.findall(r"^\| `([\w.]+)` \|", page, re.MULTILINE)
+    schema = json_schema()
+    assert table == list(dict.fromkeys(table))
+    assert set(table) == set(fields(schema, schema))
+    (example,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    assert ModelDescriptor.parse(example, Path("example")).region == "eu"
+    # All that a person writes is in it.
+    by_hand = set(ModelDescriptor.model_fields) - {"learned", "retired", "disabled", "note"}
+    assert set(yaml.safe_load(example)) == by_hand - {"parameters_in_billions"}
 
 
 def test_a_secret_is_refused_and_not_repeated(tmp_path: Path) -> None:

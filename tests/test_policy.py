@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import math
+from typing import Any
 
 import pytest
 
@@ -11,6 +12,7 @@ from crossroute import (
     ConstraintError,
     Constraints,
     CrossRouter,
+    ModelDescriptor,
     ModelPool,
     NoCandidateError,
     Price,
@@ -158,11 +160,88 @@ def test_unknown_models_in_constraints_are_named(
         ({"max_cost_usd": -1}, "from 0 up"),
         ({"max_cost_usd": math.nan}, "from 0 up"),
         ({"max_cost_usd": "1"}, "from 0 up"),
+        ({"regions": "eu"}, "regions is 'eu'; give a list of regions"),
+        ({"languages": "de"}, "languages is 'de'; give a list of language tags"),
+        ({"max_data_retention_days": -1}, "a number of days from 0 up"),
+        ({"max_data_retention_days": True}, "a number of days from 0 up"),
+        ({"max_latency_seconds": math.nan}, "a number of s"),
     ],
 )
 def test_constraints_that_make_no_sense_are_refused(bad: dict[str, object], said: str) -> None:
     with pytest.raises(ConstraintError, match=said):
         Constraints(**bad)  # type: ignore[arg-type]
+
+
+EUROPEAN: dict[str, Any] = {
+    "region": "EU",
+    "languages": ("en", "pt", "de-AT"),
+    "data_retention_days": 30,
+    "expected_latency_seconds": 4.0,
+}
+
+
+@pytest.mark.parametrize(
+    ("demand", "met"),
+    [
+        ({}, True),
+        ({"regions": ["us", "eu"]}, True),
+        ({"regions": ["us"]}, False),
+        ({"regions": ["eu-west-1"]}, False),
+        ({"regions": []}, False),
+        ({"max_data_retention_days": 30}, True),
+        ({"max_data_retention_days": 29}, False),
+        ({"max_data_retention_days": 0}, False),
+        ({"max_latency_seconds": 4}, True),
+        ({"max_latency_seconds": 3.9}, False),
+        ({"languages": ["en"]}, True),
+        ({"languages": ["en", "pt-BR"]}, True),
+        ({"languages": ["EN-gb"]}, True),
+        ({"languages": ["de"]}, False),
+        ({"languages": ["en", "fr"]}, False),
+        ({"languages": ["e"]}, False),
+    ],
+)
+def test_a_demand_is_met_by_what_the_descriptor_says(demand: dict[str, Any], met: bool) -> None:
+    said = list(Constraints(**demand).unmet(ModelDescriptor(id="a", **EUROPEAN)))
+    assert (not said) is met
+    # One that says nothing meets no demand at all.
+    assert bool(list(Constraints(**demand).unmet(ModelDescriptor(id="b")))) is bool(demand)
+
+
+@pytest.mark.parametrize(
+    ("demand", "known", "unknown"),
+    [
+        ({"regions": ["us"]}, "its region is EU, the call allows us", "its region is not known"),
+        (
+            {"max_data_retention_days": 0},
+            "its provider keeps requests for 30 days, the call allows 0 days",
+            "its provider keeps requests for an unknown time",
+        ),
+        (
+            {"max_latency_seconds": 2},
+            "its expected latency is 4 s, the call's limit is 2 s",
+            "its expected latency is not known",
+        ),
+        ({"languages": ["fr"]}, "the language fr", "the language fr"),
+    ],
+)
+def test_an_unmet_demand_is_named_with_both_sides(
+    demand: dict[str, Any], known: str, unknown: str
+) -> None:
+    limits = Constraints(**demand)
+    (said,) = limits.unmet(ModelDescriptor(id="a", **EUROPEAN))
+    assert known in said
+    (said,) = limits.unmet(ModelDescriptor(id="b"))
+    assert unknown in said
+
+
+def test_a_disabled_model_is_no_candidate_and_the_decision_says_why(router: CrossRouter) -> None:
+    disabled = router.over(pool_of(router, large={"disabled": True}))
+    decision = disabled.route(QUESTION, math.inf)
+    assert decision.removed == {LARGE: "disabled in its descriptor"}
+    assert decision.model != LARGE
+    with pytest.raises(NoCandidateError, match=f"{LARGE}: disabled in its descriptor"):
+        disabled.route(QUESTION, constraints=Constraints(model=LARGE))
 
 
 @pytest.mark.parametrize("margin", [-0.1, math.nan, math.inf])

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import datetime
+import inspect
+import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -29,10 +31,17 @@ NonEmpty = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)
 ModelId = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
 Amount = TypeVar("Amount", float, NDArray[np.float64])
 Usd = Annotated[FiniteFloat, Field(ge=0)]
+LanguageTag = Annotated[
+    str, StringConstraints(strip_whitespace=True, pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]{1,8})*$")
+]
+Region = Annotated[str, StringConstraints(strip_whitespace=True, pattern=r"^[A-Za-z0-9-]+$")]
 
 _SECRET_NAME = re.compile(
     r"api_?key|secret|password|credential|authorization|token(?!s|iz)", re.IGNORECASE
 )
+
+DISABLED = "disabled in its descriptor"
+"""Why such a model is no candidate."""
 
 
 class _Strict(BaseModel):
@@ -86,6 +95,8 @@ class Price(_Strict):
         output_usd_per_1m: USD per 1M output tokens.
         cached_input_usd_per_1m: USD per 1M input tokens that were read from the provider's prompt
             cache; those of other input if None.
+        reasoning_output_usd_per_1m: USD per 1M output tokens that are reasoning, where the
+            provider bills them apart; those of other output if None.
         date: The day from which the price held.
         source: Where the numbers are from.
     """
@@ -93,11 +104,16 @@ class Price(_Strict):
     input_usd_per_1m: Usd
     output_usd_per_1m: Usd
     cached_input_usd_per_1m: Usd | None = None
+    reasoning_output_usd_per_1m: Usd | None = None
     date: datetime.date
     source: NonEmpty
 
     def cost_usd(
-        self, input_tokens: Amount, output_tokens: Amount, cached_tokens: float = 0
+        self,
+        input_tokens: Amount,
+        output_tokens: Amount,
+        cached_tokens: float = 0,
+        reasoning_tokens: float = 0,
     ) -> Amount:
         """Cost in USD of so many tokens: numbers, or arrays of one shape.
 
@@ -105,9 +121,14 @@ class Price(_Strict):
             input_tokens: All input tokens.
             output_tokens: All output tokens.
             cached_tokens: Those of the input that came from the prompt cache.
+            reasoning_tokens: Those of the output that are reasoning.
         """
         cost = input_tokens * self.input_usd_per_1m + output_tokens * self.output_usd_per_1m
-        return cost / 1e6 - self.cache_saving_usd(cached_tokens)
+        cost = cost / 1e6 - self.cache_saving_usd(cached_tokens)
+        if self.reasoning_output_usd_per_1m is None:
+            return cost
+        extra = self.reasoning_output_usd_per_1m - self.output_usd_per_1m
+        return cost + reasoning_tokens * extra / 1e6
 
     def cache_saving_usd(self, cached_tokens: float) -> float:
         """What so many input tokens cost less, in USD, when they come from the prompt cache."""
@@ -161,11 +182,16 @@ class ModelDescriptor(_Strict):
         description: One sentence on what it is.
         provider: Where it is reached; None for a model that is only predicted.
         retired: The day on which the provider stopped serving it.
+        disabled: Whether it is left out of every decision, without being removed.
         note: Anything a reader of the file should know.
         price: Its price table.
         context_window_tokens: Input and output tokens that fit in one request.
         max_output_tokens: Longest answer.
         capabilities: What it can do beside text to text.
+        languages: The languages that it knows, as BCP 47 tags such as `de` or `pt-BR`.
+        region: Where its provider processes requests, such as `eu` or `us`.
+        data_retention_days: For how long its provider keeps requests; 0 if not at all.
+        expected_latency_seconds: Median time that a whole answer takes.
         family: Models of one family are alike.
         parameters_in_billions: Its size, where it is known.
         behaves_like: The known model that it is taken for as long as it has no scores.
@@ -176,11 +202,16 @@ class ModelDescriptor(_Strict):
     description: NonEmpty | None = None
     provider: Provider | None = None
     retired: datetime.date | None = None
+    disabled: bool = False
     note: NonEmpty | None = None
     price: Price | None = None
     context_window_tokens: Annotated[int, Field(gt=0)] | None = None
     max_output_tokens: Annotated[int, Field(gt=0)] | None = None
     capabilities: tuple[Capability, ...] = ()
+    languages: tuple[LanguageTag, ...] = ()
+    region: Region | None = None
+    data_retention_days: Annotated[int, Field(ge=0)] | None = None
+    expected_latency_seconds: Annotated[FiniteFloat, Field(gt=0)] | None = None
     family: NonEmpty | None = None
     parameters_in_billions: Annotated[FiniteFloat, Field(gt=0)] | None = None
     behaves_like: Likeness | None = None
@@ -188,6 +219,8 @@ class ModelDescriptor(_Strict):
 
     def unreachable(self, today: datetime.date) -> str | None:
         """Why the model cannot be called on that day, or None if it can."""
+        if self.disabled:
+            return DISABLED
         if self.provider is None:
             return "no provider"
         if self.retired is not None and self.retired <= today:
@@ -208,9 +241,25 @@ class ModelDescriptor(_Strict):
         """
         path = Path(path)
         try:
-            content = yaml.safe_load(path.read_text("utf-8"))
+            text = path.read_text("utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise DescriptorError(f"{path}: cannot be read: {error}") from error
+        return cls.parse(text, path)
+
+    @classmethod
+    def parse(cls, text: str, path: Path) -> ModelDescriptor:
+        """Read a descriptor's YAML.
+
+        Args:
+            text: The YAML.
+            path: The file that errors name.
+
+        Raises:
+            DescriptorError: If it is not valid; names file and field.
+        """
+        try:
+            # A subclass of SafeLoader: it constructs plain values only.
+            content = yaml.load(text, _Loader)  # noqa: S506
         # PyYAML lets impossible dates and numbers through as ValueError.
         except (yaml.YAMLError, ValueError, RecursionError) as error:
             raise DescriptorError(f"{path}: not valid YAML: {error}") from error
@@ -225,14 +274,50 @@ class ModelDescriptor(_Strict):
             raise DescriptorError(_explain(path, error)) from error
 
     def save(self, folder: str | Path) -> Path:
-        """Write the descriptor into `folder` as YAML; returns the file."""
+        """Write the descriptor into `folder` as YAML, whole or not at all; returns the file."""
         path = Path(folder) / self.file_name
         content = self.model_dump(exclude_defaults=True)
-        path.write_text(
-            yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100),
-            "utf-8",
-        )
+        text = yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
+        replace_file(path, text)
         return path
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of a descriptor file, for editors; its descriptions are the docstrings'."""
+    schema = ModelDescriptor.model_json_schema()
+    for model in (ModelDescriptor, Provider, Price, Likeness, Learned):
+        part = schema if model is ModelDescriptor else schema["$defs"][model.__name__]
+        documentation = inspect.getdoc(model) or ""
+        part["description"], _, attributes = documentation.partition("\n\nAttributes:\n")
+        # One attribute a paragraph, its further lines indented more.
+        for paragraph in re.split(r"\n(?=    \S)", "\n" + attributes)[1:]:
+            name, _, text = paragraph.partition(":")
+            part["properties"][name.strip()]["description"] = " ".join(text.split())
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | schema
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Write a file whole: readers see the old content or the new."""
+    new = path.with_name(f".{path.name}.{os.getpid()}")
+    new.write_text(text, "utf-8")
+    new.replace(path)
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a field that stands twice, of which PyYAML would take the last without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        lines: dict[str, int] = {}
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                line = key.start_mark.line + 1
+                if key.value in lines:
+                    raise yaml.YAMLError(
+                        f"line {line}: the field {key.value!r} stands in line {lines[key.value]} "
+                        "already; remove one of them."
+                    )
+                lines[key.value] = line
+        return super().construct_mapping(node, deep=deep)
 
 
 class _Dumper(yaml.SafeDumper):
@@ -259,6 +344,9 @@ def _explain(path: Path, error: ValidationError) -> str:
             lines.append(f"{field}: unknown field{hint} Known fields: {', '.join(known)}.")
         elif problem["type"] == "missing":
             lines.append(f"{field}: missing; add it.")
+        elif problem["type"] == "string_type" and isinstance(problem["input"], (bool, int, float)):
+            # Unquoted, `no` (also Norwegian) and `1.0` are no text to YAML.
+            lines.append(f"{field}: is {problem['input']!r} to YAML; put it in quotes.")
         else:
             lines.append(f"{field}: {problem['msg']}, got {_shorten(problem['input'])}.")
     return f"{path}: not a valid model descriptor.\n" + "\n".join(f"  {line}" for line in lines)

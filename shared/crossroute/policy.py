@@ -6,7 +6,7 @@ import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
-from crossroute.descriptor import ModelDescriptor
+from crossroute.descriptor import DISABLED, ModelDescriptor
 from crossroute.errors import ConstraintError, UnknownModelError
 from crossroute.query import Query
 
@@ -28,26 +28,38 @@ class Constraints:
         allowed: Ids of the models that may serve it; None are all.
         excluded: Ids of the models that may not.
         max_cost_usd: The most that a candidate's predicted cost may be, in USD.
+        regions: Where requests may be processed, such as `eu`; None is anywhere.
+        languages: BCP 47 tags of the languages that the model must know: `pt` in its descriptor
+            covers `pt-BR`, not the other way round.
+        max_data_retention_days: For how long the provider may keep requests; 0 is not at all.
+        max_latency_seconds: The most that a whole answer may be expected to take.
+
+    The last four go by the descriptor, and a model whose descriptor does not say is removed.
 
     Raises:
-        ConstraintError: If a limit is no number of USD, or the ids are a string.
+        ConstraintError: If a limit is no number from 0 up, or a list is a string.
     """
 
     model: str | None = None
     allowed: Collection[str] | None = None
     excluded: Collection[str] = ()
     max_cost_usd: float | None = None
+    regions: Collection[str] | None = None
+    languages: Collection[str] = ()
+    max_data_retention_days: int | None = None
+    max_latency_seconds: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("allowed", "excluded"):
-            ids = getattr(self, name)
-            if ids is not None and (isinstance(ids, str) or not isinstance(ids, Collection)):
-                raise ConstraintError(f"{name} is {ids!r}; give a list of model ids.")
-        limit = self.max_cost_usd
-        if limit is not None and (
-            isinstance(limit, bool) or not isinstance(limit, (int, float)) or not limit >= 0
-        ):
-            raise ConstraintError(f"max_cost_usd is {limit!r}; give a number of USD from 0 up.")
+        for name, items in _LISTS.items():
+            value = getattr(self, name)
+            if value is not None and (isinstance(value, str) or not isinstance(value, Collection)):
+                raise ConstraintError(f"{name} is {value!r}; give a list of {items}.")
+        for name, unit in _LIMITS.items():
+            value = getattr(self, name)
+            if value is not None and (
+                isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0
+            ):
+                raise ConstraintError(f"{name} is {value!r}; give a number of {unit} from 0 up.")
 
     def check(self, pool: Mapping[str, ModelDescriptor]) -> None:
         """See that every id is in the pool.
@@ -69,6 +81,43 @@ class Constraints:
         if model in self.excluded:
             return "excluded by the call"
         return None
+
+    def unmet(self, descriptor: ModelDescriptor) -> Iterator[str]:
+        """Which demands the model's descriptor does not meet; what it does not say is unmet."""
+        region, days = descriptor.region, descriptor.data_retention_days
+        seconds = descriptor.expected_latency_seconds
+        if self.regions is not None and (
+            region is None or region.lower() not in map(str.lower, self.regions)
+        ):
+            yield (
+                f"its region is {region or 'not known'}, the call allows "
+                f"{', '.join(self.regions) or 'none'}"
+            )
+        for language in self.languages:
+            if not any(_covers(known, language) for known in descriptor.languages):
+                yield f"is not known to know the language {language}"
+        limit = self.max_data_retention_days
+        if limit is not None and (days is None or days > limit):
+            kept = "for an unknown time" if days is None else f"for {days} days"
+            yield f"its provider keeps requests {kept}, the call allows {limit} days"
+        most = self.max_latency_seconds
+        if most is not None and (seconds is None or seconds > most):
+            time = "is not known" if seconds is None else f"is {seconds:g} s"
+            yield f"its expected latency {time}, the call's limit is {most:g} s"
+
+
+_LISTS = {
+    "allowed": "model ids",
+    "excluded": "model ids",
+    "regions": "regions",
+    "languages": "language tags",
+}
+_LIMITS = {"max_cost_usd": "USD", "max_data_retention_days": "days", "max_latency_seconds": "s"}
+
+
+def _covers(known: str, wanted: str) -> bool:
+    """Whether a language tag is another one or more general: `pt` covers `pt-BR` (RFC 4647)."""
+    return f"{wanted}-".lower().startswith(f"{known}-".lower())
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +146,9 @@ class Stay:
 
 
 def shortcomings(descriptor: ModelDescriptor, query: Query) -> Iterator[str]:
-    """What the model lacks to serve the query: capabilities, or room for its tokens."""
+    """Why the model cannot serve the query: disabled, not capable, no room for its tokens."""
+    if descriptor.disabled:
+        yield DISABLED
     for need in sorted(query.needs - set(descriptor.capabilities)):
         yield (
             f"cannot take {CAPABILITY_NAMES[need]}"

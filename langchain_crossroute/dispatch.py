@@ -23,7 +23,14 @@ from langchain_crossroute.failures import RefusedError, describe, is_refusal, ma
 from langchain_crossroute.lazy import aload_model, load_model
 from langchain_crossroute.marks import DECISION, Marks, answered_by, message_of
 from langchain_crossroute.messages import for_provider, to_messages, to_query
-from langchain_crossroute.streams import aopen_events, aopen_stream, open_events, open_stream
+from langchain_crossroute.streams import (
+    Watch,
+    aopen_events,
+    aopen_stream,
+    open_events,
+    open_stream,
+    shows_tokens,
+)
 
 DECISION_EVENT = "crossroute_decision"
 FAILURE_EVENT = "crossroute_attempt_failed"
@@ -301,13 +308,13 @@ class Attempt:
     """One candidate's try; as a context manager it decides what becomes of an error in it.
 
     A failure that another candidate may not share is noted and suppressed, as long as there is
-    another candidate; every other error passes.
+    another candidate and nothing was emitted, which is not taken back; every other error passes.
 
     Attributes:
         id: Id of the candidate.
-        next: Id of the one to try after it; None if there is none.
         told: The decision as plain values, with this candidate as its model.
         config: The config of the candidate's run.
+        watch: Sees what the candidate emits to callbacks; None if none of them shows tokens.
     """
 
     def __init__(self, call: Call, position: int) -> None:
@@ -315,7 +322,7 @@ class Attempt:
         chosen = candidates[position]
         self.call = call
         self.id = chosen.model
-        self.next = (
+        self._next = (
             candidates[position + 1].model
             if position + 1 < min(call.dispatch.attempts, len(candidates))
             else None
@@ -336,6 +343,16 @@ class Attempt:
             DECISION: self.told,
         }
         self.config: RunnableConfig = {**call.config, "metadata": metadata}
+        self.watch: Watch | None = None
+
+    @property
+    def next(self) -> str | None:
+        """Id of the candidate to try after this one; None if there is none."""
+        return None if self._has_emitted else self._next
+
+    @property
+    def _has_emitted(self) -> bool:
+        return self.watch is not None and self.watch.shown
 
     def request(self) -> tuple[Runnable[Any, Any], Any, dict[str, Any]]:
         """The candidate as it is called, its input and its keyword arguments."""
@@ -346,7 +363,7 @@ class Attempt:
         return self._request(await aload_model(self.call.dispatch.models[self.id]))
 
     def accept(self, output: Any, whole: Any = None) -> None:
-        """See that an output is no refusal.
+        """See that an output is no refusal, or one that was emitted already.
 
         Args:
             output: What shows it.
@@ -356,7 +373,7 @@ class Attempt:
             RefusedError: If it is one.
         """
         message = message_of(output)
-        if message is not None and is_refusal(message):
+        if message is not None and is_refusal(message) and not self._has_emitted:
             if self.call.refused is None:
                 self.call.refused = self, output if whole is None else whole
             raise RefusedError
@@ -392,6 +409,14 @@ class Attempt:
         return self._goes_on(failure)
 
     def _request(self, model: Runnable[Any, Any]) -> tuple[Runnable[Any, Any], Any, dict[str, Any]]:
+        # Also what a model shows within `invoke`, which streams if a handler wants it to.
+        callbacks: Any = self.config["callbacks"]
+        own = getattr(model, "callbacks", None)
+        if any(map(shows_tokens, (*callbacks.handlers, *(getattr(own, "handlers", own) or ())))):
+            self.watch = Watch()
+            callbacks = callbacks.copy()
+            callbacks.add_handler(self.watch)
+            self.config["callbacks"] = callbacks
         value, settings = for_provider(model, self.call.value, self.call.kwargs)
         late = self.call.dispatch.late
         return model if late is None else late.on(self.id, model), value, settings
@@ -410,7 +435,11 @@ class Attempt:
         return {**failures[-1], "next": self.next} if passing else None
 
     def _goes_on(self, failure: Mapping[str, Any] | None) -> bool:
-        return failure is not None and (self.next is not None or self.call.refused is not None)
+        return (
+            failure is not None
+            and not self._has_emitted
+            and (self.next is not None or self.call.refused is not None)
+        )
 
 
 def check_settings(

@@ -18,7 +18,6 @@ from langchain.agents.middleware.types import (
     ResponseT,
 )
 from langchain.agents.structured_output import AutoStrategy, ProviderStrategy, ToolStrategy
-from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
 from langchain_core.runnables import RunnableConfig
@@ -166,9 +165,8 @@ class CrossRouteMiddleware(AgentMiddleware[CrossRouteState, ContextT, ResponseT]
         call = self._dispatch.decide(**self._asked(request, config))
         for attempt in call.attempts():
             with attempt:
-                watch = _Watch(attempt)
-                response = handler(_routed(request, attempt, watch, attempt.request()))
-                return _accepted(response, attempt, watch)
+                response = handler(_routed(request, attempt, attempt.request()))
+                return _accepted(response, attempt)
         return _refused(call)
 
     @override
@@ -182,10 +180,8 @@ class CrossRouteMiddleware(AgentMiddleware[CrossRouteState, ContextT, ResponseT]
         call = await self._dispatch.adecide(**self._asked(request, config))
         for attempt in call.attempts():
             async with attempt:
-                watch = _Watch(attempt)
-                asked = await attempt.arequest()
-                response = await handler(_routed(request, attempt, watch, asked))
-                return _accepted(response, attempt, watch)
+                response = await handler(_routed(request, attempt, await attempt.arequest()))
+                return _accepted(response, attempt)
         return _refused(call)
 
     def _asked(self, request: ModelRequest[ContextT], config: RunnableConfig) -> dict[str, Any]:
@@ -200,33 +196,6 @@ class CrossRouteMiddleware(AgentMiddleware[CrossRouteState, ContextT, ResponseT]
             "last": last and last["model"],
             "keep": self.keep_within_tool_loop and _in_tool_loop(request.messages),
         }
-
-
-class _Watch(BaseCallbackHandler):
-    """Ends the attempts once a model has streamed something: what was emitted is not taken back.
-
-    An empty chunk, with which many streams begin, shows nothing yet.
-    """
-
-    run_inline = True
-
-    def __init__(self, attempt: Attempt) -> None:
-        self._attempt = attempt
-        self.emitted = False
-
-    @override
-    def on_llm_new_token(self, token: object, *, chunk: object = None, **kwargs: Any) -> None:
-        if token or getattr(getattr(chunk, "message", None), "tool_call_chunks", None):
-            self._stop()
-
-    @override
-    def on_stream_event(self, event: Mapping[str, Any], **kwargs: Any) -> None:
-        if event["event"].startswith("content-block"):
-            self._stop()
-
-    def _stop(self) -> None:
-        self.emitted = True
-        self._attempt.next = self._attempt.call.refused = None
 
 
 def _schemas(request: ModelRequest[Any]) -> dict[str, Any]:
@@ -253,13 +222,15 @@ def _in_tool_loop(messages: list[AnyMessage]) -> bool:
 def _routed(
     request: ModelRequest[ContextT],
     attempt: Attempt,
-    watch: _Watch,
     asked: tuple[Any, Any, dict[str, Any]],
 ) -> ModelRequest[ContextT]:
     """The request to the model of an attempt."""
     model, messages, settings = asked
     # On a copy: the agent calls the model itself, in a config that cannot be changed from here.
-    callbacks = merge_configs({"callbacks": model.callbacks}, {"callbacks": [watch]})["callbacks"]
+    callbacks = model.callbacks
+    if attempt.watch is not None:
+        added: RunnableConfig = {"callbacks": [attempt.watch]}
+        callbacks = merge_configs({"callbacks": callbacks}, added).get("callbacks")
     metadata = {
         **(model.metadata or {}),
         "crossroute_model": attempt.id,
@@ -276,12 +247,11 @@ def _routed(
 
 
 def _accepted(
-    response: ModelResponse[ResponseT], attempt: Attempt, watch: _Watch
+    response: ModelResponse[ResponseT], attempt: Attempt
 ) -> ExtendedModelResponse[ResponseT]:
     """The response with the decision, unless it is a refusal that nobody has read."""
     answer = next(message for message in response.result if isinstance(message, AIMessage))
-    if not watch.emitted:
-        attempt.accept(answer, response)
+    attempt.accept(answer, response)
     return _marked(response, attempt)
 
 

@@ -16,7 +16,7 @@ from typing import Annotated, Any, TypedDict
 import httpx
 import pytest
 from langchain_core.caches import InMemoryCache
-from langchain_core.callbacks import UsageMetadataCallbackHandler
+from langchain_core.callbacks import BaseCallbackHandler, UsageMetadataCallbackHandler
 from langchain_core.exceptions import (
     ModelAPIError,
     ModelAuthenticationError,
@@ -38,6 +38,8 @@ from langchain_core.outputs import ChatGenerationChunk
 from langchain_core.rate_limiters import InMemoryRateLimiter
 from langchain_core.runnables import ConfigurableField, Runnable, RunnableGenerator, RunnableLambda
 from langchain_core.tools import tool
+from langchain_core.tracers import ConsoleCallbackHandler
+from langchain_core.tracers._streaming import _V2StreamingCallbackHandler
 from langchain_openai.chat_models.base import OpenAIRefusalError
 from langgraph.graph import START, StateGraph
 from langgraph.graph.message import add_messages
@@ -819,6 +821,113 @@ async def test_a_stream_that_has_emitted_is_not_restarted(router_class: Any, way
         await read()
     assert seen == ["I a", "m M"]
     assert not models[MEDIUM].asked
+
+
+class Teller(BaseCallbackHandler):
+    """Passes tokens on, as a handler of an application does."""
+
+    def __init__(self) -> None:
+        self.told: list[Any] = []
+
+    def on_llm_new_token(self, token: Any, **kwargs: Any) -> None:
+        self.told.append(token)
+
+
+class TellerOfEvents(BaseCallbackHandler, _V2StreamingCallbackHandler):
+    """The same with the events of version v3."""
+
+    def __init__(self) -> None:
+        self.told: list[Any] = []
+
+    def on_stream_event(self, event: Any, **kwargs: Any) -> None:
+        if event["event"] == "content-block-delta":
+            self.told.append(event["delta"]["text"])
+
+
+class Streaming(ScriptedChatModel):
+    streaming: bool = True
+
+
+@BOTH
+@pytest.mark.parametrize("way", ["invoke", "ainvoke"])
+@pytest.mark.parametrize("kind", [Teller, TellerOfEvents])
+@pytest.mark.parametrize("of_the_model", [False, True])
+async def test_an_answer_whose_tokens_were_told_is_not_restarted(
+    router_class: Any, way: str, kind: type[Any], of_the_model: bool
+) -> None:
+    teller = kind()
+    models = {m: Streaming(model_name=m, streaming=True) for m in MODELS}
+    models[SMALL].error, models[SMALL].drops_after = ModelAPIError("dropped"), 2
+    config = {"callbacks": [teller]}
+    if of_the_model:
+        models[SMALL].callbacks, config = [teller], {}
+    chat = router_class(models=models, willingness_to_pay=0)
+    with pytest.raises(ModelAPIError, match="dropped"):
+        await output_of(way, chat, QUESTION, config)
+    assert teller.told == ["I a", "m M"]
+    assert not models[MEDIUM].asked
+
+    # What was told may be read once more, but a refusal is not replaced by another answer.
+    models[SMALL].error = models[SMALL].drops_after = None
+    models[SMALL].refusal = REFUSALS[1]
+    assert (await output_of(way, chat, QUESTION, config)).text == f"I am {SMALL}."
+    assert not models[MEDIUM].asked
+
+
+@BOTH
+@pytest.mark.parametrize("way", ["invoke", "ainvoke"])
+@pytest.mark.parametrize("silent", [CostLedger, ConsoleCallbackHandler])
+async def test_who_only_counts_or_records_prevents_no_restart(
+    router_class: Any, way: str, silent: type[Any], router: CrossRouter
+) -> None:
+    models = {m: Streaming(model_name=m, streaming=True) for m in MODELS}
+    models[SMALL].error, models[SMALL].drops_after = ModelAPIError("dropped"), 2
+    handler = CostLedger(router) if silent is CostLedger else silent()
+    chat = router_class(models=models, willingness_to_pay=0)
+    answer = await output_of(way, chat, QUESTION, {"callbacks": [handler]})
+    assert answer.text == f"I am {MEDIUM}."
+
+
+@BOTH
+@pytest.mark.parametrize("way", ["invoke", "stream"])
+@pytest.mark.parametrize("is_async", [False, True])
+async def test_a_node_of_a_graph_emits_no_token_twice(
+    router_class: Any, way: str, is_async: bool
+) -> None:
+    models = changed({SMALL: {"error": ModelAPIError("dropped"), "drops_after": 2}})
+    chat = router_class(models=models, willingness_to_pay=0)
+
+    async def ask(state: State) -> Any:
+        return {"messages": [await output_of(f"a{way}", chat, state["messages"])]}
+
+    def ask_now(state: State) -> Any:
+        found = chat.invoke if way == "invoke" else lambda m: reduce(add, chat.stream(m))
+        return {"messages": [found(state["messages"])]}
+
+    graph = StateGraph(State)
+    graph.add_node("ask", ask if is_async else ask_now)
+    graph.add_edge(START, "ask")
+    app: Any = graph.compile()
+    start = {"messages": [HumanMessage(QUESTION)]}
+    seen = []
+
+    async def read() -> None:
+        if is_async:
+            async for chunk, _ in app.astream(start, stream_mode="messages"):
+                seen.append(chunk.text)
+        else:
+            for chunk, _ in app.stream(start, stream_mode="messages"):
+                seen.append(chunk.text)
+
+    with pytest.raises(ModelAPIError, match="dropped"):
+        await read()
+    assert seen == ["I a", "m M"]
+    assert not models[MEDIUM].asked
+    # A failure before the first token is nobody's to see.
+    seen.clear()
+    models[SMALL].drops_after = None
+    await read()
+    assert "".join(seen) == f"I am {MEDIUM}."
 
 
 @pytest.mark.parametrize("way", ["stream", "astream", "v3", "av3"])

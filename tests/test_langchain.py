@@ -156,8 +156,9 @@ class ScriptedChatModel(BaseChatModel):
             self.tokens_made.append(token)
             message = AIMessageChunk(token)
             if token is tokens[-1]:
-                message.response_metadata = self.metadata_of_answer
                 message.usage_metadata = self.usage
+                message.response_metadata = self.metadata_of_answer
+                message = message.model_copy(update=self.refusal)
             yield ChatGenerationChunk(message=message)
 
     def _ask(

@@ -116,6 +116,19 @@ def test_files_added_changed_and_removed_are_seen_at_the_next_request(
     ]
 
 
+def test_a_disabled_model_is_in_the_pool_and_never_chosen(
+    toy_router: CrossRouter, router: LiveRouter, models: Path
+) -> None:
+    poet = toy_router.pool["poet"]
+    put(models, poet.model_copy(update={"disabled": True}))
+    decision = router.route(PROMPT)
+    assert candidates(decision) == {"clerk", "sage"}
+    assert set(decision.removed) == {"poet"}
+    assert "disabled" in decision.removed["poet"]
+    put(models, poet)
+    assert router.route(PROMPT) == toy_router.route(PROMPT)
+
+
 def test_a_request_in_flight_keeps_its_pool(
     toy_router: CrossRouter, router: LiveRouter, models: Path
 ) -> None:
@@ -253,7 +266,7 @@ def test_the_folder_is_looked_at_once_in_an_interval(
     remove(models / "poet.yaml")
     assert len(router.current.pool) == 3
     now = time.monotonic()
-    monkeypatch.setattr(live.time, "monotonic", lambda: now + 61)
+    monkeypatch.setattr("crossroute.live.time.monotonic", lambda: now + 61)
     assert len(router.current.pool) == 2
     remove(models / "sage.yaml")
     assert router.error is None

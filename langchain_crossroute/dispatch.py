@@ -8,7 +8,7 @@ and their async forms.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from inspect import Parameter, Signature
 from types import TracebackType
@@ -21,12 +21,14 @@ from crossroute.reward import check_willingness_to_pay
 from langchain_crossroute.demands import LateCall, demands_of, output_limit
 from langchain_crossroute.failures import RefusedError, describe, is_refusal, may_pass_elsewhere
 from langchain_crossroute.lazy import aload_model, load_model
-from langchain_crossroute.marks import DECISION, Marks, answered_by, message_of
+from langchain_crossroute.marks import DECISION, Marks, answered_by
 from langchain_crossroute.messages import for_provider, to_messages, to_query
 from langchain_crossroute.streams import (
     Watch,
+    alead,
     aopen_events,
     aopen_stream,
+    lead,
     open_events,
     open_stream,
     shows_tokens,
@@ -50,9 +52,6 @@ CALL_SETTINGS = [
     )
 ]
 """What a call's `config["configurable"]` may say."""
-
-_NOTHING = object()
-"""What an empty stream begins with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +85,7 @@ class Dispatch:
             with attempt:
                 model, request, settings = attempt.request()
                 output = model.invoke(request, attempt.config, **settings)
-                attempt.accept(output)
+                attempt.accept([output], output)
                 return attempt.marks().whole(output)
         return call.refusal()
 
@@ -97,7 +96,7 @@ class Dispatch:
             async with attempt:
                 model, request, settings = await attempt.arequest()
                 output = await model.ainvoke(request, attempt.config, **settings)
-                attempt.accept(output)
+                attempt.accept([output], output)
                 return attempt.marks().whole(output)
         return call.refusal()
 
@@ -160,19 +159,19 @@ class Dispatch:
         (value,) = values
         call = self.decide(value, config, kwargs)
         for attempt in call.attempts():
-            # Only up to the first chunk: what was emitted is not taken back.
+            # Only up to the first chunk with content: what was emitted is not taken back.
             with attempt:
                 model, request, settings = attempt.request()
                 chunks = opened(model, request, attempt.config, **settings)
-                first = next(chunks, _NOTHING)
-                attempt.accept(first, (first, chunks))
+                held = lead(chunks)
+                attempt.accept(held, (held, chunks))
                 break
         else:
-            attempt, (first, chunks) = call.refused
+            attempt, (held, chunks) = call.refused
         marks = attempt.marks()
         try:
-            if first is not _NOTHING:
-                yield marks.of(first)
+            for chunk in held:
+                yield marks.of(chunk)
             for chunk in chunks:
                 yield marks.of(chunk)
             yield from marks.rest()
@@ -194,15 +193,15 @@ class Dispatch:
             async with attempt:
                 model, request, settings = await attempt.arequest()
                 chunks = opened(model, request, attempt.config, **settings)
-                first = await anext(chunks, _NOTHING)
-                attempt.accept(first, (first, chunks))
+                held = await alead(chunks)
+                attempt.accept(held, (held, chunks))
                 break
         else:
-            attempt, (first, chunks) = call.refused
+            attempt, (held, chunks) = call.refused
         marks = attempt.marks()
         try:
-            if first is not _NOTHING:
-                yield marks.of(first)
+            for chunk in held:
+                yield marks.of(chunk)
             async for chunk in chunks:
                 yield marks.of(chunk)
             for chunk in marks.rest():
@@ -362,20 +361,19 @@ class Attempt:
         """`request` without blocking the event loop."""
         return self._request(await aload_model(self.call.dispatch.models[self.id]))
 
-    def accept(self, output: Any, whole: Any = None) -> None:
-        """See that an output is no refusal, or one that was emitted already.
+    def accept(self, outputs: Iterable[Any], whole: Any) -> None:
+        """See that none of the outputs is a refusal, or that it was emitted already.
 
         Args:
-            output: What shows it.
-            whole: What to keep in case that no other candidate does better; None is the output.
+            outputs: Messages, chunks or events.
+            whole: What to keep in case that no other candidate does better.
 
         Raises:
-            RefusedError: If it is one.
+            RefusedError: If one is a refusal.
         """
-        message = message_of(output)
-        if message is not None and is_refusal(message) and not self._has_emitted:
+        if not self._has_emitted and any(map(is_refusal, outputs)):
             if self.call.refused is None:
-                self.call.refused = self, output if whole is None else whole
+                self.call.refused = self, whole
             raise RefusedError
 
     def marks(self) -> Marks:

@@ -1,9 +1,14 @@
 """Which failure of a candidate is passed to the next one."""
 
+# ruff: noqa: ANN401  # An answer is whatever the candidates give.
+
 from __future__ import annotations
 
+from typing import Any
+
 from langchain_core.exceptions import ModelError
-from langchain_core.messages import BaseMessage
+
+from langchain_crossroute.marks import message_of
 
 _PASSING_ERRORS = {
     # A dropped connection, which clients of OpenAI and Anthropic let through in a stream.
@@ -29,11 +34,21 @@ def may_pass_elsewhere(error: BaseException) -> bool:
     return not names.isdisjoint(_PASSING_ERRORS)
 
 
-def is_refusal(message: BaseMessage) -> bool:
-    """Whether an answer is a refusal, by what OpenAI and Anthropic mark it with."""
-    metadata = message.response_metadata
+def is_refusal(output: Any) -> bool:
+    """Whether an answer is a refusal, by what OpenAI and Anthropic mark it with.
+
+    Args:
+        output: An answer, a chunk of one, or an event of version v3.
+    """
+    message = message_of(output)
+    if message is not None:
+        metadata, more = message.response_metadata, message.additional_kwargs
+    elif isinstance(output, dict) and output.get("event") == "message-finish":
+        metadata, more = output.get("metadata") or {}, output.get("additional_kwargs") or {}
+    else:
+        return False
     return bool(
-        message.additional_kwargs.get("refusal")
+        more.get("refusal")
         or metadata.get("finish_reason") == "content_filter"
         or metadata.get("stop_reason") == "refusal"
     )

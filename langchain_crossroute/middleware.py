@@ -250,8 +250,7 @@ def _accepted(
     response: ModelResponse[ResponseT], attempt: Attempt
 ) -> ExtendedModelResponse[ResponseT]:
     """The response with the decision, unless it is a refusal that nobody has read."""
-    answer = next(message for message in response.result if isinstance(message, AIMessage))
-    attempt.accept(answer, response)
+    attempt.accept(response.result, response)
     return _marked(response, attempt)
 
 

@@ -12,6 +12,9 @@ from langchain_core.runnables import RunnableConfig
 from langchain_core.tracers.base import AsyncBaseTracer, BaseTracer
 from typing_extensions import override
 
+from langchain_crossroute.failures import is_refusal
+from langchain_crossroute.marks import message_of
+
 _TOKEN_EVENTS = ("on_llm_new_token", "on_stream_event")
 # Tracers only record tokens.
 _SILENT = [
@@ -29,11 +32,58 @@ def shows_tokens(handler: object) -> bool:
     )
 
 
-class Watch(BaseCallbackHandler):
-    """Sees whether a model has shown something of its answer.
+def shows(chunk: Any) -> bool:
+    """Whether there is something of the answer in a chunk, or in an event of version v3.
 
-    An empty chunk, with which many streams begin, shows nothing yet.
+    Many streams begin with a chunk that has only a role in it, or nothing at all.
     """
+    message = message_of(chunk)
+    if message is None:
+        if isinstance(chunk, dict):
+            return chunk.get("event") not in ("message-start", "message-finish")
+        return not isinstance(chunk, str) or bool(chunk)
+    content = message.content
+    return bool(
+        (content if isinstance(content, str) else any(map(_shows_block, content)))
+        or getattr(message, "tool_call_chunks", None)
+        # Such as the reasoning of some providers.
+        or any(value for name, value in message.additional_kwargs.items() if name != "refusal")
+    )
+
+
+def _shows_block(block: str | dict[str, Any]) -> bool:
+    return bool(block if isinstance(block, str) or block.get("type") != "text" else block["text"])
+
+
+def lead(chunks: Iterator[Any]) -> list[Any]:
+    """The chunks up to the first that shows something; those of a refusal to the last.
+
+    Nobody misses them: until then another candidate may answer.
+    """
+    found = []
+    for chunk in chunks:
+        found.append(chunk)
+        if is_refusal(chunk):
+            found += chunks
+        elif shows(chunk):
+            break
+    return found
+
+
+async def alead(chunks: AsyncIterator[Any]) -> list[Any]:
+    """`lead` without blocking the event loop."""
+    found = []
+    async for chunk in chunks:
+        found.append(chunk)
+        if is_refusal(chunk):
+            found += [chunk async for chunk in chunks]
+        elif shows(chunk):
+            break
+    return found
+
+
+class Watch(BaseCallbackHandler):
+    """Sees whether a model has shown something of its answer."""
 
     run_inline = True
     # Else LangChain makes texts of all messages for it.
@@ -44,13 +94,11 @@ class Watch(BaseCallbackHandler):
 
     @override
     def on_llm_new_token(self, token: object, *, chunk: object = None, **kwargs: Any) -> None:
-        if token or getattr(getattr(chunk, "message", None), "tool_call_chunks", None):
-            self.shown = True
+        self.shown = self.shown or shows(getattr(chunk, "message", token))
 
     @override
     def on_stream_event(self, event: Mapping[str, Any], **kwargs: Any) -> None:
-        if event["event"].startswith("content-block"):
-            self.shown = True
+        self.shown = self.shown or shows(event)
 
 
 def open_stream(model: Any, value: Any, config: RunnableConfig, **kwargs: Any) -> Iterator[Any]:

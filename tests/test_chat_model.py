@@ -79,6 +79,8 @@ pytestmark = pytest.mark.filterwarnings("ignore::langchain_core._api.LangChainBe
 
 ALL_WAYS = [*WAYS, "generate", "agenerate", "v3", "av3"]
 IMAGE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}
+USAGE: Any = {"input_tokens": 5, "output_tokens": 0, "total_tokens": 5}
+TOOL_CALL: Any = {"name": "weather", "args": "", "id": "1", "index": 0}
 BOTH = pytest.mark.parametrize("router_class", [ChatCrossRoute, CrossRouteRunnable])
 
 
@@ -935,6 +937,47 @@ async def test_a_stream_that_fails_before_its_first_chunk_goes_on(way: str) -> N
     models = changed({SMALL: {"error": ModelAPIError("early"), "drops_after": 0}})
     answer = await answer_of(way, cheap(models), QUESTION)
     assert answer.text == f"I am {MEDIUM}."
+
+
+@pytest.mark.parametrize("way", ["stream", "astream"])
+@pytest.mark.parametrize(
+    ("first", "shows"),
+    [
+        ("", False),
+        (AIMessageChunk(""), False),
+        (AIMessageChunk("", usage_metadata=USAGE), False),
+        (AIMessageChunk([{"type": "text", "text": "", "index": 0}]), False),
+        (AIMessageChunk("", additional_kwargs={"refusal": None}), False),
+        ({"raw": AIMessageChunk("")}, False),
+        ("a", True),
+        (AIMessageChunk("a"), True),
+        (AIMessageChunk([{"type": "text", "text": "a", "index": 0}]), True),
+        (AIMessageChunk(["a"]), True),
+        (AIMessageChunk([{"type": "thinking", "thinking": ""}]), True),
+        (AIMessageChunk("", additional_kwargs={"reasoning_content": "Hm"}), True),
+        (AIMessageChunk("", tool_call_chunks=[TOOL_CALL]), True),
+        ({"answer": ""}, True),
+        (0, True),
+    ],
+)
+async def test_a_stream_begins_with_its_first_content(way: str, first: Any, shows: bool) -> None:
+    def parts(_: Any) -> Any:
+        yield first
+        raise ModelAPIError("dropped")
+
+    async def aparts(_: Any) -> Any:
+        yield first
+        raise ModelAPIError("dropped")
+
+    models: Any = {model: RunnableGenerator(parts, aparts) for model in (SMALL, MEDIUM)}
+    models[MEDIUM] = ScriptedChatModel(model_name=MEDIUM)
+    chat = CrossRouteRunnable(models=models, willingness_to_pay=0)
+    if shows:
+        with pytest.raises(ModelAPIError, match="dropped"):
+            await chunks_of(way, chat, QUESTION)
+    else:
+        assert (await output_of(way, chat, QUESTION)).text == f"I am {MEDIUM}."
+    assert bool(models[MEDIUM].asked) != shows
 
 
 REFUSALS: list[dict[str, Any]] = [

@@ -454,6 +454,54 @@ async def test_a_stream_that_has_begun_is_not_restarted(
     assert asked(server) == [MINI]
 
 
+@pytest.mark.parametrize("kind", ROUTERS)
+@pytest.mark.parametrize("way", STREAMS)
+async def test_a_stream_that_drops_after_the_role_goes_to_the_next(
+    way: str, kind: type[Any], make: Make, server: OpenAIServer
+) -> None:
+    server.answers[MINI] = Reply(TEXT, cut_after=1)
+    chunks = await chunks_of(way, make(kind), QUESTION)
+    answer = reduce(add, chunks)
+    assert answer.text == TEXT
+    assert asked(server) == [MINI, LARGE]
+    assert [attempt["model"] for attempt in decision_of(answer)["attempts"]] == [MINI]
+    # What was held back is there: the role, six words, the end, the usage, and LangChain's last.
+    assert [chunk.text for chunk in chunks] == ["", *re.findall(r" ?\S+", TEXT), "", "", ""]
+    assert decision_of(chunks[0])["model"] == LARGE
+
+
+@pytest.mark.parametrize("way", STREAMS)
+async def test_a_stream_that_drops_in_a_tool_call_is_not_restarted(
+    way: str, make: Make, server: OpenAIServer
+) -> None:
+    server.answers[MINI] = Reply(tool_calls=(("weather", {"city": "Paris"}),), cut_after=2)
+    with pytest.raises(Exception, match=r"(?i)connection"):
+        await ask(way, make().bind_tools([weather]), QUESTION)
+    assert asked(server) == [MINI]
+
+
+@pytest.mark.filterwarnings("ignore::langchain_core._api.LangChainBetaWarning")
+@pytest.mark.parametrize("way", STREAMS)
+@pytest.mark.parametrize(
+    "reply", [Reply(TEXT, cut_after=1), Reply("", finish_reason="content_filter")]
+)
+async def test_a_protocol_stream_without_content_goes_to_the_next(
+    reply: Reply, way: str, make: Make, server: OpenAIServer
+) -> None:
+    server.answers[MINI] = reply
+    if way == "stream":
+        events = list(make().stream_events(QUESTION, version="v3"))
+    else:
+        async with await make().astream_events(QUESTION, version="v3") as stream:
+            events = [event async for event in stream]
+    names = [event["event"] for event in events]
+    assert names.count("message-start") == 1
+    assert (names[0], names[-1]) == ("message-start", "message-finish")
+    found = events[-1]["metadata"]["crossroute"]
+    assert (found["model"], found["attempts"][0]["model"]) == (LARGE, MINI)
+    assert asked(server) == [MINI, LARGE]
+
+
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(
     ("reply", "error"),
@@ -555,6 +603,38 @@ async def test_if_all_refuse_the_first_refusal_is_the_answer(
     assert answer.additional_kwargs["refusal"] == f"Not {preferred[0]}."
     assert decision_of(answer)["model"] == preferred[0]
     assert asked(server) == preferred[:2]
+
+
+@pytest.mark.parametrize("kind", ROUTERS)
+@pytest.mark.parametrize("way", STREAMS)
+async def test_a_streamed_content_filter_goes_to_the_next(
+    way: str, kind: type[Any], make: Make, server: OpenAIServer, router: CrossRouter
+) -> None:
+    server.answers[MINI] = REFUSALS["content filter"]
+    ledger, events = CostLedger(router), Events()
+    answer = await ask(way, make(kind), QUESTION, {"callbacks": [ledger, events]})
+    assert answer.text == TEXT
+    assert decision_of(answer)["attempts"] == [{"model": MINI, "error": "refused"}]
+    # It was an answer all the same, of a run that ended, and it was paid for.
+    assert not events.failed
+    assert [ledger.spend[model].calls for model in (MINI, LARGE)] == [1, 1]
+    assert ledger.spend[MINI].cost_usd > 0
+
+    server.answers[LARGE] = REFUSALS["content filter"]
+    chunks = await chunks_of(way, make(kind), QUESTION)
+    answer = reduce(add, chunks)
+    assert answer.response_metadata["finish_reason"] == "content_filter"
+    assert decision_of(answer)["model"] == MINI
+    assert decision_of(answer)["realised"]["input_tokens"] == 20
+
+
+@pytest.mark.parametrize("way", STREAMS)
+async def test_a_filter_in_the_middle_of_an_answer_is_its_end(
+    way: str, make: Make, server: OpenAIServer
+) -> None:
+    server.answers[MINI] = Reply("Well, no.", finish_reason="content_filter")
+    assert (await ask(way, make(), QUESTION)).text == "Well, no."
+    assert asked(server) == [MINI]
 
 
 # Agents and graphs

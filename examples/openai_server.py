@@ -36,6 +36,8 @@ class Reply:
         status: HTTP status; from 400 on it is an error with `text` as its message.
         cut_after: Cut the connection after that many chunks of the stream. With 0 an answer that
             is not streamed is cut too: it never begins.
+        fail_after: Send the error of `status` as an event, after that many chunks of the stream;
+            an answer that is not streamed is that error from the start.
         silent: Never answer: the client has to give up.
     """
 
@@ -48,6 +50,7 @@ class Reply:
     cached_tokens: int = 0
     status: int = 200
     cut_after: int | None = None
+    fail_after: int | None = None
     silent: bool = False
 
 
@@ -131,10 +134,10 @@ class _Handler(BaseHTTPRequestHandler):
         if reply.silent:
             self.server.closing.wait()
             return None
-        if reply.status >= 400:
+        if reply.status >= 400 and not (body.get("stream") and reply.fail_after is not None):
             return self._send(reply.status, _error(reply.status, reply.text))
         if body.get("stream"):
-            return self._stream(_chunks(reply, body), reply.cut_after)
+            return self._stream(_chunks(reply, body), reply)
         return None if reply.cut_after == 0 else self._send(200, _completion(reply, body))
 
     def _send(self, status: int, content: dict[str, Any]) -> None:
@@ -142,12 +145,14 @@ class _Handler(BaseHTTPRequestHandler):
         self._head(status, {"Content-Type": "application/json", "Content-Length": str(len(data))})
         self.wfile.write(data)
 
-    def _stream(self, chunks: Iterator[dict[str, Any]], cut_after: int | None) -> None:
+    def _stream(self, chunks: Iterator[dict[str, Any]], reply: Reply) -> None:
         self._head(200, {"Content-Type": "text/event-stream", "Transfer-Encoding": "chunked"})
         try:
             for number, chunk in enumerate(chunks):
-                if number == cut_after:
+                if number == reply.cut_after:
                     return
+                if number == reply.fail_after:
+                    chunk = _error(reply.status, reply.text)  # Clients read no further.
                 self._event(json.dumps(chunk))
             self._event("[DONE]")
             self.wfile.write(b"0\r\n\r\n")

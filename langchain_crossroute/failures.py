@@ -19,6 +19,8 @@ _PASSING_ERRORS = {
 }
 """By name, because these classes may not be installed."""
 
+_PASSING_STATUSES = {408, 409, 429, *range(500, 600)}
+
 
 class RefusedError(Exception):
     """A candidate refused to answer; the caller never sees it."""
@@ -26,12 +28,28 @@ class RefusedError(Exception):
 
 def may_pass_elsewhere(error: BaseException) -> bool:
     """Whether another model may succeed where this one failed."""
-    if isinstance(error, ModelError) and error.is_retryable:
-        return True
     if isinstance(error, (TimeoutError, ConnectionError, RefusedError)):
         return True
     names = {f"{base.__module__}.{base.__qualname__}" for base in type(error).__mro__}
-    return not names.isdisjoint(_PASSING_ERRORS)
+    if not names.isdisjoint(_PASSING_ERRORS):
+        return True
+    if isinstance(error, ModelError):
+        return error.is_retryable
+    return isinstance(error, Exception) and _is_of_a_server(error)
+
+
+def _is_of_a_server(error: Exception) -> bool:
+    """Whether a vendor's own error says by its HTTP status that the request was not at fault.
+
+    An error in the middle of OpenAI's streams has no status: `code` or `type` says it there.
+    """
+    for name in ("status_code", "code"):
+        status = getattr(error, name, None)
+        if isinstance(status, str) and status.isdecimal():
+            status = int(status)
+        if isinstance(status, int):
+            return status in _PASSING_STATUSES
+    return getattr(error, "type", None) == "server_error"
 
 
 def is_refusal(output: Any) -> bool:

@@ -471,6 +471,25 @@ async def test_a_stream_that_drops_after_the_role_goes_to_the_next(
 
 
 @pytest.mark.parametrize("way", STREAMS)
+@pytest.mark.parametrize(
+    ("status", "fail_after", "passes"),
+    [(500, 1, True), (503, 0, True), (429, 1, True), (400, 1, False), (500, 2, False)],
+)
+async def test_an_error_event_in_a_stream(
+    status: int, fail_after: int, passes: bool, way: str, make: Make, server: OpenAIServer
+) -> None:
+    server.answers[MINI] = Reply("oops", status=status, fail_after=fail_after)
+    if passes:
+        answer = await ask(way, make(), QUESTION)
+        assert answer.text == TEXT
+        assert decision_of(answer)["attempts"] == [{"model": MINI, "error": "APIError: oops"}]
+    else:
+        with pytest.raises(openai.APIError, match="oops"):
+            await ask(way, make(), QUESTION)
+    assert asked(server) == ([MINI, LARGE] if passes else [MINI])
+
+
+@pytest.mark.parametrize("way", STREAMS)
 async def test_a_stream_that_drops_in_a_tool_call_is_not_restarted(
     way: str, make: Make, server: OpenAIServer
 ) -> None:

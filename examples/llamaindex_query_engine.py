@@ -1,66 +1,146 @@
-"""A LlamaIndex RouterQueryEngine that sends each query to the engine whose model is worth it.
+"""LlamaIndex query engines over a small corpus: chosen by their model, then also by their data.
 
-The three engines are simulated: no key and no network is needed. The routing is real, by the
-shipped router. In an application, build each engine on its own LLM, for example
-`index.as_query_engine(llm=OpenAI("gpt-4o"))`.
+The answers are simulated, so that no key and no network is needed. Retrieval and routing are real,
+by the encoder and the router that ship. In an application put real LLMs in the place of
+`SimulatedLLM`, such as `OpenAI(model="gpt-4o-2024-08-06")`, and your own embedding model.
 
     python examples/llamaindex_query_engine.py
 """
 
+# ruff: noqa: ANN401, ARG002  # The signatures of `SimulatedLLM` are LlamaIndex's.
+
 from __future__ import annotations
 
-from llama_index.core.llms import MockLLM
-from llama_index.core.query_engine import CustomQueryEngine, RouterQueryEngine
+from typing import Any
+
+from llama_index.core import VectorStoreIndex
+from llama_index.core.base.llms.types import CompletionResponse, CompletionResponseGen, LLMMetadata
+from llama_index.core.embeddings import BaseEmbedding
+from llama_index.core.llms import CustomLLM, MockLLM
+from llama_index.core.llms.callbacks import llm_completion_callback
+from llama_index.core.query_engine import RouterQueryEngine
+from llama_index.core.schema import TextNode
 from llama_index.core.tools import QueryEngineTool
+from pydantic import Field
 
-from llamaindex_crossroute import CrossRouteSelector
+from crossroute import StaticEncoder
+from llamaindex_crossroute import CrossRouteSelector, CrossRouteTextSelector
 
-MODELS = {
-    "quick": "Meta-Llama-3.1-8B-Instruct",
-    "balanced": "gpt-4o-mini-2024-07-18",
-    "thorough": "gpt-4o-2024-08-06",
-}
-QUERIES = [
-    "What is the capital of France?",
-    "Write a Python function that merges two sorted lists.",
-    "Prove that every bounded sequence of real numbers has a convergent subsequence.",
-]
+MODELS = {"quick": "gpt-4o-mini-2024-07-18", "thorough": "gpt-4o-2024-08-06"}
 # In USD: what a surely right answer is worth to you, over a surely wrong one.
-WILLINGNESS_TO_PAY = [0.0005, 0.1]
+WILLINGNESS_TO_PAY = 0.055
+HANDBOOK = [
+    "Holidays: full-time employees have 28 days of paid leave a year; five may be carried over.",
+    "Sick leave: call your manager before ten. From the fourth day on, a doctor's note is needed.",
+    "Parental leave: up to twelve months may be shared between both parents.",
+    "Salaries are paid on the 25th. Overtime is paid with the salary of the following month.",
+    "Expenses: hand in receipts for train tickets and hotels within 30 days to get the money back.",
+    "Training: each employee has a budget of 1,500 euros a year for courses and conferences.",
+]
+MANUAL = [
+    "Brewing: fill the tank with cold water, put in a capsule, and press the button for one cup.",
+    "Cleaning: rinse the drip tray daily, and run a cycle of plain water once a week.",
+    "Descaling: when the orange lamp blinks, run the descaling solution through the machine twice.",
+    "Milk froth: cold milk with 3.5 % fat froths best; clean the steam nozzle after each use.",
+    "Error E4: the pump draws air. Refill the tank and hold the button for five seconds.",
+    "Warranty: two years from the date of purchase; damage by limescale is not covered.",
+]
+QUERIES = [
+    "How many days of paid leave do I have?",
+    "What do I do when the orange lamp blinks?",
+    "Two parents share their parental leave in the ratio 5:3. Prove how many days each may take.",
+    "The pump shows E4, although the tank is full. Derive all possible causes, and say for each "
+    "whether the warranty covers it.",
+]
 
 
-class SimulatedEngine(CustomQueryEngine):
-    """Stands for a query engine over an index and an LLM."""
+class StaticEmbedding(BaseEmbedding):
+    """CrossRoute's own encoder as an embedding model."""
 
-    name: str
+    encoder: StaticEncoder = Field(default_factory=StaticEncoder)
 
-    def custom_query(self, query_str: str) -> str:
-        return f"(simulated answer of the {self.name} engine to {len(query_str)} characters)"
+    def _get_text_embedding(self, text: str) -> list[float]:
+        vector: list[float] = self.encoder.encode([text])[0].tolist()
+        return vector
+
+    def _get_query_embedding(self, query: str) -> list[float]:
+        return self._get_text_embedding(query)
+
+    async def _aget_query_embedding(self, query: str) -> list[float]:
+        return self._get_query_embedding(query)
 
 
-def main() -> None:
+class SimulatedLLM(CustomLLM):
+    """Stands for a model: it names itself, and the text that was found for the question."""
+
+    model: str
+
+    @property
+    def metadata(self) -> LLMMetadata:
+        return LLMMetadata(model_name=self.model)
+
+    @llm_completion_callback()
+    def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
+        found = next(text for text in (*HANDBOOK, *MANUAL) if text in prompt)
+        return CompletionResponse(text=f"(simulated answer of {self.model}) {found}")
+
+    @llm_completion_callback()
+    def stream_complete(
+        self, prompt: str, formatted: bool = False, **kwargs: Any
+    ) -> CompletionResponseGen:
+        yield self.complete(prompt, formatted, **kwargs)
+
+
+def by_model(texts: list[str]) -> RouterQueryEngine:
+    """A query engine over the texts that answers by the model that is worth it."""
+    nodes = [TextNode(text=text) for text in texts]
+    index = VectorStoreIndex(nodes, embed_model=StaticEmbedding())
     tools = [
         QueryEngineTool.from_defaults(
-            SimulatedEngine(name=name), name=name, description=f"The {name} engine on {model}"
+            index.as_query_engine(llm=SimulatedLLM(model=model), similarity_top_k=1),
+            name=name,
+            description=f"Answers by {model}",
         )
         for name, model in MODELS.items()
     ]
-    print("The engines are simulated, the routing is not.")
-    for willingness in WILLINGNESS_TO_PAY:
-        print(f"\nWillingness to pay: ${willingness} a unit of quality")
-        engine = RouterQueryEngine(
-            CrossRouteSelector(models=MODELS, willingness_to_pay=willingness),
-            tools,
-            # RouterQueryEngine wants an LLM to merge several answers; there is only ever one.
-            llm=MockLLM(),
-        )
-        for query in QUERIES:
-            response = engine.query(query)
-            result = response.metadata["selector_result"]
-            print(f"\n  query:  {query}")
-            print(f"  engine: {tools[result.ind].metadata.name}")
-            print(f"  why:    {result.reason}")
-            print(f"  answer: {response}")
+    selector = CrossRouteSelector(models=MODELS, willingness_to_pay=WILLINGNESS_TO_PAY)
+    # RouterQueryEngine wants an LLM to merge several answers; there is only ever one.
+    return RouterQueryEngine(selector, tools, llm=MockLLM())
+
+
+def by_text() -> RouterQueryEngine:
+    """Chooses the data by its description; the engine over the data then chooses the model."""
+    tools = [
+        QueryEngineTool.from_defaults(
+            by_model(HANDBOOK),
+            name="handbook",
+            description="For employees: holidays, leave, illness, salary, expenses and training",
+        ),
+        QueryEngineTool.from_defaults(
+            by_model(MANUAL),
+            name="manual",
+            description="The coffee machine: brewing, cleaning, lamps, errors, pump and warranty",
+        ),
+    ]
+    return RouterQueryEngine(CrossRouteTextSelector(), tools, llm=MockLLM())
+
+
+def ask(engine: RouterQueryEngine, names: list[str]) -> None:
+    for query in QUERIES:
+        response = engine.query(query)
+        result = (response.metadata or {})["selector_result"]
+        print(f"\n  query:  {query}")
+        print(f"  engine: {names[result.ind]}")
+        print(f"  why:    {result.reason}")
+        print(f"  answer: {response}")
+
+
+def main() -> None:
+    print("The answers are simulated, retrieval and routing are not.")
+    print(f"\nBy model, at a willingness to pay of ${WILLINGNESS_TO_PAY} a unit of quality")
+    ask(by_model(HANDBOOK + MANUAL), list(MODELS))
+    print("\nBy text, then by model")
+    ask(by_text(), ["handbook", "manual"])
 
 
 if __name__ == "__main__":

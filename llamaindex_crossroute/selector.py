@@ -55,8 +55,9 @@ class CrossRouteSelector(BaseSelector):
 
     Stands as `selector` in a `RouterQueryEngine` or a `RouterRetriever`. No LLM is asked, and no
     description is read: each tool is tied to a model of the router's pool, and the query decides
-    between these models. Models that have no room for the query are left out, and `call_settings`
-    limits the models of single calls. Each selection dispatches a `CrossRouteDecisionEvent`.
+    between these models; for tools that differ by their data there is `CrossRouteTextSelector`.
+    Models that have no room for the query are left out, and `call_settings` limits the models of
+    single calls. Each selection dispatches a `CrossRouteDecisionEvent`.
 
     Args:
         router: Predicts quality and cost; the shipped router if None.

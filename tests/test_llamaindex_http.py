@@ -1,0 +1,398 @@
+"""Real OpenAILike clients as candidates, which talk over HTTP to a server on this machine."""
+
+# ruff: noqa: ANN401  # LlamaIndex's own signatures say Any.
+
+import asyncio
+import math
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import httpx
+import openai
+import pytest
+from llama_index.core.agent.workflow import FunctionAgent
+from llama_index.core.callbacks import CallbackManager, TokenCountingHandler
+from llama_index.core.llms import ChatMessage, MockLLM
+from llama_index.core.query_engine import RetrieverQueryEngine, RouterQueryEngine
+from llama_index.core.retrievers import BaseRetriever
+from llama_index.core.schema import NodeWithScore, QueryBundle, TextNode
+from llama_index.core.tools import FunctionTool, QueryEngineTool
+from llama_index.llms.openai_like import OpenAILike
+
+from crossroute import CrossRouter
+from llamaindex_crossroute import CrossRouteLLM, CrossRouteSelector, call_settings
+
+sys.path.append(str(Path(__file__).parent.parent / "examples"))
+
+from openai_server import OpenAIServer, Reply
+
+MINI = "gpt-4o-mini-2024-07-18"
+LARGE = "gpt-4o-2024-08-06"
+QUESTION = "What is the capital of France?"
+TEXT = "The capital of France is Paris."
+CHATS = ["chat", "achat", "stream_chat", "astream_chat"]
+COMPLETIONS = ["complete", "acomplete", "stream_complete", "astream_complete"]
+STREAMS = [way for way in (*CHATS, *COMPLETIONS) if "stream" in way]
+PATIENCE = 60.0
+"""Seconds after which something hangs; nothing here takes that long."""
+
+# LlamaIndex's own: FunctionAgent looks at all attributes, deprecated ones too.
+MAKES_AN_AGENT = pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecationWarning")
+
+Make = Callable[..., CrossRouteLLM]
+
+
+def weather(city: str) -> str:
+    """Say what the weather in a city is like."""
+    return f"It rains in {city}."
+
+
+TOOL = FunctionTool.from_defaults(weather)
+
+
+class Wire(NamedTuple):
+    """One server and one pair of HTTP clients for all: making them takes longer than a test."""
+
+    server: OpenAIServer
+    sync: httpx.Client
+    asynchronous: httpx.AsyncClient
+
+
+@pytest.fixture(scope="module")
+def wire() -> Iterator[Wire]:
+    sync, asynchronous = httpx.Client(trust_env=False), httpx.AsyncClient(trust_env=False)
+    with OpenAIServer() as server, sync:
+        yield Wire(server, sync, asynchronous)
+    asyncio.run(asynchronous.aclose())
+
+
+@pytest.fixture
+def server(wire: Wire) -> OpenAIServer:
+    """A server that answers with TEXT for both models, and has not been asked."""
+    wire.server.answers = {MINI: Reply(TEXT), LARGE: Reply(TEXT)}
+    wire.server.requests.clear()
+    return wire.server
+
+
+@pytest.fixture
+def client(wire: Wire, server: OpenAIServer) -> Callable[..., OpenAILike]:
+    def client(model: str, **settings: Any) -> OpenAILike:
+        defaults: dict[str, Any] = {
+            "api_base": server.url,
+            "api_key": f"key of {model}",
+            "max_retries": 0,
+            "timeout": PATIENCE,
+            "is_chat_model": True,
+            "is_function_calling_model": True,
+            "additional_kwargs": {"stream_options": {"include_usage": True}},
+            "http_client": wire.sync,
+            "async_http_client": wire.asynchronous,
+        }
+        return OpenAILike(model=model, **defaults | settings)
+
+    return client
+
+
+@pytest.fixture
+def make(client: Callable[..., OpenAILike]) -> Make:
+    """Makes a router that prefers MINI to LARGE; `mini` changes the client of MINI."""
+
+    def make(mini: dict[str, Any] | None = None, **settings: Any) -> CrossRouteLLM:
+        models = {LARGE: client(LARGE), MINI: client(MINI, **mini or {})}
+        return CrossRouteLLM(models=models, **{"willingness_to_pay": 0, **settings})
+
+    return make
+
+
+async def responses(way: str, llm: CrossRouteLLM, *arguments: Any) -> list[Any]:
+    """What one of the eight methods gives: a response, or all chunks of a stream."""
+    if not arguments:
+        arguments = ([ChatMessage(QUESTION)],) if "chat" in way else (QUESTION,)
+    answer = getattr(llm, way)(*arguments)
+    if way.startswith("a"):
+        answer = await answer
+    if "stream" not in way:
+        return [answer]
+    if way.startswith("a"):
+        return [chunk async for chunk in answer]
+    return list(answer)
+
+
+async def ask(way: str, llm: CrossRouteLLM) -> tuple[str, dict[str, Any]]:
+    """The text and the decision."""
+    answer = (await responses(way, llm))[-1]
+    text = answer.message.content if "chat" in way else answer.text
+    return text, answer.additional_kwargs["crossroute"]
+
+
+def asked(server: OpenAIServer) -> list[str]:
+    return [request.body["model"] for request in server.requests]
+
+
+# Answers
+
+
+@pytest.mark.parametrize("way", CHATS + COMPLETIONS)
+async def test_the_chosen_client_answers(
+    way: str, make: Make, server: OpenAIServer, router: CrossRouter
+) -> None:
+    server.answers[MINI] = Reply(TEXT, input_tokens=1000, output_tokens=200, cached_tokens=400)
+    text, decision = await ask(way, make())
+    assert text == TEXT
+    assert decision["model"] == MINI
+    assert "attempts" not in decision
+    price = router.pool[MINI].price
+    assert price is not None
+    assert decision["realised"] == {
+        "input_tokens": 1000,
+        "output_tokens": 200,
+        "cached_tokens": 400,
+        "cost_usd": pytest.approx(float(price.cost_usd(1000, 200, 400))),
+    }
+    (request,) = server.requests
+    assert request.authorization == f"Bearer key of {MINI}"
+    assert request.body["messages"] == [{"role": "user", "content": QUESTION}]
+    assert bool(request.body.get("stream")) == ("stream" in way)
+
+
+@pytest.mark.parametrize("way", STREAMS)
+async def test_a_stream_has_a_chunk_for_each_token(way: str, make: Make) -> None:
+    chunks = await responses(way, make())
+    assert [c.delta for c in chunks if c.delta] == [
+        "The",
+        " capital",
+        " of",
+        " France",
+        " is",
+        " Paris.",
+    ]
+    assert {chunk.additional_kwargs["crossroute"]["model"] for chunk in chunks} == {MINI}
+
+
+@pytest.mark.parametrize("way", CHATS + COMPLETIONS)
+async def test_settings_of_a_call(way: str, make: Make, server: OpenAIServer) -> None:
+    llm = make()
+    for settings in ({"willingness_to_pay": math.inf}, {"model": LARGE}, {"excluded": [MINI]}):
+        with call_settings(**settings):  # type: ignore[arg-type]
+            assert (await ask(way, llm))[1]["model"] == LARGE
+    assert (await ask(way, llm))[1]["model"] == MINI
+    assert asked(server) == [LARGE] * 3 + [MINI]
+
+
+async def test_many_calls_at_the_same_time_of_which_some_fail(
+    make: Make, server: OpenAIServer
+) -> None:
+    def answer(body: dict[str, Any]) -> Reply:
+        number = int(body["messages"][-1]["content"].split()[2])
+        if number % 2 and body["model"] == MINI:
+            return Reply(status=429)
+        return Reply(f"{body['model']} {number}")
+
+    server.answers = {MINI: answer, LARGE: answer}
+    llm = make()
+    answers = await asyncio.gather(*(llm.acomplete(f"What is {n} + 1?") for n in range(24)))
+    assert [a.text for a in answers] == [f"{LARGE if n % 2 else MINI} {n}" for n in range(24)]
+
+
+@pytest.mark.parametrize("way", CHATS)
+async def test_tokens_are_counted_once(way: str, make: Make, server: OpenAIServer) -> None:
+    counter = TokenCountingHandler(tokenizer=str.split)
+    llm = make(callback_manager=CallbackManager([counter]))
+    server.answers[MINI] = Reply(TEXT, input_tokens=30, output_tokens=7)
+    await ask(way, llm)
+    assert (counter.prompt_llm_token_count, counter.completion_llm_token_count) == (30, 7)
+    assert len(counter.llm_token_counts) == 1
+
+
+# Failures
+
+
+FAILURES = {
+    "rate limit": (Reply("slow down", status=429), "RateLimit"),
+    "server error": (Reply("oops", status=500), "InternalServerError"),
+    "overloaded": (Reply("busy", status=503), "InternalServerError"),
+    "connection dropped": (Reply(TEXT, cut_after=0), "ConnectionError|RemoteProtocolError"),
+    "too slow": (Reply(TEXT, silent=True), "Timeout"),
+}
+
+
+@pytest.mark.parametrize("way", CHATS + COMPLETIONS)
+@pytest.mark.parametrize("failure", FAILURES)
+async def test_the_next_candidate_answers(
+    failure: str, way: str, make: Make, server: OpenAIServer
+) -> None:
+    reply, name = FAILURES[failure]
+    server.answers = {MINI: reply, LARGE: Reply("I am large.")}
+    text, decision = await ask(way, make({"timeout": 0.2 if reply.silent else PATIENCE}))
+    assert text == "I am large."
+    assert asked(server) == [MINI, LARGE]
+    assert [request.authorization for request in server.requests] == [
+        f"Bearer key of {MINI}",
+        f"Bearer key of {LARGE}",
+    ]
+    assert decision["model"] == LARGE
+    (attempt,) = decision["attempts"]
+    assert attempt["model"] == MINI
+    assert re.search(name, attempt["error"])
+
+
+@pytest.mark.parametrize("way", STREAMS)
+async def test_a_stream_that_has_begun_is_not_restarted(
+    way: str, make: Make, server: OpenAIServer
+) -> None:
+    server.answers[MINI] = Reply(TEXT, cut_after=4)  # the role and three words
+    heard = []
+    argument: Any = [ChatMessage(QUESTION)] if "chat" in way else QUESTION
+
+    async def listen() -> None:
+        stream = getattr(make(), way)(argument)
+        if way.startswith("a"):
+            async for chunk in await stream:
+                heard.append(chunk.delta or "")  # noqa: PERF401  # the error comes between
+        else:
+            for chunk in stream:
+                heard.append(chunk.delta or "")  # noqa: PERF401
+
+    # As what it is raised depends on the version of openai's client.
+    with pytest.raises(Exception, match=r"(?i)connection|peer closed"):
+        await listen()
+    assert "".join(heard) == "The capital of"
+    assert asked(server) == [MINI]
+
+
+@pytest.mark.parametrize("way", CHATS + COMPLETIONS)
+@pytest.mark.parametrize(
+    ("reply", "error"),
+    [
+        (Reply("no such parameter", status=400), openai.BadRequestError),
+        (Reply("wrong key", status=401), openai.AuthenticationError),
+    ],
+    ids=["bad request", "wrong key"],
+)
+async def test_what_another_model_would_not_mend_is_raised_at_once(
+    reply: Reply, error: type[Exception], way: str, make: Make, server: OpenAIServer
+) -> None:
+    server.answers[MINI] = reply
+    with pytest.raises(error, match=reply.text):
+        await ask(way, make())
+    assert asked(server) == [MINI]
+
+
+@pytest.mark.parametrize("way", CHATS + COMPLETIONS)
+async def test_if_all_fail_the_last_error_names_them(
+    way: str, make: Make, server: OpenAIServer
+) -> None:
+    server.answers = {MINI: Reply("slow down", status=429), LARGE: Reply("oops", status=500)}
+    with pytest.raises(openai.InternalServerError, match="oops") as raised:
+        await ask(way, make())
+    (note,) = raised.value.__notes__
+    assert note.index(MINI) < note.index(LARGE)
+    assert asked(server) == [MINI, LARGE]
+
+
+@pytest.mark.parametrize("way", CHATS)
+async def test_a_forced_model_is_not_left(way: str, make: Make, server: OpenAIServer) -> None:
+    server.answers[LARGE] = Reply("slow down", status=429)
+    with call_settings(model=LARGE), pytest.raises(openai.RateLimitError):
+        await ask(way, make())
+    assert asked(server) == [LARGE]
+
+
+# Tools and agents
+
+
+def with_the_tool(body: dict[str, Any]) -> Reply:
+    """Calls the tool, and tells its result."""
+    last = body["messages"][-1]
+    if last["role"] == "tool":
+        return Reply(f"The tool says: {last['content']}")
+    return Reply(tool_calls=(("weather", {"city": "Paris"}),))
+
+
+@pytest.mark.parametrize("way", [f"{way}_with_tools" for way in CHATS])
+async def test_tool_calls(way: str, make: Make, server: OpenAIServer) -> None:
+    server.answers[MINI] = with_the_tool
+    llm = make()
+    answer = (await responses(way, llm, [TOOL], "What is the weather like in Paris?"))[-1]
+    (call,) = llm.get_tool_calls_from_response(answer)
+    assert (call.tool_name, call.tool_kwargs) == ("weather", {"city": "Paris"})
+    (request,) = server.requests
+    assert [bound["function"]["name"] for bound in request.body["tools"]] == ["weather"]
+
+
+@MAKES_AN_AGENT
+@pytest.mark.parametrize("streaming", [True, False])
+async def test_an_agent_with_a_tool(streaming: bool, make: Make, server: OpenAIServer) -> None:
+    server.answers[MINI] = with_the_tool
+    agent = FunctionAgent(tools=[TOOL], llm=make(), streaming=streaming)
+    result = await agent.run("What is the weather like in Paris?")
+    assert result.response.content == "The tool says: It rains in Paris."
+    assert [call.tool_name for call in result.tool_calls] == ["weather"]
+    assert asked(server) == [MINI, MINI]
+
+
+@MAKES_AN_AGENT
+@pytest.mark.parametrize("streaming", [True, False])
+async def test_an_agent_whose_model_fails_in_the_loop(
+    streaming: bool, make: Make, server: OpenAIServer
+) -> None:
+    def answer(body: dict[str, Any]) -> Reply:
+        is_second = body["messages"][-1]["role"] == "tool"
+        return Reply(status=500) if is_second else with_the_tool(body)
+
+    server.answers = {MINI: answer, LARGE: with_the_tool}
+    agent = FunctionAgent(tools=[TOOL], llm=make(), streaming=streaming)
+    result = await agent.run("And the weather in Paris?")
+    assert result.response.content == "The tool says: It rains in Paris."
+    assert asked(server) == [MINI, MINI, LARGE]
+
+
+# Query engines
+
+
+class OneText(BaseRetriever):
+    """Retrieves the same text whatever is asked."""
+
+    def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+        return [NodeWithScore(node=TextNode(text="Paris is in France."), score=1.0)]
+
+
+@pytest.mark.parametrize("streaming", [True, False])
+@pytest.mark.parametrize("mode", ["sync", "async"])
+async def test_a_query_engine_on_it(
+    mode: str, streaming: bool, make: Make, server: OpenAIServer
+) -> None:
+    server.answers[MINI] = Reply(status=503)
+    engine = RetrieverQueryEngine.from_args(OneText(), llm=make(), streaming=streaming)
+    response: Any = engine.query(QUESTION) if mode == "sync" else await engine.aquery(QUESTION)
+    if streaming and mode == "async":
+        assert "".join([token async for token in response.async_response_gen()]) == TEXT
+    elif streaming:
+        assert "".join(response.response_gen) == TEXT
+    else:
+        assert str(response) == TEXT
+    assert asked(server) == [MINI, LARGE]
+    assert "Paris is in France." in str(server.requests[-1].body["messages"])
+
+
+@pytest.mark.parametrize("mode", ["sync", "async"])
+@pytest.mark.parametrize("willingness", [0, math.inf])
+async def test_query_engines_on_two_models(
+    willingness: float, mode: str, client: Callable[..., OpenAILike], server: OpenAIServer
+) -> None:
+    tools = [
+        QueryEngineTool.from_defaults(
+            RetrieverQueryEngine.from_args(OneText(), llm=client(model)),
+            name=model,
+            description="Answers from the corpus",
+        )
+        for model in (LARGE, MINI)
+    ]
+    selector = CrossRouteSelector(willingness_to_pay=willingness)
+    engine = RouterQueryEngine(selector, tools, llm=MockLLM())
+    response = engine.query(QUESTION) if mode == "sync" else await engine.aquery(QUESTION)
+    assert str(response) == TEXT
+    assert asked(server) == [MINI if willingness == 0 else LARGE]

@@ -1,0 +1,324 @@
+"""Anchor prompts: what a new model is asked to see what it can do, each with a checker.
+
+The shipped ones are in `assets/anchors.yaml`. An answer is only ever compared: nothing in it runs.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from collections.abc import Mapping
+from functools import lru_cache
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from crossroute.descriptor import NonEmpty
+from crossroute.errors import DataError
+
+SHOWN_PROBLEMS = 5
+MOST_TRIES = 100
+"""Brackets in an answer at which JSON may begin: reading from each of them takes time."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Choice(_Strict):
+    r"""The letter of an option: `B`, `(B)`, `The answer is **B**.`, `\boxed{B}`."""
+
+    kind: Literal["choice"]
+    answer: Annotated[str, Field(pattern=r"^[A-J]$")]
+
+    def accepts(self, text: str) -> bool:
+        """Whether the answer is right."""
+        part = _stated(text)
+        if part is not None:
+            found = re.match(r"\W*(?:(?:option|choice)\W+)?([A-J])(?![\w'])", part, re.IGNORECASE)
+            # A small letter alone is an option; before other words it is one of them.
+            if found and (found[1].isupper() or not re.search(r"\w", part[found.end() :])):
+                return found[1].upper() == self.answer
+        plain = _plain(text).strip()
+        first = re.match(r"\W*([A-J]|[a-j](?=\W*$))(?:\W*$|\)|[.:](?:\s|$))", plain)
+        if first:
+            return first[1].upper() == self.answer
+        # Not the article at the beginning of a sentence, and not "I".
+        letters = re.findall(r"(?<![\w'])(?!A [a-z]|I\b)([A-J])(?![\w'])", part or plain)
+        return bool(letters) and letters[-1] == self.answer
+
+
+class Number(_Strict):
+    r"""A number, whatever it is written like: `1,234.5`, `\frac{1}{2}`, `2 \times 10^{3}`."""
+
+    kind: Literal["number"]
+    answer: FiniteFloat
+    tolerance: Annotated[FiniteFloat, Field(ge=0)] = 1e-9
+
+    def accepts(self, text: str) -> bool:
+        """Whether the answer is right."""
+        part = _stated(text)
+        if part is not None and (found := _numbers(re.split(r"[=≈]", part)[-1])):
+            return self._is(found[0])
+        found = _numbers(_plain(text))
+        return bool(found) and self._is(found[-1])
+
+    def _is(self, number: float) -> bool:
+        return abs(number - self.answer) <= self.tolerance
+
+
+class Exact(_Strict):
+    """One of a few texts, but for case, spacing, quotes and punctuation around it."""
+
+    kind: Literal["exact"]
+    answers: Annotated[tuple[NonEmpty, ...], Field(min_length=1)]
+
+    def accepts(self, text: str) -> bool:
+        """Whether the answer is right."""
+        lines = [line for line in _plain(text).splitlines() if line.strip()]
+        part = _stated(text) or (lines[-1] if lines else "")
+        return _bare(part) in {_bare(_plain(answer)) for answer in self.answers}
+
+
+class Contains(_Strict):
+    """Words or phrases: all of `all`, and one of `any`; case does not matter."""
+
+    kind: Literal["contains"]
+    all: tuple[NonEmpty, ...] = ()
+    any: tuple[NonEmpty, ...] = ()
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> Contains:
+        if not self.all and not self.any:
+            raise ValueError("name words that the answer contains, in all or any")
+        return self
+
+    def accepts(self, text: str) -> bool:
+        """Whether the answer is right."""
+        said = _words(text)
+        alternatives = (*((one,) for one in self.all), *([self.any] if self.any else []))
+        return all(any(_words(one) in said for one in group) for group in alternatives)
+
+
+class Regex(_Strict):
+    """A pattern that is found in the answer, without what surrounds it: space, bold, a fence."""
+
+    kind: Literal["regex"]
+    pattern: NonEmpty
+
+    @field_validator("pattern")
+    @classmethod
+    def _compiles(cls, pattern: str) -> str:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ValueError(f"not a regular expression: {error}") from error
+        return pattern
+
+    def accepts(self, text: str) -> bool:
+        """Whether the answer is right."""
+        return re.search(self.pattern, _unmarked(text).strip()) is not None
+
+
+class Json(_Strict):
+    """A JSON value, alone, in a code block or in the midst of words."""
+
+    kind: Literal["json"]
+    equals: Any
+
+    def accepts(self, text: str) -> bool:
+        """Whether the answer is right."""
+        decoder, at, best = json.JSONDecoder(), 0, (0, None)
+        for _ in range(MOST_TRIES):
+            found = re.compile(r"[\[{]").search(text, at)
+            if found is None:
+                break
+            at = found.start() + 1
+            try:
+                value, end = decoder.raw_decode(text, found.start())
+            except (ValueError, RecursionError):
+                continue
+            # The longest one: a mark such as [1] may stand before it.
+            best = max(best, (end - found.start(), value), key=lambda pair: pair[0])
+            at = end
+        return best[0] > 0 and _same(best[1], self.equals)
+
+
+Check = Annotated[Choice | Number | Exact | Contains | Regex | Json, Field(discriminator="kind")]
+
+
+class Anchor(_Strict):
+    """A prompt whose answer can be checked.
+
+    Attributes:
+        topic: What kind of work it is.
+        prompt: What the model is asked.
+        check: Tells a right answer.
+        reference: A right answer.
+        wrong: Plausible answers that are not right.
+    """
+
+    topic: NonEmpty
+    prompt: NonEmpty
+    check: Check
+    reference: NonEmpty
+    wrong: tuple[NonEmpty, ...] = ()
+
+    @model_validator(mode="after")
+    def _checks_itself(self) -> Anchor:
+        if not self.check.accepts(self.reference):
+            raise ValueError(f"its check does not accept its reference {self.reference!r}")
+        for answer in self.wrong:
+            if self.check.accepts(answer):
+                raise ValueError(f"its check accepts the wrong answer {answer!r}")
+        return self
+
+    def score(self, text: str) -> float:
+        """1.0 for a right answer, 0.0 for any other."""
+        return float(self.check.accepts(text))
+
+
+def load_anchors(path: str | Path | None = None) -> tuple[Anchor, ...]:
+    """Read anchor prompts, the shipped ones if no file is named.
+
+    Args:
+        path: A YAML list of anchors (`docs/onboarding.md`).
+
+    Raises:
+        DataError: If the file cannot be read, an anchor is not valid, or its check does not accept
+            its own reference.
+    """
+    return _shipped() if path is None else _load(Path(path))
+
+
+@lru_cache(maxsize=1)
+def _shipped() -> tuple[Anchor, ...]:
+    with as_file(files("crossroute") / "assets" / "anchors.yaml") as path:
+        return _load(path)
+
+
+def _load(path: Path) -> tuple[Anchor, ...]:
+    try:
+        content = yaml.safe_load(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read: {error}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise DataError(f"{path}: not valid YAML: {error}") from error
+    if not isinstance(content, list) or not content:
+        raise DataError(f"{path}: anchors are a list of mappings with topic, prompt and check.")
+    try:
+        anchors = TypeAdapter(tuple[Anchor, ...]).validate_python(content)
+    except ValidationError as error:
+        problems = [
+            f"  anchor {problem['loc'][0]}: "
+            f"{'.'.join(map(str, problem['loc'][1:]))}: {problem['msg']}"
+            for problem in error.errors()[:SHOWN_PROBLEMS]
+        ]
+        raise DataError(f"{path}: not valid anchors.\n" + "\n".join(problems)) from error
+    asked: set[str] = set()
+    for position, anchor in enumerate(anchors):
+        if anchor.prompt in asked:
+            raise DataError(f"{path}: anchor {position} asks what another one asks; remove one.")
+        asked.add(anchor.prompt)
+    return anchors
+
+
+def _unmarked(text: str) -> str:
+    """A text without bold and code marks."""
+    return re.sub(r"```\w*|\*\*|__|`", "", text)
+
+
+_LATEX = (
+    (r"(?<=\d)(?:\\[,!; ]|\{,\}|[\u2009\u202f\u00a0\u2007])(?=\d{3})", ","),
+    (r"\\(?:left|right|displaystyle|[,!;:])", ""),
+    (r"\\[dt]?frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}", r"\1/\2"),
+    (r"\\(?:text|mathrm|mathbf|textbf|operatorname)\s*\{([^{}]*)\}", r"\1"),
+    (r"\\(?:times|cdot)", "*"),
+    (r"\\approx", "≈"),
+    (r"\^\{([^{}]*)\}", r"^\1"),
+    (r"\\([$%#&_{}])", r"\1"),
+    (r"\\[()\[\]]|\$", ""),
+)
+
+
+_ASCII = str.maketrans(
+    {"\u00d7": "*", "\u2018": "'", "\u2019": "'", "\u201c": '"', "\u201d": '"'}
+    | dict.fromkeys("\u2010\u2011\u2012\u2013\u2014\u2015\u2212", "-")
+)
+
+
+def _plain(text: str) -> str:
+    """A text without marks of Markdown and LaTeX, and in plain characters."""
+    text = _unmarked(text)
+    for pattern, replacement in _LATEX:
+        text = re.sub(pattern, replacement, text)
+    text = re.sub("([\u2070\u00b9\u00b2\u00b3\u2074-\u2079]+)", r"^\1", text)
+    return unicodedata.normalize("NFKC", text).translate(_ASCII)
+
+
+def _stated(text: str) -> str | None:
+    """The part of an answer that states the result; None where nothing says which part it is."""
+    plain = _plain(text)
+    for marker in (r"\banswer[\s*_]*:[\s*_]*", None, r"\banswer\s+(?:is|was|=)(?!\s+not\b)[\s:*]*"):
+        if marker is None:
+            boxed = re.findall(r"\\f?box(?:ed)?\s*\{((?:[^{}]|\{[^{}]*\})*)\}", plain)
+            if boxed:
+                return str(boxed[-1]).strip()
+            continue
+        rests = [plain[found.end() :] for found in re.finditer(marker, plain, re.IGNORECASE)]
+        if rests and (rest := rests[-1].strip()):
+            line = rest.splitlines()[0]
+            return re.sub(r"\\f?box(?:ed)?\s*\{((?:[^{}]|\{[^{}]*\})*)\}", r"\1", line).strip()
+    return None
+
+
+_NUMBER = (
+    r"(?<![\w.])[-+]?(?:\d{1,3}(?:[,_']\d{3})+(?!\d)|\d+)(?:\.\d+)?(?:e[-+]?\d+\b)?"
+    r"|(?<![\w.])[-+]?\.\d+"
+)
+
+
+def _numbers(text: str) -> list[float]:
+    """The numbers in a text, fractions and powers of ten among them."""
+    numbers = []
+    pattern = rf"(?P<n>{_NUMBER})(?:\s*/\s*(?P<d>\d+)\b|\s*[x*]\s*10\^\(?(?P<e>-?\d+)\)?)?"
+    for found in re.finditer(pattern, text, re.IGNORECASE):
+        number = float(re.sub(r"[,_']", "", found["n"]))
+        if found["d"] and float(found["d"]):
+            number /= float(found["d"])
+        elif found["e"]:
+            number *= float(f"1e{found['e']}")
+        numbers.append(number)
+    return numbers
+
+
+def _bare(text: str) -> str:
+    text = re.sub(r"\s+", "", text.casefold()).replace('"', "'")
+    return text.strip("'*_.,;:!")
+
+
+def _words(text: str) -> str:
+    """The words of a text between single spaces, so that a phrase can be found as a whole."""
+    return " ".join(["", *re.findall(r"[\w']+", _plain(text).casefold()), ""])
+
+
+def _same(one: object, other: object) -> bool:
+    """Equality of JSON values: 1 is 1.0, but true is not 1."""
+    if isinstance(one, Mapping) and isinstance(other, Mapping):
+        return one.keys() == other.keys() and all(_same(one[key], other[key]) for key in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_same, one, other))
+    return isinstance(one, bool) == isinstance(other, bool) and one == other

@@ -1,5 +1,7 @@
 """CrossRouteRunnable: one of several Runnables answers, chosen for each input."""
 
+# ruff: noqa: ANN401  # The arguments of `from_yaml` are those of the class.
+
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -67,6 +69,10 @@ class CrossRouteRunnable(RunnableSerializable[Any, Any]):
         router: Predicts quality and cost; the shipped router if None. It is narrowed to `models`.
         willingness_to_pay: lambda, USD a unit of quality; 0 takes the cheapest model, `math.inf`
             the best one.
+        attempts: How many candidates are tried at most.
+        stay_margin: Keep a conversation on the model of its last answer, unless another one gains
+            more than this, in units of utility (0.05 is about five points of quality), beside the
+            prompt cache that the change would lose. None routes each input by itself.
         query: What to route by, where the input is not what a chat model takes (a string, a
             prompt value, messages): a function of the input, such as `itemgetter("question")`.
             The chosen model gets the whole input.
@@ -76,6 +82,7 @@ class CrossRouteRunnable(RunnableSerializable[Any, Any]):
         UnknownModelError: If the router's pool does not hold an id of `models`.
         PoolError: If there are fewer than two models.
         WillingnessToPayError: If the willingness to pay is not a number, NaN or negative.
+        ConstraintError: If `attempts` or `stay_margin` makes no sense.
         pydantic.ValidationError: If an argument has the wrong type.
     """
 
@@ -88,6 +95,7 @@ class CrossRouteRunnable(RunnableSerializable[Any, Any]):
     models: Mapping[str, Runnable[Any, Any]]
     willingness_to_pay: SkipValidation[float] = DEFAULT_WILLINGNESS_TO_PAY
     attempts: int = DEFAULT_ATTEMPTS
+    stay_margin: float | None = None
     query: Callable[[Any], Any] | None = None
 
     def __init__(
@@ -97,6 +105,7 @@ class CrossRouteRunnable(RunnableSerializable[Any, Any]):
         router: CrossRouter | None = None,
         willingness_to_pay: float = DEFAULT_WILLINGNESS_TO_PAY,
         attempts: int = DEFAULT_ATTEMPTS,
+        stay_margin: float | None = None,
         query: Callable[[Any], Any] | None = None,
         name: str | None = None,
     ) -> None:
@@ -106,23 +115,17 @@ class CrossRouteRunnable(RunnableSerializable[Any, Any]):
             models=models,
             willingness_to_pay=willingness_to_pay,
             attempts=attempts,
+            stay_margin=stay_margin,
             query=query,
             name=name,
         )
         # Here and not in a validator, where pydantic would wrap CrossRoute's errors in its own.
-        check_settings(self.willingness_to_pay, self.attempts)
+        check_settings(self.willingness_to_pay, self.attempts, self.stay_margin)
         self.willingness_to_pay = float(self.willingness_to_pay)
         self.router = over_models(self.router, self.models)
 
     @classmethod
-    def from_yaml(
-        cls,
-        folder: str | Path | None = None,
-        *,
-        willingness_to_pay: float = DEFAULT_WILLINGNESS_TO_PAY,
-        attempts: int = DEFAULT_ATTEMPTS,
-        name: str | None = None,
-    ) -> Self:
+    def from_yaml(cls, folder: str | Path | None = None, **settings: Any) -> Self:
         """Route between the chat models that the descriptors of a folder name.
 
         Candidates are the descriptors that have a provider and are not retired. A chat model is
@@ -135,9 +138,7 @@ class CrossRouteRunnable(RunnableSerializable[Any, Any]):
         Args:
             folder: A checkpoint, or a folder of descriptors (`*.yaml`) made for the shipped one;
                 None is the shipped checkpoint with its own descriptors.
-            willingness_to_pay: lambda, USD a unit of quality.
-            attempts: How many candidates are tried at most.
-            name: Name of the router's run in a trace.
+            **settings: The other arguments of the class.
 
         Raises:
             PoolError: If there are fewer than two candidates.
@@ -145,13 +146,7 @@ class CrossRouteRunnable(RunnableSerializable[Any, Any]):
             CheckpointError: If the checkpoint is damaged or of another version.
         """
         router = load_router(folder)
-        return cls(
-            router=router,
-            models=chat_models(router.pool),
-            willingness_to_pay=willingness_to_pay,
-            attempts=attempts,
-            name=name,
-        )
+        return cls(router=router, models=chat_models(router.pool), **settings)
 
     @property
     @override
@@ -192,7 +187,12 @@ class CrossRouteRunnable(RunnableSerializable[Any, Any]):
 
     def _dispatch(self) -> Dispatch:
         return Dispatch(
-            self.router, self.models, self.willingness_to_pay, self.attempts, query=self.query
+            self.router,
+            self.models,
+            self.willingness_to_pay,
+            self.attempts,
+            query=self.query,
+            stay_margin=self.stay_margin,
         )
 
     @override

@@ -1290,7 +1290,8 @@ def cached_router(router: CrossRouter) -> Callable[[float | None], CrossRouter]:
 SWITCH = "Now add 17 and 25, and say only the sum of the two numbers."
 
 
-def test_a_conversation_stays_on_its_model() -> None:
+@BOTH
+def test_a_conversation_stays_on_its_model(router_class: Any) -> None:
     models = scripted()
     wtp = 0.002
     first = ChatCrossRoute(models=models, willingness_to_pay=math.inf).invoke(QUESTION)
@@ -1298,18 +1299,19 @@ def test_a_conversation_stays_on_its_model() -> None:
     conversation = after(first, HumanMessage(SWITCH))
 
     def model_of(margin: float | None) -> str:
-        chat = ChatCrossRoute(models=models, willingness_to_pay=wtp, stay_margin=margin)
+        chat = router_class(models=models, willingness_to_pay=wtp, stay_margin=margin)
         return str(decision_of(chat.invoke(conversation))["model"])
 
     assert model_of(None) != LARGE
     assert model_of(0) != LARGE
     assert model_of(10) == LARGE
-    chat = ChatCrossRoute(models=models, willingness_to_pay=wtp, stay_margin=10)
+    chat = router_class(models=models, willingness_to_pay=wtp, stay_margin=10)
     assert decision_of(chat.invoke(conversation))["kept"] is True
     # A control of the call is stronger, and so is what the model cannot take.
     excluded: Any = {"configurable": {"crossroute_excluded": [LARGE]}}
     assert decision_of(chat.invoke(conversation, excluded))["model"] != LARGE
-    assert decision_of(chat.invoke(conversation, model=MEDIUM))["model"] == MEDIUM
+    forced: Any = {"configurable": {"crossroute_model": MEDIUM}}
+    assert decision_of(chat.invoke(conversation, forced))["model"] == MEDIUM
 
 
 def test_the_lost_prompt_cache_is_part_of_the_margin(

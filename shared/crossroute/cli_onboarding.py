@@ -1,0 +1,425 @@
+"""The commands `crossroute models onboard` and `rebase`: embeddings without training."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import json
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NamedTuple
+
+import numpy as np
+import typer
+import yaml
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from crossroute.anchors import Anchor, load_anchors
+from crossroute.checkpoint import MANIFEST, Checkpoint, models_folder
+from crossroute.cli_common import (
+    AsJson,
+    CheckpointOption,
+    descriptor_folder,
+    err,
+    load_router,
+    out,
+    print_json,
+)
+from crossroute.cli_models import models_app
+from crossroute.decision import usd
+from crossroute.descriptor import Learned, ModelDescriptor
+from crossroute.errors import (
+    CrossRouteError,
+    DataError,
+    DescriptorError,
+    MissingExtraError,
+    PoolError,
+)
+from crossroute.onboarding import ScoredAnswer, guess, load_scores, onboard
+from crossroute.pool import ModelPool, descriptor_files
+from crossroute.router import CrossRouter
+
+if TYPE_CHECKING:
+    from langchain_core.language_models import BaseChatModel
+
+    from langchain_crossroute.ask import Answer
+
+DECIMALS = 4
+SHOWN_FAILURES = 3
+SHOWN_CHARACTERS = 300
+
+
+@models_app.command(name="onboard")
+def models_onboard(
+    file: Annotated[
+        Path, typer.Argument(metavar="DESCRIPTOR", help="The new model's file (*.yaml).")
+    ],
+    scores: Annotated[
+        Path | None,
+        typer.Option(
+            help="Its scored answers, as JSON lines; with --run the file that they are added to, "
+            "by default beside the descriptor."
+        ),
+    ] = None,
+    run: Annotated[
+        bool, typer.Option("--run", help="Ask the model itself the anchor prompts; needs its key.")
+    ] = False,
+    anchors: Annotated[
+        Path | None, typer.Option(help="Your own anchor prompts instead of the shipped ones.")
+    ] = None,
+    checkpoint: CheckpointOption = None,
+    folder: Annotated[
+        Path | None,
+        typer.Option("--to", help="Write the descriptor there instead of into its own file."),
+    ] = None,
+    at_once: Annotated[int, typer.Option(min=1, help="Calls under way at a time.")] = 8,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before spending.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Learn a new model's embedding from scored answers, without training (docs/onboarding.md).
+
+    With --run every answer is checked and its score kept as it comes: after a break or a failure,
+    the same command asks what is missing.
+    """
+    if run:
+        path = scores or file.with_name(f"{file.stem}.scores.jsonl")
+    elif scores is not None and anchors is None:
+        path = scores
+    else:
+        raise DataError("Give scored answers with --scores FILE, or --run to ask the model itself.")
+    descriptor = ModelDescriptor.load(file)
+    router = load_router(checkpoint)
+    if run:
+        _run(descriptor, router, load_anchors(anchors), path, at_once=at_once, yes=yes)
+    answers = load_scores(path, descriptor.id)
+    new = onboard(router, descriptor, answers)
+    target = file
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
+        target = folder / descriptor.file_name
+    learned = _write(target, file, new, scores_file=_relative(path, target.parent))
+    mean = float(np.mean([answer.score for answer in answers]))
+    if as_json:
+        facts = learned.model_dump(mode="json", exclude={"embedding"})
+        print_json({"model": descriptor.id, "file": str(target), "mean_score": mean, **facts})
+        return
+    out.print(
+        f"{escape(str(target))}: {escape(descriptor.id)} is onboarded from {learned.examples} "
+        f"scored answers, of mean score {mean:.3f}; the standard error of its quality is "
+        f"{learned.quality_error:.2f} in logits ({_points(mean, learned.quality_error):.0f} points "
+        "of 100)."
+    )
+
+
+@models_app.command(name="rebase")
+def models_rebase(
+    folder: Annotated[Path, typer.Argument(help="Folder of descriptors, or a checkpoint folder.")],
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(
+            help="Checkpoint folder that the embeddings are for; if absent, FOLDER where it is "
+            "one, else the shipped one."
+        ),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make the embeddings of a folder again for another checkpoint, from their stored scores.
+
+    What was a guess is guessed again. A trained model without scores cannot be mended, unless the
+    checkpoint was trained on it, too. The exit code is 1 if one is left.
+    """
+    if checkpoint is None and (folder / MANIFEST).is_file():
+        checkpoint = folder
+    folder = descriptor_folder(folder)
+    ModelPool.load(folder)  # Nothing is written where a file is broken.
+    router = _router(checkpoint)
+    found = [_rebase(path, router) for path in descriptor_files(folder)]
+    if as_json:
+        content = [{"model": x.model, "embedding": x.embedding, "note": x.note} for x in found]
+        print_json({"checkpoint": router.checkpoint.id, "models": content})
+    else:
+        table = Table("model", "embedding", "", title=f"For checkpoint {router.checkpoint.id}")
+        for one in found:
+            table.add_row(escape(one.model), one.embedding, escape(one.note))
+        out.print(table)
+    left = [one.model for one in found if one.embedding == "not mended"]
+    if left:
+        err.print(f"[bold red]Not mended:[/] {escape(', '.join(left))}")
+        raise typer.Exit(1)
+
+
+class _Rebased(NamedTuple):
+    model: str
+    embedding: str
+    note: str
+
+
+def _rebase(path: Path, router: CrossRouter) -> _Rebased:
+    model = ModelDescriptor.load(path)
+    learned = model.learned
+    if learned is None:
+        return _Rebased(model.id, "none", "guessed when the folder is loaded, or onboard it")
+    if _fits(model, router.checkpoint):
+        return _Rebased(model.id, "fits", "left as it is")
+    trained = router.pool.get(model.id)
+    try:
+        if learned.scores_file is not None:
+            answers = load_scores(path.parent / learned.scores_file, model.id)
+            new, source = onboard(router, model, answers), "from its scores"
+            note = f"{len(answers)} scored answers"
+        elif trained is not None:
+            new, source = model.model_copy(update={"learned": trained.learned}), "trained"
+            note = "that of the checkpoint"
+        elif learned.source == "guess":
+            new, source, note = guess(router, model), "guessed again", ""
+        else:
+            note = (
+                "the checkpoint was not trained on it, and no scores are stored; onboard it: "
+                f"crossroute models onboard {path} --scores FILE (or --run)"
+            )
+            return _Rebased(model.id, "not mended", note)
+    except CrossRouteError as error:
+        return _Rebased(model.id, "not mended", str(error))
+    _write(path, path, new, scores_file=learned.scores_file)
+    return _Rebased(model.id, source, note)
+
+
+def _fits(model: ModelDescriptor, checkpoint: Checkpoint) -> bool:
+    learned, size = model.learned, checkpoint.network.embedding_size
+    return (
+        learned is not None
+        and learned.checkpoint == checkpoint.id
+        and len(learned.embedding) == size
+    )
+
+
+def _router(folder: Path | None) -> CrossRouter:
+    """The router of a checkpoint, without the models beside it that are of another one."""
+    if folder is None:
+        return CrossRouter.default()
+    checkpoint = Checkpoint.load(folder)
+    pool = ModelPool.load(models_folder(folder))
+    own = ModelPool(model for model in pool.values() if _fits(model, checkpoint))
+    if len(own) < 2:
+        raise PoolError(
+            f"{models_folder(folder)}: {len(own)} models have an embedding of this checkpoint; two "
+            "are needed to compare others with. Train the checkpoint again."
+        )
+    return CrossRouter(checkpoint, own)
+
+
+def _run(
+    descriptor: ModelDescriptor,
+    router: CrossRouter,
+    anchors: Sequence[Anchor],
+    scores: Path,
+    *,
+    at_once: int,
+    yes: bool,
+) -> None:
+    """Ask the model those anchors that it has no score of, and add the scores to the file.
+
+    Raises:
+        DescriptorError: If its chat model cannot be built.
+        DataError: If calls failed; what was answered is in the file.
+        typer.Exit: After Ctrl-C; what was answered is in the file.
+    """
+    _mend(scores)
+    known: set[str] = set()
+    if scores.exists() and scores.stat().st_size:
+        known = {
+            answer.prompt
+            for answer in load_scores(scores, descriptor.id)
+            if isinstance(answer.prompt, str)
+        }
+    missing = [anchor for anchor in anchors if anchor.prompt not in known]
+    if not missing:
+        err.print(f"All {len(anchors)} anchors are scored in {escape(str(scores))}.")
+        return
+    chat_model = _chat_model(descriptor)
+    prompts = [anchor.prompt for anchor in missing]
+    err.print(escape(_estimate(descriptor, router, prompts, asked=len(anchors))))
+    if not yes:
+        typer.confirm("Ask it?", abort=True, err=True)
+    failures: list[str] = []
+    columns = (TextColumn("Asking"), BarColumn(), MofNCompleteColumn())
+    with (
+        scores.open("a", encoding="utf-8") as file,
+        Progress(
+            *columns, TextColumn("{task.description}"), TimeElapsedColumn(), console=err
+        ) as bar,
+    ):
+        task = bar.add_task("", total=len(anchors), completed=len(anchors) - len(missing))
+        right = 0.0
+
+        def tell(position: int, answer: Answer | Exception) -> None:
+            nonlocal right
+            if isinstance(answer, Exception):
+                text = f"{type(answer).__name__}: {answer}"
+                failures.append(text[:SHOWN_CHARACTERS])
+            else:
+                scored = _scored(missing[position], answer, descriptor)
+                file.write(scored.model_dump_json(exclude_none=True) + "\n")
+                file.flush()
+                right += scored.score
+                bar.advance(task)
+            bar.update(task, description=f"{right:.0f} right, {len(failures)} failed")
+
+        from langchain_crossroute.ask import ask
+
+        try:
+            asyncio.run(ask(chat_model, prompts, tell, at_once=at_once))
+        except KeyboardInterrupt:
+            bar.stop()
+            err.print(f"Stopped. The same command goes on from what is in {escape(str(scores))}.")
+            raise typer.Exit(130) from None
+    if failures:
+        said = [
+            f"  {count} x {text}" for text, count in Counter(failures).most_common(SHOWN_FAILURES)
+        ]
+        answered = sum(1 for line in scores.read_text("utf-8").splitlines() if line.strip())
+        raise DataError(
+            f"{len(failures)} of {len(prompts)} calls of {descriptor.id!r} failed:\n"
+            + "\n".join(said)
+            + f"\n{scores} holds {answered} scored answers. The same command asks for the others; "
+            "to take what there is, leave out --run and give --scores."
+        )
+
+
+def _chat_model(descriptor: ModelDescriptor) -> BaseChatModel:
+    reason = descriptor.unreachable(datetime.date.today())
+    if descriptor.provider is None or reason is not None:
+        raise DescriptorError(
+            f"Model {descriptor.id!r} cannot be asked: {reason}. Give its descriptor a provider "
+            "that serves it, or give scores with --scores."
+        )
+    try:
+        from langchain_crossroute.lazy import LazyChatModel
+    except ImportError as error:
+        raise MissingExtraError("langchain-core", "langchain") from error
+    try:
+        return LazyChatModel(descriptor.id, descriptor.provider).load()
+    except CrossRouteError:
+        raise
+    except Exception as error:
+        # A provider's package raises what it likes: it is missing, lacks a key, or dislikes an
+        # argument.
+        raise DescriptorError(
+            f"Model {descriptor.id!r}: its chat model cannot be built: {error}"
+        ) from error
+
+
+def _estimate(
+    descriptor: ModelDescriptor, router: CrossRouter, prompts: Sequence[str], *, asked: int
+) -> str:
+    """What asking will cost about: with as many tokens as known models use."""
+    text = f"{len(prompts)} of {asked} anchors are to be asked of {descriptor.id!r}"
+    price = descriptor.price
+    if price is None:
+        return f"{text}. Its descriptor has no price: the cost is not known."
+    found = router.predict(prompts)
+    counted = ~np.isnan(found.output_tokens).any(axis=0)
+    if not counted.any():
+        return f"{text}. The checkpoint predicts no tokens: the cost is not known."
+    tokens = found.output_tokens[:, counted].sum(axis=0)
+    sent = float(found.input_tokens.sum())
+    median, most = (
+        float(price.cost_usd(sent, float(n))) for n in (np.median(tokens), tokens.max())
+    )
+    return (
+        f"{text}: about {usd(median)} by its price table, {usd(most)} if it is as wordy as the "
+        "wordiest known model; hidden reasoning is not counted."
+    )
+
+
+def _scored(anchor: Anchor, answer: Answer, descriptor: ModelDescriptor) -> ScoredAnswer:
+    cost = None
+    if descriptor.price and answer.input_tokens is not None and answer.output_tokens is not None:
+        cost = descriptor.price.cost_usd(
+            float(answer.input_tokens), float(answer.output_tokens), answer.cached_tokens
+        )
+    return ScoredAnswer(
+        prompt=anchor.prompt,
+        score=anchor.score(answer.text),
+        cost_usd=cost,
+        output_tokens=answer.output_tokens,
+    )
+
+
+def _mend(scores: Path) -> None:
+    """Drop a last line that a break left half written."""
+    content = scores.read_bytes() if scores.exists() else b""
+    if not content or content.endswith(b"\n"):
+        return
+    kept, _, last = content.rpartition(b"\n")
+    try:
+        json.loads(last)
+    except ValueError:
+        scores.write_bytes(kept + b"\n" if kept else b"")
+    else:
+        scores.write_bytes(content + b"\n")
+
+
+def _write(path: Path, source: Path, model: ModelDescriptor, *, scores_file: str | None) -> Learned:
+    """Write a model whose embedding is new; what else `source` says stays as it was written."""
+    if model.learned is None:
+        raise ValueError(f"{model.id} has no learned embedding")
+    embedding = tuple(round(number, DECIMALS) for number in model.learned.embedding)
+    learned = model.learned.model_copy(update={"scores_file": scores_file, "embedding": embedding})
+    model = model.model_copy(update={"learned": learned})
+    content = model.model_dump(mode="json", exclude_defaults=True)
+    text = _with_learned(source.read_text("utf-8"), _dump({"learned": content["learned"]}))
+    if not _says(text, model):
+        # A file of unusual form is written anew.
+        text = _dump(content)
+    # Whole: a router that follows the folder sees the old file or the new one.
+    new = path.with_name(f".{path.name}.{os.getpid()}")
+    new.write_text(text, "utf-8")
+    new.replace(path)
+    return learned
+
+
+def _says(text: str, model: ModelDescriptor) -> bool:
+    try:
+        return ModelDescriptor.model_validate(yaml.safe_load(text)) == model
+    except (yaml.YAMLError, ValueError):
+        return False
+
+
+def _dump(content: object) -> str:
+    text: str = yaml.safe_dump(
+        content, sort_keys=False, allow_unicode=True, width=100, default_flow_style=None
+    )
+    return text
+
+
+def _with_learned(text: str, block: str) -> str:
+    """A descriptor's text with another `learned`: comments and order of the rest are kept."""
+    node = yaml.compose(text, yaml.SafeLoader)
+    for key, value in node.value if node else ():
+        if key.value == "learned":
+            end = _end(value)
+            return f"{text[: key.start_mark.index]}{block.rstrip()}{text[end:]}"
+    return f"{text.rstrip()}\n{block}"
+
+
+def _end(node: yaml.Node) -> int:
+    """Where a node's last word ends: a block itself ends behind the comments after it."""
+    if isinstance(node, yaml.CollectionNode) and not node.flow_style and node.value:
+        last = node.value[-1]
+        return _end(last[1] if isinstance(node, yaml.MappingNode) else last)
+    return int(node.end_mark.index)
+
+
+def _relative(path: Path, folder: Path) -> str:
+    """A path as seen from a folder, with slashes on every system."""
+    return Path(os.path.relpath(path, folder)).as_posix()
+
+
+def _points(mean: float, error: float) -> float:
+    """A standard error in logits as points of quality, around a mean."""
+    return 100 * error * max(mean * (1 - mean), 0.01)

@@ -221,15 +221,20 @@ def test_reasoning_at_the_price_of_output_is_no_price_of_its_own(tmp_path: Path)
     assert found.changes == {"reasoning_output_usd_per_1m": (9.0, 8.0)}
 
 
-def test_a_price_that_cannot_be_edited_alone_is_left(tmp_path: Path) -> None:
-    text = (
-        "id: a\nprovider:\n  chat_model: openai:gpt-4o\n"
-        "  arguments: &p {input_usd_per_1m: 5, output_usd_per_1m: 5, date: 2024-08-06, source: m}\n"
-        "price: *p\n"
-    )
+ALIAS = """\
+id: a
+provider:
+  chat_model: openai:gpt-4o
+  arguments: &p {input_usd_per_1m: 5, output_usd_per_1m: 5, date: 2024-08-06, source: me}
+price: *p
+"""
+
+
+@pytest.mark.parametrize("text", [ALIAS, "{id: a, provider: {chat_model: 'openai:gpt-4o'}}\n"])
+def test_a_price_that_cannot_be_edited_alone_is_left(tmp_path: Path, text: str) -> None:
     found = check(tmp_path, text)
     assert found.changes
-    with pytest.raises(DescriptorError, match=r"0\.yaml: price: cannot be changed alone"):
+    with pytest.raises(DescriptorError, match=r"0\.yaml: price: cannot be changed alone.*by hand"):
         write_price(found)
     assert found.path.read_text("utf-8") == text
 

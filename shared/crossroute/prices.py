@@ -119,15 +119,18 @@ def write_price(check: PriceCheck) -> None:
     Raises:
         DescriptorError: If the price stands there in a way that cannot be edited.
     """
-    path = check.path
-    before = ModelDescriptor.load(path)
-    text = path.read_bytes().decode("utf-8")
     if check.after is None:
         raise ValueError(f"{check.model}: no price was found: {check.problem}.")
-    new = _edit(text, before.price, check.after)
-    if ModelDescriptor.parse(new, path) != before.model_copy(update={"price": check.after}):
+    path = check.path
+    before = ModelDescriptor.load(path)
+    new = _edit(path.read_bytes().decode("utf-8"), before.price, check.after)
+    try:
+        done = ModelDescriptor.parse(new, path)
+    except DescriptorError:
+        done = None
+    if done != before.model_copy(update={"price": check.after}):
         raise DescriptorError(
-            f"{path}: price: cannot be changed alone (is it an alias?); write it by hand: "
+            f"{path}: price: cannot be changed alone in a file of this form; write it by hand: "
             f"{check.after.model_dump(mode='json', exclude_none=True)}."
         )
     replace_file(path, new)

@@ -274,6 +274,15 @@ def test_prices_need_a_price_file(run: Run, tmp_path: Path) -> None:
     assert "list.json: cannot be read" in said
 
 
+def test_the_command_has_them_all(run: Run) -> None:
+    out = run("--help")[1]
+    found = set(re.findall(r"^│ ([a-z]+)  ", out, re.MULTILINE))
+    assert found == {
+        *("list", "show", "validate", "add", "onboard", "remove", "prices", "compare"),
+        *("rebase", "schema"),
+    }
+
+
 def test_schema_is_printed_for_editors(run: Run) -> None:
     code, out, _ = run("schema")
     assert (code, json.loads(out)) == (0, json_schema())

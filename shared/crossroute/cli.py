@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+import crossroute.cli_onboarding  # noqa: F401  # registers onboard and rebase
 from crossroute.checkpoint import check_target, models_folder
 from crossroute.cli_common import AsJson, CheckpointOption, err, load_router, out, print_json
 from crossroute.cli_models import models_app

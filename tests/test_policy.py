@@ -235,6 +235,26 @@ def test_an_unmet_demand_is_named_with_both_sides(
     assert unknown in said
 
 
+@pytest.mark.parametrize(
+    "demand",
+    [
+        {"regions": ["eu"]},
+        {"languages": ["de-AT"]},
+        {"max_data_retention_days": 30},
+        {"max_latency_seconds": 4},
+    ],
+)
+def test_who_does_not_meet_a_demand_is_removed(router: CrossRouter, demand: dict[str, Any]) -> None:
+    limits = Constraints(**demand)
+    one = router.over(pool_of(router, large=EUROPEAN))
+    decision = one.route("Why?", 0.0, constraints=limits)
+    assert decision.model == LARGE
+    assert set(decision.removed) == {SMALL, MEDIUM}
+    with pytest.raises(NoCandidateError) as caught:
+        router.over(pool_of(router)).route("Why?", constraints=limits)
+    assert set(caught.value.removed) == {SMALL, MEDIUM, LARGE}
+
+
 def test_a_disabled_model_is_no_candidate_and_the_decision_says_why(router: CrossRouter) -> None:
     disabled = router.over(pool_of(router, large={"disabled": True}))
     decision = disabled.route(QUESTION, math.inf)

@@ -352,7 +352,7 @@ class CrossRouter:
         removed: dict[str, str] = {}
         limit = constraints.max_cost_usd
         for (model, descriptor), cost in zip(self._pool.items(), cost_usd, strict=True):
-            reasons = list(shortcomings(descriptor, query))
+            reasons = [*shortcomings(descriptor, query), *constraints.unmet(descriptor)]
             if forbidden := constraints.forbids(model):
                 reasons.append(forbidden)
             elif limit is not None and cost > limit:

@@ -31,7 +31,7 @@ from crossroute.cli_common import (
 )
 from crossroute.cli_models import models_app
 from crossroute.decision import usd
-from crossroute.descriptor import Learned, ModelDescriptor
+from crossroute.descriptor import Learned, ModelDescriptor, replace_file
 from crossroute.errors import (
     CrossRouteError,
     DataError,
@@ -291,7 +291,9 @@ def _run(
 
 
 def _chat_model(descriptor: ModelDescriptor) -> BaseChatModel:
-    reason = descriptor.unreachable(datetime.date.today())
+    # A disabled model may be asked: it is onboarded before it is put into service.
+    enabled = descriptor.model_copy(update={"disabled": False})
+    reason = enabled.unreachable(datetime.date.today())
     if descriptor.provider is None or reason is not None:
         raise DescriptorError(
             f"Model {descriptor.id!r} cannot be asked: {reason}. Give its descriptor a provider "
@@ -372,21 +374,18 @@ def _write(path: Path, source: Path, model: ModelDescriptor, *, scores_file: str
     learned = model.learned.model_copy(update={"scores_file": scores_file, "embedding": embedding})
     model = model.model_copy(update={"learned": learned})
     content = model.model_dump(mode="json", exclude_defaults=True)
-    text = _with_learned(source.read_text("utf-8"), _dump({"learned": content["learned"]}))
+    text = _with_learned(source.read_bytes().decode(), _dump({"learned": content["learned"]}))
     if not _says(text, model):
         # A file of unusual form is written anew.
         text = _dump(content)
-    # Whole: a router that follows the folder sees the old file or the new one.
-    new = path.with_name(f".{path.name}.{os.getpid()}")
-    new.write_text(text, "utf-8")
-    new.replace(path)
+    replace_file(path, text)
     return learned
 
 
 def _says(text: str, model: ModelDescriptor) -> bool:
     try:
-        return ModelDescriptor.model_validate(yaml.safe_load(text)) == model
-    except (yaml.YAMLError, ValueError):
+        return ModelDescriptor.parse(text, Path()) == model
+    except DescriptorError:
         return False
 
 
@@ -399,12 +398,14 @@ def _dump(content: object) -> str:
 
 def _with_learned(text: str, block: str) -> str:
     """A descriptor's text with another `learned`: comments and order of the rest are kept."""
+    newline = "\r\n" if "\r\n" in text else "\n"
+    block = block.replace("\n", newline)
     node = yaml.compose(text, yaml.SafeLoader)
     for key, value in node.value if node else ():
         if key.value == "learned":
             end = _end(value)
             return f"{text[: key.start_mark.index]}{block.rstrip()}{text[end:]}"
-    return f"{text.rstrip()}\n{block}"
+    return f"{text}{'' if text.endswith(newline) else newline}{block}"
 
 
 def _end(node: yaml.Node) -> int:

@@ -1,0 +1,568 @@
+"""`crossroute models onboard` and `rebase`, with a model that is asked over HTTP."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from conftest import QUICK
+from pydantic import TypeAdapter
+
+import crossroute.cli_onboarding  # noqa: F401  # registers the commands
+from crossroute import CrossRouter, ModelDescriptor, ModelPool, PoolError, cli
+from crossroute.anchors import Anchor, Check, load_anchors
+from crossroute.data import RoutingData
+from crossroute.onboarding import load_scores, onboard
+from crossroute.training.train import train
+
+ROOT = Path(__file__).parent.parent
+sys.path.append(str(ROOT / "examples"))
+
+from openai_server import OpenAIServer, Reply  # noqa: E402
+
+Run = Callable[..., tuple[int, str, str]]
+
+COUNT = 12
+ANCHORS = "".join(
+    f"- {{topic: sums, prompt: 'What is {n} + {n}?', check: {{kind: number, answer: {2 * n}}}, "
+    f"reference: '{2 * n}'}}\n"
+    for n in range(COUNT)
+)
+DESCRIPTOR = """\
+# Written by hand.
+id: acme/new
+price: {{input_usd_per_1m: 1.0, output_usd_per_1m: 4.0, date: 2026-01-01, source: test}}  # ours
+provider:
+  chat_model: openai:new
+  base_url: {url}
+  api_key_env: ACME_KEY
+  arguments: {{max_retries: 0, timeout: 60}}
+# The end.
+"""
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run the command as its entry point does; returns exit code, stdout and stderr."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["crossroute", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        captured = capsys.readouterr()
+        return int(stopped.value.code or 0), captured.out, captured.err
+
+    return call
+
+
+def calculator(body: dict[str, Any]) -> Reply:
+    """Answers the sums below 8 rightly."""
+    n = int(body["messages"][-1]["content"].split()[2])
+    return Reply(f"It is **{2 * n if n < 8 else n}**.", input_tokens=10, output_tokens=50)
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[OpenAIServer]:
+    with pytest.MonkeyPatch.context() as patch, OpenAIServer() as server:
+        patch.setenv("NO_PROXY", "127.0.0.1")
+        yield server
+
+
+@pytest.fixture
+def server(running: OpenAIServer, monkeypatch: pytest.MonkeyPatch) -> OpenAIServer:
+    monkeypatch.setenv("ACME_KEY", "sk-SECRET")
+    running.answers = {"new": calculator}
+    running.requests.clear()
+    return running
+
+
+@pytest.fixture
+def new(server: OpenAIServer, tmp_path: Path) -> Path:
+    (tmp_path / "anchors.yaml").write_text(ANCHORS, "utf-8")
+    folder = tmp_path / "models"
+    folder.mkdir()
+    path = folder / "new.yaml"
+    path.write_text(DESCRIPTOR.format(url=server.url), "utf-8")
+    return path
+
+
+@pytest.fixture
+def asking(run: Run, new: Path, tmp_path: Path) -> Run:
+    """`models onboard new.yaml --run` with the anchors of this file."""
+
+    def call(*options: object) -> tuple[int, str, str]:
+        given = ("--run", "--anchors", tmp_path / "anchors.yaml", *options)
+        return run("models", "onboard", new, *given)
+
+    return call
+
+
+def scores_of(path: Path) -> list[Any]:
+    return load_scores(path, "acme/new")
+
+
+def asked(server: OpenAIServer) -> list[int]:
+    return sorted(int(r.body["messages"][-1]["content"].split()[2]) for r in server.requests)
+
+
+def write_scores(path: Path, data: RoutingData, model: str, count: int = 60) -> Path:
+    j = data.models.index(model)
+    lines = [
+        {"prompt": data.prompts[i], "score": data.score[i, j], "cost_usd": data.cost_usd[i, j]}
+        for i in range(count)
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+    return path
+
+
+# From scores
+
+
+def test_scores_become_an_embedding_in_the_file(
+    run: Run, new: Path, toy_folder: Path, toy_data: RoutingData, toy_router: CrossRouter
+) -> None:
+    before, text = ModelDescriptor.load(new), new.read_text("utf-8")
+    scores = write_scores(new.parent.parent / "scores.jsonl", toy_data, "poet")
+    arguments = ("models", "onboard", new, "--scores", scores, "--checkpoint", toy_folder)
+    code, out, err = run(*arguments)
+    assert code == 0, err
+    assert "acme/new is onboarded from 60 scored answers" in out
+    after = ModelDescriptor.load(new)
+    assert after.learned is not None
+    assert after.learned.scores_file == "../scores.jsonl"
+    assert after.model_copy(update={"learned": None}) == before
+    # What was written by hand is as it was.
+    assert new.read_text("utf-8").startswith(text)
+    expected = onboard(toy_router, before, load_scores(scores, "acme/new")).learned
+    assert expected is not None
+    assert after.learned.embedding == pytest.approx(expected.embedding, abs=1e-4)
+    toy_router.over(ModelPool([*toy_router.pool.values(), after]))
+
+    # Again: it is replaced, not doubled.
+    code, out, _ = run(*arguments, "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert (found["model"], found["file"], found["examples"]) == ("acme/new", str(new), 60)
+    assert found["mean_score"] == pytest.approx(
+        np.mean([answer.score for answer in load_scores(scores, "acme/new")])
+    )
+    assert found["quality_error"] > 0
+    assert ModelDescriptor.load(new) == after
+
+
+def test_the_descriptor_can_go_to_another_folder(
+    run: Run, new: Path, toy_folder: Path, toy_data: RoutingData
+) -> None:
+    text = new.read_text("utf-8")
+    scores = write_scores(new.with_name("scores.jsonl"), toy_data, "poet")
+    options = ("--scores", scores, "--checkpoint", toy_folder, "--to", toy_folder / "models")
+    assert run("models", "onboard", new, *options)[0] == 0
+    assert new.read_text("utf-8") == text
+    router = CrossRouter.load(toy_folder)
+    learned = router.pool["acme/new"].learned
+    assert learned is not None
+    assert learned.scores_file is not None
+    assert (toy_folder / "models" / learned.scores_file).samefile(scores)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "id: acme/new\nlearned:\n  checkpoint: x\n  cost_target: usd\n  examples: 1\n"
+        "  embedding:\n  - 1.0\n  - 2.0\n# A comment.\nnote: Kept.  # here\n",
+        "{id: acme/new, note: Kept.}",
+        "---\nnote: Kept.\nid: acme/new\n...\n",
+        "id: acme/new\nnote: |-\n  Kept.\n",
+        "id: acme/new\r\nnote: Kept.\r\n",
+    ],
+    ids=["learned in the midst", "flow", "document marks", "block text", "CRLF"],
+)
+def test_files_of_any_form_are_written(
+    text: str, run: Run, tmp_path: Path, toy_folder: Path, toy_data: RoutingData
+) -> None:
+    path = tmp_path / "model.yaml"
+    path.write_text(text, "utf-8")
+    scores = write_scores(tmp_path / "scores.jsonl", toy_data, "poet", 20)
+    code, _, err = run("models", "onboard", path, "--scores", scores, "--checkpoint", toy_folder)
+    assert code == 0, err
+    model = ModelDescriptor.load(path)
+    assert (model.id, model.note) == ("acme/new", "Kept.")
+    assert model.learned is not None
+    assert model.learned.examples == 20
+    ends = re.findall(r"\r?\n", path.read_bytes().decode())
+    assert set(ends) == {"\r\n" if "\r" in text else "\n"}
+    if "# A comment." in text:
+        assert "\n# A comment.\nnote: Kept.  # here\n" in path.read_text("utf-8")
+    assert sorted(p.name for p in tmp_path.iterdir() if p.is_file()) == [
+        "model.yaml",
+        "scores.jsonl",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ([], "--scores FILE, or --run"),
+        (["--scores", "none.jsonl"], "none.jsonl: cannot be read"),
+        (["--scores", "none.jsonl", "--anchors", "a.yaml"], "--scores FILE, or --run"),
+        (["--run", "--anchors", "none.yaml"], "none.yaml: cannot be read"),
+    ],
+)
+def test_bad_input_is_one_clear_message(run: Run, new: Path, options: list[str], said: str) -> None:
+    text = new.read_text("utf-8")
+    code, out, err = run("models", "onboard", new, *options)
+    assert (code, out) == (1, "")
+    assert err.startswith("Error: ")
+    assert said in err.replace("\n", " ")
+    assert new.read_text("utf-8") == text
+
+
+# By asking the model
+
+
+def test_the_model_is_asked_and_scored(asking: Run, new: Path, server: OpenAIServer) -> None:
+    code, out, err = asking("--yes", "--json")
+    assert code == 0, err
+    assert f"{COUNT} of {COUNT} anchors are to be asked" in err
+    assert "about $" in err
+    assert asked(server) == list(range(COUNT))
+    assert {r.authorization for r in server.requests} == {"Bearer sk-SECRET"}
+    found = json.loads(out)
+    assert found["examples"] == COUNT
+    # 0 + 0 is right in any case.
+    assert found["mean_score"] == pytest.approx(8 / COUNT)
+    assert found["scores_file"] == "new.scores.jsonl"
+    scores = new.with_name("new.scores.jsonl")
+    answers = {answer.prompt: answer for answer in scores_of(scores)}
+    assert answers["What is 3 + 3?"].score == 1
+    assert answers["What is 9 + 9?"].score == 0
+    assert answers["What is 3 + 3?"].output_tokens == 50
+    assert answers["What is 3 + 3?"].cost_usd == pytest.approx((10 * 1 + 50 * 4) / 1e6)
+    # Neither what it said nor the key is kept.
+    kept = scores.read_text("utf-8") + new.read_text("utf-8") + out + err
+    assert "It is" not in kept
+    assert "SECRET" not in kept
+    learned = ModelDescriptor.load(new).learned
+    assert learned is not None
+    assert learned.cost_target == "output_tokens"
+
+    # All is known now: nobody is asked, nothing is spent.
+    server.requests.clear()
+    code, _, err = asking()
+    assert code == 0
+    assert "All 12 anchors are scored" in err
+    assert not server.requests
+
+
+def test_nothing_is_spent_without_a_yes(
+    asking: Run, new: Path, server: OpenAIServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("builtins.input", lambda *_: "n")
+    text = new.read_text("utf-8")
+    code, _, err = asking()
+    assert code == 1
+    assert "about $" in err
+    assert not server.requests
+    assert new.read_text("utf-8") == text
+
+
+def test_failed_calls_are_named_and_asked_again(
+    asking: Run, new: Path, server: OpenAIServer
+) -> None:
+    def sometimes(body: dict[str, Any]) -> Reply:
+        n = int(body["messages"][-1]["content"].split()[2])
+        return Reply("overloaded", status=500) if n % 4 == 1 else calculator(body)
+
+    text = new.read_text("utf-8")
+    server.answers["new"] = sometimes
+    code, out, err = asking("--yes", "--at-once", "2")
+    assert (code, out) == (1, "")
+    assert "3 of 12 calls of 'acme/new' failed" in err
+    assert "3 x " in err
+    assert "overloaded" in err
+    assert "holds 9 scored answers" in err
+    assert new.read_text("utf-8") == text
+
+    server.answers["new"] = calculator
+    server.requests.clear()
+    code, out, err = asking("--yes", "--json")
+    assert code == 0, err
+    assert "3 of 12 anchors are to be asked" in err
+    assert asked(server) == [1, 5, 9]
+    assert json.loads(out)["examples"] == COUNT
+
+
+def test_what_there_is_can_be_taken(asking: Run, run: Run, new: Path, server: OpenAIServer) -> None:
+    server.answers["new"] = lambda body: (
+        Reply(status=500) if "What is 3 " in str(body) else calculator(body)
+    )
+    assert asking("--yes")[0] == 1
+    scores = new.with_name("new.scores.jsonl")
+    code, out, _ = run("models", "onboard", new, "--scores", scores, "--json")
+    assert code == 0
+    assert json.loads(out)["examples"] == COUNT - 1
+
+
+def test_a_model_that_only_fails_is_soon_left(asking: Run, server: OpenAIServer) -> None:
+    server.answers["new"] = Reply("wrong key", status=401)
+    code, _, err = asking("--yes", "--at-once", "1")
+    assert code == 1
+    assert "wrong key" in err
+    assert "5 of 12 calls" in err
+    assert len(server.requests) == 5
+
+
+def test_a_break_leaves_what_was_scored(asking: Run, new: Path, server: OpenAIServer) -> None:
+    def interrupted(body: dict[str, Any]) -> Reply:
+        if len(server.requests) == 5:
+            os.kill(os.getpid(), signal.SIGINT)
+            return Reply(silent=True)
+        return calculator(body)
+
+    text = new.read_text("utf-8")
+    server.answers["new"] = interrupted
+    code, out, err = asking("--yes", "--at-once", "1")
+    assert (code, out) == (130, "")
+    assert "Stopped." in err
+    assert "Traceback" not in err
+    assert new.read_text("utf-8") == text
+    scores = new.with_name("new.scores.jsonl")
+    assert len(scores_of(scores)) == 4
+
+    # The machine went down in the midst of a line.
+    with scores.open("a", encoding="utf-8") as file:
+        file.write('{"prompt": "What is 4 +')
+    done = asked(server)[:4]
+    server.answers["new"] = calculator
+    server.requests.clear()
+    code, out, err = asking("--yes", "--json")
+    assert code == 0, err
+    assert sorted(done + asked(server)) == list(range(COUNT))
+    assert json.loads(out)["examples"] == COUNT == len(scores_of(scores))
+
+
+def test_a_disabled_model_is_onboarded_before_it_serves(asking: Run, new: Path) -> None:
+    new.write_text(f"{new.read_text('utf-8')}disabled: true\n", "utf-8")
+    assert asking("--yes")[0] == 0
+    model = ModelDescriptor.load(new)
+    assert model.disabled
+    assert model.learned is not None
+
+
+def test_calls_are_bounded(asking: Run, server: OpenAIServer) -> None:
+    under_way, most, lock = 0, 0, threading.Lock()
+    both = threading.Barrier(3, timeout=60)
+
+    def counted(body: dict[str, Any]) -> Reply:
+        nonlocal under_way, most
+        with lock:
+            under_way += 1
+            most = max(most, under_way)
+        both.wait()
+        with lock:
+            under_way -= 1
+        return calculator(body)
+
+    server.answers["new"] = counted
+    assert asking("--yes", "--at-once", "3")[0] == 0
+    assert most == 3
+
+
+def test_scores_of_other_prompts_count_too(
+    asking: Run, new: Path, tmp_path: Path, server: OpenAIServer
+) -> None:
+    scores = tmp_path / "mine.jsonl"
+    # Without a line end, as an editor may leave it.
+    scores.write_text('{"prompt": "Who wrote Emma?", "score": 1.0}', "utf-8")
+    code, out, err = asking("--yes", "--json", "--scores", scores)
+    assert code == 0, err
+    assert json.loads(out)["examples"] == COUNT + 1
+    assert len(scores_of(scores)) == COUNT + 1
+    assert ModelDescriptor.load(new).learned is not None
+
+
+@pytest.mark.parametrize(
+    ("old", "new_text", "said"),
+    [
+        ("ACME_KEY", "NO_SUCH_KEY", "environment variable NO_SUCH_KEY, which is not set"),
+        ("openai:new", "nobody:new", "its chat model cannot be built"),
+        ("# The end.", "retired: 2020-01-01", "cannot be asked: retired 2020-01-01"),
+    ],
+)
+def test_a_model_that_cannot_be_reached_is_named(
+    asking: Run, new: Path, server: OpenAIServer, old: str, new_text: str, said: str
+) -> None:
+    new.write_text(new.read_text("utf-8").replace(old, new_text), "utf-8")
+    code, _, err = asking("--yes")
+    assert code == 1
+    assert "acme/new" in err
+    assert said in err.replace("\n", " ")
+    assert "Traceback" not in err
+    assert not server.requests
+
+
+def test_without_a_price_the_cost_is_not_known(
+    asking: Run, new: Path, server: OpenAIServer
+) -> None:
+    lines = [x for x in new.read_text("utf-8").splitlines() if not x.startswith("price")]
+    new.write_text("\n".join(lines), "utf-8")
+    _, _, err = asking("--yes")
+    assert "has no price: the cost is not known" in err
+    assert len(server.requests) == COUNT
+
+
+def test_the_shipped_anchors_are_asked_by_default(
+    run: Run, new: Path, server: OpenAIServer
+) -> None:
+    right = {anchor.prompt: anchor.reference for anchor in load_anchors()}
+    server.answers["new"] = lambda body: Reply(right[body["messages"][-1]["content"]])
+    code, out, err = run("models", "onboard", new, "--run", "--yes", "--json")
+    assert code == 0, err
+    assert json.loads(out)["mean_score"] == 1.0
+    assert len(server.requests) == len(right)
+    # Not one answer was wrong, and still it is not taken for infallible.
+    pool = ModelPool([*CrossRouter.default().pool.values(), ModelDescriptor.load(new)])
+    found = CrossRouter.default().over(pool).predict(list(right))
+    assert 0.8 < found.quality[:, found.models.index("acme/new")].mean() < 0.995
+
+
+# After a retraining
+
+
+@pytest.fixture(scope="module")
+def retrained(toy_data: RoutingData) -> CrossRouter:
+    return train(toy_data.of_models(["clerk", "sage"]), settings=replace(QUICK, epochs=2))
+
+
+def test_rebase_makes_embeddings_again(
+    run: Run,
+    tmp_path: Path,
+    toy_folder: Path,
+    toy_router: CrossRouter,
+    retrained: CrossRouter,
+    toy_data: RoutingData,
+) -> None:
+    folder, old = tmp_path / "mine", toy_router.pool
+    folder.mkdir()
+    scores = write_scores(folder / "scores.jsonl", toy_data, "poet")
+    (folder / "scored.yaml").write_text("id: scored\nnote: Mine.  # really\n", "utf-8")
+    given = ("--scores", scores, "--checkpoint", toy_folder)
+    assert run("models", "onboard", folder / "scored.yaml", *given)[0] == 0
+    like = {"model": "sage", "quality_offset": -0.1}
+    bare = ModelDescriptor.model_validate({"id": "guessed", "behaves_like": like})
+    toy_router.add_model(bare).pool["guessed"].save(folder)
+    ModelDescriptor(id="bare").save(folder)
+    for model in ("poet", "sage"):
+        old[model].save(folder)
+    retrained.save(tmp_path / "retrained")
+
+    # As it is, the folder is refused, and the command that mends it is named.
+    with pytest.raises(PoolError, match="crossroute models rebase"):
+        CrossRouter.load(tmp_path / "retrained", models=folder)
+
+    command = ("models", "rebase", folder, "--checkpoint", tmp_path / "retrained")
+    code, out, err = run(*command, "--json")
+    assert code == 1
+    assert "Not mended: poet" in err
+    content = json.loads(out)
+    assert content["checkpoint"] == retrained.checkpoint.id
+    assert {x["model"]: x["embedding"] for x in content["models"]} == {
+        "bare": "none",
+        "guessed": "guessed again",
+        "poet": "not mended",
+        "sage": "trained",
+        "scored": "from its scores",
+    }
+    (note,) = [x["note"] for x in content["models"] if x["model"] == "poet"]
+    assert "crossroute models onboard" in note
+    assert (folder / "poet.yaml").read_text("utf-8")  # left as it was
+    assert ModelDescriptor.load(folder / "poet.yaml") == old["poet"]
+
+    (folder / "poet.yaml").unlink()
+    (folder / "bare.yaml").unlink()
+    router = CrossRouter.load(tmp_path / "retrained", models=folder)
+    assert set(router.pool) == {"guessed", "sage", "scored"}
+    scored, guessed = router.pool["scored"], router.pool["guessed"]
+    assert scored.learned is not None
+    assert guessed.learned is not None
+    assert scored.learned.scores_file == "scores.jsonl"
+    assert (scored.note, scored.learned.examples) == ("Mine.", 60)
+    assert "note: Mine.  # really" in (folder / "scored.yaml").read_text("utf-8")
+    assert guessed.learned.source == "guess"
+    assert guessed.behaves_like == bare.behaves_like
+    assert router.pool["sage"].learned == retrained.pool["sage"].learned
+
+    code, out, _ = run(*command)
+    assert code == 0
+    assert out.count("fits") == 3
+    assert "left as it is" in out
+
+
+def test_rebase_takes_a_checkpoint_folder_with_strangers_in_it(
+    run: Run, tmp_path: Path, toy_router: CrossRouter, retrained: CrossRouter, toy_data: RoutingData
+) -> None:
+    folder = tmp_path / "retrained"
+    retrained.save(folder)
+    scores = write_scores(tmp_path / "scores.jsonl", toy_data, "poet")
+    scored = onboard(toy_router, ModelDescriptor(id="new"), load_scores(scores, "new"))
+    assert scored.learned is not None
+    learned = scored.learned.model_copy(update={"scores_file": "../../scores.jsonl"})
+    scored.model_copy(update={"learned": learned}).save(folder / "models")
+    with pytest.raises(PoolError, match="crossroute models rebase"):
+        CrossRouter.load(folder)
+    code, _, err = run("models", "rebase", folder)
+    assert code == 0, err
+    assert set(CrossRouter.load(folder).pool) == {"clerk", "new", "sage"}
+
+
+def test_lost_scores_are_named(
+    run: Run, tmp_path: Path, toy_folder: Path, retrained: CrossRouter, toy_data: RoutingData
+) -> None:
+    retrained.save(tmp_path / "retrained")
+    path = tmp_path / "mine" / "new.yaml"
+    path.parent.mkdir()
+    path.write_text("id: new\n", "utf-8")
+    scores = write_scores(tmp_path / "scores.jsonl", toy_data, "poet")
+    given = ("--scores", scores, "--checkpoint", toy_folder)
+    assert run("models", "onboard", path, *given)[0] == 0
+    scores.unlink()
+    text = path.read_text("utf-8")
+    command = ("models", "rebase", path.parent, "--checkpoint", tmp_path / "retrained", "--json")
+    code, out, _ = run(*command)
+    assert code == 1
+    assert "scores.jsonl: cannot be read" in json.loads(out)["models"][0]["note"]
+    assert path.read_text("utf-8") == text
+
+
+def test_nothing_is_rebased_where_a_file_is_broken(
+    run: Run, tmp_path: Path, toy_router: CrossRouter
+) -> None:
+    toy_router.pool.save(tmp_path)
+    (tmp_path / "z.yaml").write_text("id: z\nprovidr: x\n", "utf-8")
+    before = {path.name: path.read_text("utf-8") for path in tmp_path.iterdir()}
+    code, _, err = run("models", "rebase", tmp_path)
+    assert code == 1
+    assert "z.yaml" in err
+    assert {path.name: path.read_text("utf-8") for path in tmp_path.iterdir()} == before
+
+
+def test_the_page_says_what_is_so() -> None:
+    page = (ROOT / "docs" / "onboarding.md").read_text("utf-8")
+    assert f"{len(load_anchors())} anchor prompts" in page
+    for block in page.split("```yaml\n")[1:]:
+        content = yaml.safe_load(block.split("```")[0])
+        kind: Any = ModelDescriptor if isinstance(content, dict) else list[Anchor]
+        TypeAdapter(kind).validate_python(content)
+    for check in re.findall(r"^\| `(\{kind.*?\})` \|", page, flags=re.MULTILINE):
+        TypeAdapter[Any](Check).validate_python(yaml.safe_load(check.replace("{...}", "{}")))

@@ -16,6 +16,7 @@ from typing_extensions import override
 
 from crossroute import CrossRouter, DescriptorError, ModelDescriptor
 from crossroute.decision import usd
+from langchain_crossroute.marks import tokens_of
 
 MAX_OPEN_RUNS = 10_000
 """Runs that have started and not ended; beyond that, the oldest is given up."""
@@ -229,15 +230,14 @@ class CostLedger(BaseCallbackHandler):
         elif price is None:
             row.without_price += 1
         else:
-            tokens = usage["input_tokens"], usage["output_tokens"]
-            cached = usage.get("input_token_details", {}).get("cache_read", 0)
+            tokens = tokens_of(usage)
             row.input_tokens += tokens[0]
             row.output_tokens += tokens[1]
-            row.cached_tokens += cached
-            row.cost_usd += price.cost_usd(*tokens, cached)
+            row.cached_tokens += tokens[2]
+            row.cost_usd += price.cost_usd(*tokens)
             row.predicted_usd += predicted
             if self._baseline_price is not None:
-                row.baseline_usd += self._baseline_price.cost_usd(*tokens, cached)
+                row.baseline_usd += self._baseline_price.cost_usd(*tokens)
 
     def _row(self, model: str) -> Spend:
         return self._spend.setdefault(model, Spend())

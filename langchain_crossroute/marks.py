@@ -73,16 +73,22 @@ class Marks:
             return {}
         # LangChain's own cache sets a total cost of 0, if need be as all of the usage.
         is_free = usage.get("total_cost") == 0
-        cached = (usage.get("input_token_details") or {}).get("cache_read") or 0
-        tokens = usage.get("input_tokens", 0), usage.get("output_tokens", 0), cached
+        tokens = tokens_of(usage)
         return {
             "realised": {
                 "input_tokens": tokens[0],
                 "output_tokens": tokens[1],
-                "cached_tokens": cached,
+                "cached_tokens": tokens[2],
                 "cost_usd": 0.0 if is_free else float(self._price.cost_usd(*tokens)),
             }
         }
+
+
+def tokens_of(usage: Mapping[str, Any]) -> tuple[int, int, int, int]:
+    """Input, output, cached and reasoning tokens of LangChain's usage, as a price takes them."""
+    cached = (usage.get("input_token_details") or {}).get("cache_read") or 0
+    reasoning = (usage.get("output_token_details") or {}).get("reasoning") or 0
+    return usage.get("input_tokens", 0), usage.get("output_tokens", 0), cached, reasoning
 
 
 def message_of(output: Any) -> BaseMessage | None:

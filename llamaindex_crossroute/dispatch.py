@@ -258,12 +258,15 @@ def realised(response: ChatResponse | CompletionResponse, price: Price | None) -
     if read := usage.get("cache_read_input_tokens"):
         cached, tokens_in = read, tokens_in + read
     tokens_in += usage.get("cache_creation_input_tokens") or 0
-    tokens_out += usage.get("thoughts_token_count") or 0
+    spent = usage.get("completion_tokens_details") or usage.get("output_tokens_details")
+    thoughts = usage.get("thoughts_token_count") or 0
+    tokens_out += thoughts
+    reasoning = _get(spent, "reasoning_tokens") or thoughts
     return {
         "input_tokens": tokens_in,
         "output_tokens": tokens_out,
         "cached_tokens": cached,
-        "cost_usd": float(price.cost_usd(tokens_in, tokens_out, cached)),
+        "cost_usd": float(price.cost_usd(tokens_in, tokens_out, cached, reasoning)),
     }
 
 

@@ -144,6 +144,24 @@ def test_cached_input_has_its_own_price(pair: CrossRouter) -> None:
     assert row.baseline_usd == row.cost_usd
 
 
+def test_reasoning_has_its_own_price_where_it_is_billed_apart(pair: CrossRouter) -> None:
+    table = price(pair, LARGE).model_copy(update={"reasoning_output_usd_per_1m": 100.0})
+    pool = ModelPool(
+        model.model_copy(update={"price": table}) if model.id == LARGE else model
+        for model in pair.pool.values()
+    )
+    usage = USAGE | {"output_token_details": {"reasoning": 50}}
+    costs = CostLedger(pool)
+    answer = routed(pair.over(pool), float("inf"), usage=usage).invoke(
+        QUESTION, {"callbacks": [costs]}
+    )
+    tokens = 1000 * table.input_usd_per_1m + 150 * table.output_usd_per_1m
+    by_hand = (tokens + 50 * 100.0) / 1e6
+    assert costs.total_usd == pytest.approx(by_hand)
+    realised = answer.response_metadata["crossroute"]["realised"]
+    assert realised["cost_usd"] == pytest.approx(by_hand)
+
+
 @pytest.mark.parametrize("details", [None, {}, {"audio": 3}])
 def test_usage_without_cached_tokens(details: Any, pair: CrossRouter) -> None:
     costs = CostLedger(pair)

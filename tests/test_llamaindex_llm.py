@@ -1225,6 +1225,28 @@ def test_usage_of_several_providers(
     assert realised(response, None) is None
 
 
+@pytest.mark.parametrize(
+    "raw",
+    [
+        {"usage": USAGE | {"completion_tokens_details": {"reasoning_tokens": 10}}},
+        {
+            "usage_metadata": {
+                "prompt_token_count": 50,
+                "candidates_token_count": 60,
+                "thoughts_token_count": 10,
+            }
+        },
+    ],
+)
+def test_reasoning_has_its_own_price_where_it_is_billed_apart(raw: Any) -> None:
+    shipped = CrossRouter.default().pool[LARGE].price
+    assert shipped is not None
+    price = shipped.model_copy(update={"reasoning_output_usd_per_1m": 100.0})
+    found = realised(CompletionResponse(text="", raw=raw), price)
+    by_hand = (50 * price.input_usd_per_1m + 60 * price.output_usd_per_1m + 10 * 100.0) / 1e6
+    assert found["cost_usd"] == pytest.approx(by_hand)
+
+
 def test_without_usage_nothing_is_realised(events: Recorder) -> None:
     answer = CrossRouteLLM(models=scripted(raw=None)).complete(QUESTION)
     assert "realised" not in answer.additional_kwargs["crossroute"]

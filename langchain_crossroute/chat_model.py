@@ -27,6 +27,7 @@ from pydantic import BaseModel, ConfigDict, SecretStr, SkipValidation
 from typing_extensions import override
 
 from crossroute import DEFAULT_WILLINGNESS_TO_PAY, CrossRouter
+from crossroute.live import FollowedPool
 from crossroute.query import estimate_tokens
 from langchain_crossroute.demands import LateCall, schema_text
 from langchain_crossroute.dispatch import (
@@ -36,7 +37,7 @@ from langchain_crossroute.dispatch import (
     Entry,
     check_settings,
 )
-from langchain_crossroute.lazy import chat_models, load_router
+from langchain_crossroute.lazy import Candidates, candidates_of
 from langchain_crossroute.profiles import common_profile, over_models
 
 _LATE = "_crossroute_late"
@@ -86,6 +87,8 @@ class ChatCrossRoute(BaseChatModel):
             more than this, in units of utility (0.05 is about five points of quality), beside the
             prompt cache that the change would lose. None routes each turn by itself.
         name: Name of the router's run in a trace.
+        live: The folder that `from_yaml(folder, follow=True)` follows; why its present state is not
+            taken over is its `error`. `router` and `models` are then those of the start.
         max_retries: LangChain's name for `attempts` less one; wins over it.
         **settings: `temperature`, `max_tokens`, `timeout` (seconds) and `stop` are given to the
             chosen model with each call, None of them by default; `streaming` lets it stream within
@@ -113,6 +116,7 @@ class ChatCrossRoute(BaseChatModel):
     willingness_to_pay: SkipValidation[float] = DEFAULT_WILLINGNESS_TO_PAY
     attempts: int = DEFAULT_ATTEMPTS
     stay_margin: float | None = None
+    live: SkipValidation[FollowedPool[Candidates] | None] = None
     temperature: float | None = None
     max_tokens: int | None = None
     timeout: float | None = None
@@ -128,6 +132,7 @@ class ChatCrossRoute(BaseChatModel):
         willingness_to_pay: float = DEFAULT_WILLINGNESS_TO_PAY,
         attempts: int = DEFAULT_ATTEMPTS,
         stay_margin: float | None = None,
+        live: FollowedPool[Candidates] | None = None,
         name: str | None = None,
         max_retries: int | None = None,
         **settings: Any,
@@ -139,6 +144,7 @@ class ChatCrossRoute(BaseChatModel):
             willingness_to_pay=willingness_to_pay,
             attempts=attempts if max_retries is None else max_retries + 1,
             stay_margin=stay_margin,
+            live=live,
             name=name,
             **settings,
         )
@@ -155,7 +161,9 @@ class ChatCrossRoute(BaseChatModel):
             self.profile = cast("ModelProfile", common_profile(self.router.pool, self.models))
 
     @classmethod
-    def from_yaml(cls, folder: str | Path | None = None, **settings: Any) -> Self:
+    def from_yaml(
+        cls, folder: str | Path | None = None, *, follow: bool = False, **settings: Any
+    ) -> Self:
         """Route between the chat models that the descriptors of a folder name.
 
         Candidates are the descriptors that have a provider and are not retired. A chat model is
@@ -168,15 +176,16 @@ class ChatCrossRoute(BaseChatModel):
         Args:
             folder: A checkpoint, or a folder of descriptors (`*.yaml`) made for the shipped one;
                 None is the shipped checkpoint with its own descriptors.
+            follow: Whether files of the folder that are added, changed or removed later change the
+                candidates of later calls (`docs/pool.md`).
             **settings: The other arguments of the class.
 
         Raises:
-            PoolError: If there are fewer than two candidates.
+            PoolError: If there are fewer than two candidates, or no folder is named to follow.
             DescriptorError: If a descriptor is not valid.
             CheckpointError: If the checkpoint is damaged or of another version.
         """
-        router = load_router(folder)
-        return cls(router=router, models=chat_models(router.pool), **settings)
+        return cls(**candidates_of(folder, follow=follow), **settings)
 
     @property
     @override
@@ -461,6 +470,7 @@ class ChatCrossRoute(BaseChatModel):
             # LangChain's way to ask another model for one call.
             forced=settings.pop("model", None),
             late=settings.pop(_LATE, None),
+            live=self.live,
         )
         return dispatch, settings
 

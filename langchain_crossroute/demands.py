@@ -26,13 +26,14 @@ class LateCall:
         self._method = method
         self._argument = argument
         self._settings = settings
-        self._applied: dict[str, Runnable[Any, Any]] = {}
+        self._applied: dict[str, tuple[Runnable[Any, Any], Runnable[Any, Any]]] = {}
         self._demands: tuple[frozenset[Capability], str] | None = None
 
     def on(self, name: str, model: Runnable[Any, Any]) -> Runnable[Any, Any]:
         """The model of that id with it applied."""
-        found = self._applied.get(name)
-        if found is None:
+        of, found = self._applied.get(name, (None, model))
+        # The model of an id may be another one by now, where a folder is followed.
+        if of is not model:
             argument, settings = self._argument, self._settings
             if self._method == "bind_tools":
                 _, settings = for_provider(model, "", {**settings, "tools": argument})
@@ -40,7 +41,7 @@ class LateCall:
             else:
                 _, settings = for_provider(model, "", settings)
             found = getattr(model, self._method)(argument, **settings)
-            self._applied[name] = found
+            self._applied[name] = model, found
         return found
 
     @property

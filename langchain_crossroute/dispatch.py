@@ -17,10 +17,11 @@ from typing import Any
 from langchain_core.runnables import ConfigurableFieldSpec, Runnable, RunnableConfig
 
 from crossroute import ConstraintError, Constraints, CrossRouter, Decision, Query, Stay
+from crossroute.live import FollowedPool
 from crossroute.reward import check_willingness_to_pay
 from langchain_crossroute.demands import LateCall, demands_of, output_limit
 from langchain_crossroute.failures import RefusedError, describe, is_refusal, may_pass_elsewhere
-from langchain_crossroute.lazy import aload_model, load_model
+from langchain_crossroute.lazy import Candidates, aload_model, load_model
 from langchain_crossroute.marks import DECISION, Marks, answered_by
 from langchain_crossroute.messages import for_provider, to_messages, to_query
 from langchain_crossroute.streams import (
@@ -67,6 +68,8 @@ class Dispatch:
         stay_margin: Margin of `Stay` in a conversation; None routes each turn by itself.
         forced: Id of the one model that may answer; None leaves it to the config and the router.
         late: What is applied to the chosen model before it is called.
+        live: The folder where router and models are taken from, for each call as it is then; None
+            if they stay.
     """
 
     router: CrossRouter
@@ -77,6 +80,7 @@ class Dispatch:
     stay_margin: float | None = None
     forced: str | None = None
     late: LateCall | None = None
+    live: FollowedPool[Candidates] | None = None
 
     def invoke(self, value: Any, config: RunnableConfig, **kwargs: Any) -> Any:
         """Answer a call, in the config of the router's run."""
@@ -134,8 +138,9 @@ class Dispatch:
                 not name it; `keep`, whether to stay with that one wherever it may serve.
         """
         asked, keep = self._asked(value, config, kwargs, **beside)
-        decision = self.router.route(**asked)
-        call = Call(self, value, config, kwargs, _kept(decision, keep))
+        now = self if self.live is None else self._with(self.live.current)
+        decision = now.router.route(**asked)
+        call = Call(now, value, config, kwargs, _kept(decision, keep))
         _emit(config, DECISION_EVENT, call.decided)
         return call
 
@@ -144,10 +149,14 @@ class Dispatch:
     ) -> Call:
         """`decide` without blocking the event loop."""
         asked, keep = self._asked(value, config, kwargs, **beside)
-        decision = await self.router.aroute(**asked)
-        call = Call(self, value, config, kwargs, _kept(decision, keep))
+        now = self if self.live is None else self._with(await self.live.acurrent())
+        decision = await now.router.aroute(**asked)
+        call = Call(now, value, config, kwargs, _kept(decision, keep))
         await _aemit(config, DECISION_EVENT, call.decided)
         return call
+
+    def _with(self, candidates: Candidates) -> Dispatch:
+        return replace(self, router=candidates.router, models=candidates.models)
 
     def _stream(
         self,

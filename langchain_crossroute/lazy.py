@@ -6,8 +6,9 @@ import asyncio
 import datetime
 import os
 import threading
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from langchain_core.runnables import Runnable, RunnableConfig
 from pydantic import SecretStr
@@ -22,6 +23,7 @@ from crossroute import (
     Provider,
 )
 from crossroute.checkpoint import MANIFEST
+from crossroute.live import FollowedPool, followed
 
 if TYPE_CHECKING:
     # Importing it takes longer than the rest of this package.
@@ -40,7 +42,7 @@ class LazyChatModel(Runnable[Any, Any]):
 
     def __init__(self, model: str, provider: Provider) -> None:
         self._id = model
-        self._provider = provider
+        self.provider = provider
         self._lock = threading.Lock()
         self._model: BaseChatModel | None = None
 
@@ -55,7 +57,7 @@ class LazyChatModel(Runnable[Any, Any]):
         with self._lock:
             if self._model is None:
                 try:
-                    self._model = _build(self._id, self._provider)
+                    self._model = _build(self._id, self.provider)
                 except Exception as error:
                     error.add_note(f"While building the chat model of {self._id!r}.")
                     raise
@@ -112,7 +114,8 @@ def chat_models(pool: ModelPool) -> dict[str, LazyChatModel]:
     left_out = []
     for model, descriptor in pool.items():
         reason = descriptor.unreachable(today)
-        if descriptor.provider is None or reason is not None:
+        # A disabled one is a candidate that the router removes: switching it on is no rebuilding.
+        if descriptor.provider is None or (reason is not None and not descriptor.disabled):
             left_out.append(f"{model} ({reason})")
         else:
             models[model] = LazyChatModel(model, descriptor.provider)
@@ -123,6 +126,48 @@ def chat_models(pool: ModelPool) -> dict[str, LazyChatModel]:
             f"Left out: {', '.join(left_out)}. Add a descriptor with a provider."
         )
     return models
+
+
+class Candidates(NamedTuple):
+    """The candidates that a folder of descriptors names, and the router between them."""
+
+    router: CrossRouter
+    models: Mapping[str, LazyChatModel]
+
+
+def candidates_of(folder: str | Path | None, *, follow: bool) -> dict[str, Any]:
+    """The arguments `router`, `models` and `live` of a class whose candidates a folder names.
+
+    Raises:
+        PoolError: If there are fewer than two candidates, or no folder is named to follow.
+        DescriptorError: If a descriptor is not valid.
+        CheckpointError: If the checkpoint is damaged or of another version.
+    """
+    if not follow:
+        router = load_router(folder)
+        return {"router": router, "models": chat_models(router.pool)}
+    live = _follow(folder)
+    return {**live.current._asdict(), "live": live}
+
+
+def _follow(folder: str | Path | None) -> FollowedPool[Candidates]:
+    """A chat model is kept for as long as its provider part says the same."""
+    if folder is None:
+        raise PoolError("No folder is named to follow; the shipped descriptors do not change.")
+    base, descriptors = followed(folder)
+    before: dict[str, LazyChatModel] = {}
+
+    def make(pool: ModelPool) -> Candidates:
+        nonlocal before
+        router = base.over(pool)
+        models = chat_models(router.pool)
+        for model, new in models.items():
+            if (old := before.get(model)) and old.provider == new.provider:
+                models[model] = old
+        before = models
+        return Candidates(router.subset(models), models)
+
+    return FollowedPool(descriptors, make)
 
 
 def _build(model: str, provider: Provider) -> BaseChatModel:

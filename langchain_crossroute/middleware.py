@@ -31,6 +31,7 @@ from langgraph.types import Command
 from typing_extensions import override
 
 from crossroute import DEFAULT_WILLINGNESS_TO_PAY, CrossRouter, PoolError
+from crossroute.live import FollowedPool
 from langchain_crossroute.dispatch import (
     DEFAULT_ATTEMPTS,
     Attempt,
@@ -38,7 +39,7 @@ from langchain_crossroute.dispatch import (
     Dispatch,
     check_settings,
 )
-from langchain_crossroute.lazy import LazyChatModel, chat_models, load_router
+from langchain_crossroute.lazy import Candidates, LazyChatModel, candidates_of
 from langchain_crossroute.marks import DECISION
 from langchain_crossroute.profiles import over_models
 
@@ -75,6 +76,8 @@ class CrossRouteMiddleware(AgentMiddleware[CrossRouteState, ContextT, ResponseT]
         keep_within_tool_loop: Whether a tool loop keeps to its model; if not, each call is routed.
         stay_margin: What another model must gain for a new turn of a thread to leave the model of
             the last one, as `crossroute.Stay` has it; None routes each turn by itself.
+        live: The folder that `from_yaml(folder, follow=True)` follows; why its present state is not
+            taken over is its `error`. `router` and `models` are then those of the start.
 
     Raises:
         PoolError: If a candidate is no chat model, or there are fewer than two.
@@ -94,6 +97,7 @@ class CrossRouteMiddleware(AgentMiddleware[CrossRouteState, ContextT, ResponseT]
         attempts: int = DEFAULT_ATTEMPTS,
         keep_within_tool_loop: bool = True,
         stay_margin: float | None = None,
+        live: FollowedPool[Candidates] | None = None,
     ) -> None:
         super().__init__()
         check_settings(willingness_to_pay, attempts, stay_margin)
@@ -103,6 +107,7 @@ class CrossRouteMiddleware(AgentMiddleware[CrossRouteState, ContextT, ResponseT]
                     f"The candidate {id_!r} is a {type(model).__name__}; an agent needs a chat "
                     "model (BaseChatModel). CrossRouteRunnable takes any Runnable."
                 )
+        self.live = live
         self.keep_within_tool_loop = keep_within_tool_loop
         router = CrossRouter.default() if router is None else router
         self._dispatch = Dispatch(
@@ -111,6 +116,7 @@ class CrossRouteMiddleware(AgentMiddleware[CrossRouteState, ContextT, ResponseT]
             willingness_to_pay,
             attempts,
             stay_margin=stay_margin,
+            live=live,
         )
 
     @classmethod
@@ -118,6 +124,7 @@ class CrossRouteMiddleware(AgentMiddleware[CrossRouteState, ContextT, ResponseT]
         cls,
         folder: str | Path | None = None,
         *,
+        follow: bool = False,
         willingness_to_pay: float = DEFAULT_WILLINGNESS_TO_PAY,
         attempts: int = DEFAULT_ATTEMPTS,
         keep_within_tool_loop: bool = True,
@@ -130,20 +137,20 @@ class CrossRouteMiddleware(AgentMiddleware[CrossRouteState, ContextT, ResponseT]
         Args:
             folder: A checkpoint, or a folder of descriptors (`*.yaml`) made for the shipped one;
                 None is the shipped checkpoint with its own descriptors.
+            follow: Whether files of the folder that are added, changed or removed later change the
+                candidates of later calls (`docs/pool.md`).
             willingness_to_pay: As in the constructor.
             attempts: As in the constructor.
             keep_within_tool_loop: As in the constructor.
             stay_margin: As in the constructor.
 
         Raises:
-            PoolError: If there are fewer than two candidates.
+            PoolError: If there are fewer than two candidates, or no folder is named to follow.
             DescriptorError: If a descriptor is not valid.
             CheckpointError: If the checkpoint is damaged or of another version.
         """
-        router = load_router(folder)
         return cls(
-            chat_models(router.pool),
-            router=router,
+            **candidates_of(folder, follow=follow),
             willingness_to_pay=willingness_to_pay,
             attempts=attempts,
             keep_within_tool_loop=keep_within_tool_loop,

@@ -19,6 +19,7 @@ from pydantic import ConfigDict, SkipValidation
 from typing_extensions import override
 
 from crossroute import DEFAULT_WILLINGNESS_TO_PAY, CrossRouter
+from crossroute.live import FollowedPool
 from langchain_crossroute.dispatch import (
     CALL_SETTINGS,
     DEFAULT_ATTEMPTS,
@@ -26,7 +27,7 @@ from langchain_crossroute.dispatch import (
     Entry,
     check_settings,
 )
-from langchain_crossroute.lazy import chat_models, load_router
+from langchain_crossroute.lazy import Candidates, candidates_of
 from langchain_crossroute.marks import DECISION
 from langchain_crossroute.profiles import over_models
 
@@ -76,6 +77,8 @@ class CrossRouteRunnable(RunnableSerializable[Any, Any]):
         query: What to route by, where the input is not what a chat model takes (a string, a
             prompt value, messages): a function of the input, such as `itemgetter("question")`.
             The chosen model gets the whole input.
+        live: The folder that `from_yaml(folder, follow=True)` follows; why its present state is not
+            taken over is its `error`. `router` and `models` are then those of the start.
         name: Name of the router's run in a trace.
 
     Raises:
@@ -97,6 +100,7 @@ class CrossRouteRunnable(RunnableSerializable[Any, Any]):
     attempts: int = DEFAULT_ATTEMPTS
     stay_margin: float | None = None
     query: Callable[[Any], Any] | None = None
+    live: SkipValidation[FollowedPool[Candidates] | None] = None
 
     def __init__(
         self,
@@ -107,6 +111,7 @@ class CrossRouteRunnable(RunnableSerializable[Any, Any]):
         attempts: int = DEFAULT_ATTEMPTS,
         stay_margin: float | None = None,
         query: Callable[[Any], Any] | None = None,
+        live: FollowedPool[Candidates] | None = None,
         name: str | None = None,
     ) -> None:
         # mypy knows only the fields of the base class here.
@@ -117,6 +122,7 @@ class CrossRouteRunnable(RunnableSerializable[Any, Any]):
             attempts=attempts,
             stay_margin=stay_margin,
             query=query,
+            live=live,
             name=name,
         )
         # Here and not in a validator, where pydantic would wrap CrossRoute's errors in its own.
@@ -125,7 +131,9 @@ class CrossRouteRunnable(RunnableSerializable[Any, Any]):
         self.router = over_models(self.router, self.models)
 
     @classmethod
-    def from_yaml(cls, folder: str | Path | None = None, **settings: Any) -> Self:
+    def from_yaml(
+        cls, folder: str | Path | None = None, *, follow: bool = False, **settings: Any
+    ) -> Self:
         """Route between the chat models that the descriptors of a folder name.
 
         Candidates are the descriptors that have a provider and are not retired. A chat model is
@@ -138,15 +146,16 @@ class CrossRouteRunnable(RunnableSerializable[Any, Any]):
         Args:
             folder: A checkpoint, or a folder of descriptors (`*.yaml`) made for the shipped one;
                 None is the shipped checkpoint with its own descriptors.
+            follow: Whether files of the folder that are added, changed or removed later change the
+                candidates of later calls (`docs/pool.md`).
             **settings: The other arguments of the class.
 
         Raises:
-            PoolError: If there are fewer than two candidates.
+            PoolError: If there are fewer than two candidates, or no folder is named to follow.
             DescriptorError: If a descriptor is not valid.
             CheckpointError: If the checkpoint is damaged or of another version.
         """
-        router = load_router(folder)
-        return cls(router=router, models=chat_models(router.pool), **settings)
+        return cls(**candidates_of(folder, follow=follow), **settings)
 
     @property
     @override
@@ -193,6 +202,7 @@ class CrossRouteRunnable(RunnableSerializable[Any, Any]):
             self.attempts,
             query=self.query,
             stay_margin=self.stay_margin,
+            live=self.live,
         )
 
     @override

@@ -50,6 +50,13 @@ CALL_SETTINGS = [
         ("crossroute_allowed", list[str] | None, "Ids of the models that may answer."),
         ("crossroute_excluded", list[str] | None, "Ids of the models that may not answer."),
         ("crossroute_max_cost_usd", float | None, "The most that the call may cost, predicted."),
+        ("crossroute_regions", list[str] | None, "Where the model may run, by its descriptor."),
+        (
+            "crossroute_max_data_retention_days",
+            int | None,
+            "How long the vendor may keep it.",
+        ),
+        ("crossroute_max_latency_seconds", float | None, "How long an answer usually may take."),
     )
 ]
 """What a call's `config["configurable"]` may say."""
@@ -252,6 +259,9 @@ class Dispatch:
                 allowed=settings.get("crossroute_allowed"),
                 excluded=settings.get("crossroute_excluded") or (),
                 max_cost_usd=settings.get("crossroute_max_cost_usd"),
+                regions=settings.get("crossroute_regions"),
+                max_data_retention_days=settings.get("crossroute_max_data_retention_days"),
+                max_latency_seconds=settings.get("crossroute_max_latency_seconds"),
             ),
             "stay": stay,
         }

@@ -21,6 +21,9 @@ def call_settings(
     allowed: Collection[str] | None = None,
     excluded: Collection[str] | None = None,
     max_cost_usd: float | None = None,
+    regions: Collection[str] | None = None,
+    max_data_retention_days: int | None = None,
+    max_latency_seconds: float | None = None,
 ) -> Iterator[None]:
     """Set how the calls within a `with` block are routed.
 
@@ -37,6 +40,9 @@ def call_settings(
         allowed: Ids of the models that may answer.
         excluded: Ids of the models that may not.
         max_cost_usd: The most that a call may cost, as predicted, in USD.
+        regions: Where the model may run, by its descriptor.
+        max_data_retention_days: How long its vendor may keep the call, by its descriptor.
+        max_latency_seconds: How long its answers usually may take, by its descriptor.
 
     Raises:
         WillingnessToPayError: If the willingness to pay is NaN, negative or no number.
@@ -50,6 +56,9 @@ def call_settings(
         "allowed": allowed,
         "excluded": excluded,
         "max_cost_usd": max_cost_usd,
+        "regions": regions,
+        "max_data_retention_days": max_data_retention_days,
+        "max_latency_seconds": max_latency_seconds,
     }
     given = {name: value for name, value in settings.items() if value is not None}
     token = _SETTINGS.set({**(_SETTINGS.get() or {}), **given})

@@ -148,3 +148,15 @@ def test_the_command_is_installed() -> None:
     done = subprocess.run([command, "--help"], capture_output=True, text=True, check=True)
     for name in ("route", "train", "evaluate", "models", "demo"):
         assert name in done.stdout
+
+
+def test_training_does_not_lose_onboarded_models(
+    run: Run, toy_file: Path, toy_folder: Path
+) -> None:
+    path = toy_folder / "models" / "poet.yaml"
+    path.write_text(path.read_text("utf-8").replace("learned:\n", "learned:\n  source: scores\n"))
+    code, _, err = run("train", toy_file, "--out", toy_folder)
+    assert code == 1
+    assert "poet would be lost" in err
+    assert "crossroute models rebase" in err
+    assert path.exists()

@@ -3,6 +3,7 @@ from __future__ import annotations
 import datetime
 import json
 import re
+import traceback
 from pathlib import Path
 
 import pytest
@@ -282,3 +283,24 @@ def test_an_unknown_model_comes_with_a_suggestion() -> None:
         pool["gpt-larg"]
     with pytest.raises(UnknownModelError):
         pool.subset(["gpt-small", "elsewhere"])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "id: x\nprovider:\n  chat_model: openai:x\n  api_key_env: sk-very-secret\n",
+        "id: x\nprovider:\n  chat_model: sk-very-secret\n",
+        "id: x\nprovider: {chat_model: openai:x, api_key: sk-very-secret: x]\n",
+        "id: x\nprovider:\n  chat_model: openai:x\n  api_key: sk-very-secret\n",
+        "sk-very-secret: [",
+        '"sk-very-secret": 1\n"sk-very-secret": 2',
+        "*sk-very-secret",
+    ],
+)
+def test_an_error_never_quotes_what_may_be_a_key(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text(text, "utf-8")
+    with pytest.raises(DescriptorError, match=re.escape(str(path))) as caught:
+        ModelDescriptor.load(path)
+    shown = "".join(traceback.format_exception(caught.value))
+    assert "sk-very-secret" not in shown.replace(text, "")

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import datetime
+import gzip
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -287,6 +288,16 @@ def test_scores_are_read_from_lines(tmp_path: Path) -> None:
         ScoredAnswer(prompt="Why?", score=1, output_tokens=5),
         ScoredAnswer(prompt="How?", score=0.5, cost_usd=0.1),
     ]
+
+
+def test_scores_may_be_routing_data(toy_router: CrossRouter, tmp_path: Path) -> None:
+    row = {"prompt": "How?", "outputs": {"new": {"score": 1, "cost_usd": 0.1, "latency_s": 2}}}
+    path = tmp_path / "data.jsonl.gz"
+    path.write_bytes(gzip.compress(json.dumps(row).encode()))
+    assert load_scores(path, "new") == [ScoredAnswer(prompt="How?", score=1, cost_usd=0.1)]
+    path.write_bytes(b"no gzip")
+    with pytest.raises(DataError, match="cannot be read"):
+        load_scores(path, "new")
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from crossroute.errors import (
     UnknownModelError,
     WillingnessToPayError,
 )
+from crossroute.live import LiveRouter
 from crossroute.onboarding import ScoredAnswer
 from crossroute.policy import Constraints, Stay
 from crossroute.pool import ModelPool
@@ -44,6 +45,7 @@ __all__ = [
     "DescriptorError",
     "EncoderMismatchError",
     "Learned",
+    "LiveRouter",
     "MissingExtraError",
     "ModelDescriptor",
     "ModelPool",

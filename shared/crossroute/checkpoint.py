@@ -8,7 +8,6 @@ FOLDER/models/*.yaml        one descriptor a model, with its learned embedding
 from __future__ import annotations
 
 import hashlib
-import os
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from crossroute.descriptor import replace_file
 from crossroute.encoders import EncoderSignature
 from crossroute.errors import CheckpointError, PoolError
 from crossroute.pool import ModelPool, descriptor_files
@@ -98,8 +98,8 @@ class Checkpoint:
             for path in descriptor_files(folder / MODELS):
                 if path.name not in kept:
                     path.unlink()
-            _replace(folder / NETWORK, self._network_bytes)
-            _replace(folder / MANIFEST, (manifest.model_dump_json(indent=2) + "\n").encode())
+            replace_file(folder / NETWORK, self._network_bytes)
+            replace_file(folder / MANIFEST, (manifest.model_dump_json(indent=2) + "\n").encode())
         except OSError as error:
             raise CheckpointError(f"{folder}: the checkpoint cannot be written: {error}") from error
 
@@ -169,13 +169,6 @@ def check_fit(checkpoint: Checkpoint, pool: ModelPool) -> None:
                 f"({size} numbers). Make it again from its scores with crossroute models rebase, "
                 "use the descriptor of this checkpoint, or train again."
             )
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write a file whole: readers see the old content or the new."""
-    new = path.with_name(f".{path.name}.{os.getpid()}")
-    new.write_bytes(content)
-    new.replace(path)
 
 
 def _load_manifest(path: Path) -> Manifest:

@@ -20,7 +20,7 @@ from crossroute.cli_models import models_app
 from crossroute.data import RoutingData
 from crossroute.decision import usd
 from crossroute.encoders import load_encoder
-from crossroute.errors import CrossRouteError, MissingExtraError
+from crossroute.errors import CheckpointError, CrossRouteError, MissingExtraError
 from crossroute.evaluation.evaluate import Evaluation, evaluate
 from crossroute.pool import ModelPool
 from crossroute.router import DEFAULT_WILLINGNESS_TO_PAY
@@ -104,6 +104,7 @@ def train(
     """Train a checkpoint on scored answers: the splits train and valid of FILES."""
     _need("torch", "train")
     check_target(folder)
+    _keep_onboarded(folder)
     from crossroute.training.fit import Epoch
     from crossroute.training.train import train as train_router
 
@@ -244,6 +245,21 @@ def demo(
 def _need(package: str, extra: str) -> None:
     if importlib.util.find_spec(package) is None:
         raise MissingExtraError(package, extra)
+
+
+def _keep_onboarded(checkpoint: Path) -> None:
+    """Refuse to replace a checkpoint whose models nobody trained: training would lose them."""
+    folder = models_folder(checkpoint)
+    if not folder.is_dir():
+        return
+    pool = ModelPool.load(folder).values()
+    onboarded = [m.id for m in pool if m.learned and m.learned.source != "training"]
+    if onboarded:
+        raise CheckpointError(
+            f"{folder}: {', '.join(onboarded)} would be lost: onboarded, not trained. "
+            "Train into another folder, copy their files into its models/ and run: crossroute "
+            "models rebase FOLDER/models --checkpoint FOLDER"
+        )
 
 
 def _known(models: Path | None, checkpoint: Path | None) -> ModelPool:

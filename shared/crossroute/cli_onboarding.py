@@ -48,7 +48,6 @@ if TYPE_CHECKING:
 
     from langchain_crossroute.ask import Answer
 
-DECIMALS = 4
 SHOWN_FAILURES = 3
 SHOWN_CHARACTERS = 300
 
@@ -370,8 +369,7 @@ def _write(path: Path, source: Path, model: ModelDescriptor, *, scores_file: str
     """Write a model whose embedding is new; what else `source` says stays as it was written."""
     if model.learned is None:
         raise ValueError(f"{model.id} has no learned embedding")
-    embedding = tuple(round(number, DECIMALS) for number in model.learned.embedding)
-    learned = model.learned.model_copy(update={"scores_file": scores_file, "embedding": embedding})
+    learned = model.learned.model_copy(update={"scores_file": scores_file})
     model = model.model_copy(update={"learned": learned})
     content = model.model_dump(mode="json", exclude_defaults=True)
     text = _with_learned(source.read_bytes().decode(), _dump({"learned": content["learned"]}))

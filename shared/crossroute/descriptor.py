@@ -162,6 +162,11 @@ class Learned(_Strict):
     embedding: Annotated[tuple[FiniteFloat, ...], Field(min_length=1)]
 
 
+def rounded(embedding: Iterable[float]) -> tuple[float, ...]:
+    """An embedding as it stands in a file: four decimals are more than training can tell apart."""
+    return tuple(round(float(number), 4) for number in embedding)
+
+
 class Likeness(_Strict):
     """What a model without scores is taken to be like.
 
@@ -262,7 +267,8 @@ class ModelDescriptor(_Strict):
             content = yaml.load(text, _Loader)  # noqa: S506
         # PyYAML lets impossible dates and numbers through as ValueError.
         except (yaml.YAMLError, ValueError, RecursionError) as error:
-            raise DescriptorError(f"{path}: not valid YAML: {error}") from error
+            # Without its own words, nor as its cause: it quotes the file, where a key may be.
+            raise DescriptorError(f"{path}: not valid YAML: {_place(error)}") from None
         if not isinstance(content, Mapping):
             raise DescriptorError(
                 f"{path}: a descriptor is a mapping with at least `id:`, "
@@ -271,7 +277,7 @@ class ModelDescriptor(_Strict):
         try:
             return cls.model_validate(content)
         except ValidationError as error:
-            raise DescriptorError(_explain(path, error)) from error
+            raise DescriptorError(_explain(path, error)) from None
 
     def save(self, folder: str | Path) -> Path:
         """Write the descriptor into `folder` as YAML, whole or not at all; returns the file."""
@@ -296,11 +302,28 @@ def json_schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | schema
 
 
-def replace_file(path: Path, text: str) -> None:
+def replace_file(path: Path, content: str | bytes) -> None:
     """Write a file whole: readers see the old content or the new."""
     new = path.with_name(f".{path.name}.{os.getpid()}")
-    new.write_bytes(text.encode())
+    new.write_bytes(content.encode() if isinstance(content, str) else content)
     new.replace(path)
+
+
+class _TwiceError(yaml.YAMLError):
+    """A field that stands twice."""
+
+
+def _place(error: Exception) -> str:
+    """Where YAML is broken, without a word of what stands there."""
+    if isinstance(error, _TwiceError):
+        return str(error)
+    mark = getattr(error, "problem_mark", None)
+    if mark is None:
+        return "a value is no text, number or date; put it in quotes."
+    return (
+        f"line {mark.line + 1}, column {mark.column + 1} cannot be read; look at the quotes, "
+        "brackets, colons and indentation there and in the line before."
+    )
 
 
 class _Loader(yaml.SafeLoader):
@@ -312,9 +335,9 @@ class _Loader(yaml.SafeLoader):
             if isinstance(key, yaml.ScalarNode):
                 line = key.start_mark.line + 1
                 if key.value in lines:
-                    raise yaml.YAMLError(
-                        f"line {line}: the field {key.value!r} stands in line {lines[key.value]} "
-                        "already; remove one of them."
+                    raise _TwiceError(
+                        f"the field of line {line} stands in line {lines[key.value]} already; "
+                        "remove one of them."
                     )
                 lines[key.value] = line
         return super().construct_mapping(node, deep=deep)
@@ -347,6 +370,9 @@ def _explain(path: Path, error: ValidationError) -> str:
         elif problem["type"] == "string_type" and isinstance(problem["input"], (bool, int, float)):
             # Unquoted, `no` (also Norwegian) and `1.0` are no text to YAML.
             lines.append(f"{field}: is {problem['input']!r} to YAML; put it in quotes.")
+        elif location[:1] == ("provider",):
+            # What stands there may be a key in the wrong place.
+            lines.append(f"{field}: {problem['msg']}.")
         else:
             lines.append(f"{field}: {problem['msg']}, got {_shorten(problem['input'])}.")
     return f"{path}: not a valid model descriptor.\n" + "\n".join(f"  {line}" for line in lines)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
@@ -12,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
-from crossroute.descriptor import Learned, ModelDescriptor
+from crossroute.data import Output
+from crossroute.descriptor import Learned, ModelDescriptor, rounded
 from crossroute.errors import DataError, UnknownModelError
 from crossroute.predictor import BIASES, Predictor, query_features
 from crossroute.query import Query
@@ -27,7 +30,7 @@ LEAST_SPREAD = 0.5
 """Of known models' mean quality, as a deviation in logits: a small pool may be all alike."""
 OWN_SHARE = 0.1
 """How far a new model's topics may differ from those of its kin: a share of the variance between
-known models (tuned on zeroeval's valid rows, `benchmarks/onboarding.py`)."""
+known models, chosen on zeroeval's valid rows."""
 LEAST_EVIDENCE = -50.0
 """Logarithm of the least weight of a known model, so that any set of them has a mean."""
 GUESS_ERROR = 1.0
@@ -63,8 +66,9 @@ def load_scores(path: str | Path, model: str) -> list[ScoredAnswer]:
     """Read the scored answers of one model from JSON lines.
 
     Args:
-        path: Each line is a `ScoredAnswer`, or a row of routing data (`docs/data.md`), of which the
-            output of `model` is taken; rows without one are passed over.
+        path: A `.jsonl` or `.jsonl.gz` file. Each line is a `ScoredAnswer`, or a row of routing
+            data (`docs/data.md`), of which the output of `model` is taken; rows without one are
+            passed over.
         model: Id of the model.
 
     Raises:
@@ -72,8 +76,11 @@ def load_scores(path: str | Path, model: str) -> list[ScoredAnswer]:
     """
     path = Path(path)
     try:
-        lines = path.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        content = path.read_bytes()
+        if path.suffix == ".gz":
+            content = gzip.decompress(content)
+        lines = content.decode("utf-8").splitlines()
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read: {error}") from error
     answers = []
     for number, line in enumerate(lines, 1):
@@ -83,7 +90,9 @@ def load_scores(path: str | Path, model: str) -> list[ScoredAnswer]:
             row = json.loads(line)
             if isinstance(row, Mapping) and "outputs" in row:
                 output = row["outputs"].get(model)
-                row = output and {"prompt": row.get("prompt"), **output}
+                # Fields of routing data that are not known are not read.
+                known = output and Output.model_validate(output).model_dump()
+                row = known and {"prompt": row.get("prompt"), **known}
             if row:
                 answers.append(ScoredAnswer.model_validate(row))
         except (ValueError, AttributeError) as error:
@@ -199,7 +208,7 @@ def _with(
 ) -> ModelDescriptor:
     learned = Learned.model_validate(
         {"cost_target": "usd", "examples": 0, **facts}
-        | {"checkpoint": router.checkpoint.id, "embedding": tuple(embedding)}
+        | {"checkpoint": router.checkpoint.id, "embedding": rounded(embedding)}
     )
     return descriptor.model_copy(update={"learned": learned})
 

@@ -106,5 +106,9 @@ class ModelPool(Mapping[str, ModelDescriptor]):
 
 
 def descriptor_files(folder: Path) -> list[Path]:
-    """The files of a folder that are read as descriptors."""
-    return sorted(path for path in folder.iterdir() if path.suffix.lower() in (".yaml", ".yml"))
+    """The files of a folder that are read as descriptors; hidden ones are editors' own."""
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in (".yaml", ".yml") and not path.name.startswith(".")
+    )

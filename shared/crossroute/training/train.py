@@ -12,7 +12,7 @@ from sklearn.cluster import KMeans
 
 from crossroute.checkpoint import Checkpoint
 from crossroute.data import RoutingData, answered
-from crossroute.descriptor import Learned, ModelDescriptor
+from crossroute.descriptor import Learned, ModelDescriptor, rounded
 from crossroute.encoders import QueryEncoder, StaticEncoder, sign
 from crossroute.errors import DataError
 from crossroute.pool import ModelPool
@@ -23,7 +23,6 @@ from crossroute.training.fit import Epoch, Examples, Settings, fit_network
 
 FEWEST_ROWS = 50
 VALID_SHARE = 10
-EMBEDDING_DECIMALS = 4
 MOST_TOPICS, ROWS_A_TOPIC = 16, 50
 """Of a data set that names no tasks."""
 
@@ -96,7 +95,6 @@ def train(
             "settings": asdict(settings),
         },
     )
-    embeddings = fitted.embeddings.astype(np.float64).round(EMBEDDING_DECIMALS)
     pool = ModelPool(
         (known.get(model) or ModelDescriptor(id=model)).model_copy(
             update={
@@ -104,7 +102,7 @@ def train(
                     checkpoint=checkpoint.id,
                     cost_target=target.unit,
                     examples=int((~np.isnan(data.score[:, j])).sum()),
-                    embedding=tuple(embeddings[j].tolist()),
+                    embedding=rounded(fitted.embeddings[j].tolist()),
                 )
             }
         )

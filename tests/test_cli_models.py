@@ -127,7 +127,7 @@ def test_validate_says_all_that_is_wrong_at_once(run: Run, toy_folder: Path) -> 
     assert (code, out) == (1, "")
     assert "a.yaml" in err
     assert "did you mean 'provider'" in err
-    assert "b.yaml: not valid YAML: line 3: the field 'region' stands in line 2 already" in err
+    assert "b.yaml: not valid YAML: the field of line 3 stands in line 2 already" in err
     code, out, _ = run("validate", models, "--json")
     found = json.loads(out)
     assert (code, found["valid"], len(found["errors"])) == (1, 3, 2)

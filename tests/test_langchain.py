@@ -79,7 +79,10 @@ CALL_SETTINGS = [
     "crossroute_allowed",
     "crossroute_excluded",
     "crossroute_max_cost_usd",
+    "crossroute_max_data_retention_days",
+    "crossroute_max_latency_seconds",
     "crossroute_model",
+    "crossroute_regions",
     "willingness_to_pay",
 ]
 WAYS = ["invoke", "ainvoke", "stream", "astream", "batch", "abatch"]
@@ -625,6 +628,27 @@ def test_the_willingness_to_pay_is_declared() -> None:
     assert sorted(spec.id for spec in chain.config_specs) == CALL_SETTINGS
     configurable = chain.get_config_jsonschema()["$defs"]["Configurable"]
     assert sorted(configurable["properties"]) == CALL_SETTINGS
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"crossroute_regions": ["eu"]},
+        {"crossroute_max_data_retention_days": 0},
+        {"crossroute_max_latency_seconds": 2.0},
+    ],
+)
+def test_a_call_may_demand_what_the_descriptor_says(
+    setting: dict[str, Any], router: CrossRouter
+) -> None:
+    facts = {"region": "eu", "data_retention_days": 0, "expected_latency_seconds": 1.0}
+    pool = ModelPool(
+        router.pool[model].model_copy(update=facts if model == LARGE else {}) for model in MODELS
+    )
+    routed = CrossRouteRunnable(router=router.over(pool), models=scripted(), willingness_to_pay=0)
+    answer = routed.invoke(QUESTION, {"configurable": setting})
+    assert answer.text == f"I am {LARGE}."
+    assert set(answer.response_metadata["crossroute"]["removed"]) == {SMALL, MEDIUM}
 
 
 def test_fields_of_the_models_are_declared() -> None:

@@ -40,7 +40,14 @@ class LateCall:
                 argument = settings.pop("tools")
             else:
                 _, settings = for_provider(model, "", settings)
-            found = getattr(model, self._method)(argument, **settings)
+            try:
+                found = getattr(model, self._method)(argument, **settings)
+            except Exception as error:
+                error.add_note(
+                    f"In {self._method} of the candidate {name!r} ({type(model).__name__}). If it "
+                    "cannot do that, its descriptor should not list the capability."
+                )
+                raise
             self._applied[name] = model, found
         return found
 

@@ -17,6 +17,7 @@ from typing import Any
 from langchain_core.runnables import ConfigurableFieldSpec, Runnable, RunnableConfig
 
 from crossroute import ConstraintError, Constraints, CrossRouter, Decision, Query, Stay
+from crossroute.errors import did_you_mean
 from crossroute.live import FollowedPool
 from crossroute.reward import check_willingness_to_pay
 from langchain_crossroute.demands import LateCall, demands_of, output_limit
@@ -60,6 +61,9 @@ CALL_SETTINGS = [
     )
 ]
 """What a call's `config["configurable"]` may say."""
+
+PREFIX = "crossroute_"
+KNOWN = [setting.id for setting in CALL_SETTINGS]
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +247,11 @@ class Dispatch:
             late_needs, late_text = self.late.demands
             needs, text = needs | late_needs, text + late_text
         settings = config.get("configurable") or {}
+        if wrong := [name for name in settings if name.startswith(PREFIX) and name not in KNOWN]:
+            raise ConstraintError(
+                f"configurable: there is no {wrong[0]!r}{did_you_mean(wrong[0], KNOWN)} "
+                f"The settings are {', '.join(KNOWN)}."
+            )
         willingness = settings.get("willingness_to_pay")
         stay = None
         if last is None:

@@ -14,8 +14,9 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.outputs import ChatGeneration, LLMResult
 from typing_extensions import override
 
-from crossroute import CrossRouter, DescriptorError, ModelDescriptor
+from crossroute import CrossRouter, DescriptorError, LiveRouter, ModelDescriptor, PoolError
 from crossroute.decision import usd
+from crossroute.live import FollowedPool
 from langchain_crossroute.marks import tokens_of
 
 MAX_OPEN_RUNS = 10_000
@@ -80,9 +81,16 @@ class CostLedger(BaseCallbackHandler):
     run_inline = True
 
     def __init__(
-        self, models: CrossRouter | Mapping[str, ModelDescriptor], baseline: str | None = None
+        self,
+        models: CrossRouter | Mapping[str, ModelDescriptor] | LiveRouter | FollowedPool[Any],
+        baseline: str | None = None,
     ) -> None:
-        self._pool = models.pool if isinstance(models, CrossRouter) else models
+        self._models = models
+        if not isinstance(self._pool, Mapping):
+            raise PoolError(
+                "A ledger needs the prices of a router, a pool or a followed folder (a "
+                f"LiveRouter, or `chat.live`), got {type(models).__name__}."
+            )
         self.baseline = baseline
         self._baseline_price = None if baseline is None else self._pool[baseline].price
         if baseline is not None and self._baseline_price is None:
@@ -92,6 +100,15 @@ class CostLedger(BaseCallbackHandler):
         self._lock = threading.Lock()
         self._spend: dict[str, Spend] = {}
         self._open: OrderedDict[UUID, tuple[str, float]] = OrderedDict()
+
+    @property
+    def _pool(self) -> Mapping[str, ModelDescriptor]:
+        """The prices, of a folder that is followed as they are now."""
+        found: Any = self._models
+        if isinstance(found, (LiveRouter, FollowedPool)):
+            found = found.current
+        found = getattr(found, "router", found)
+        return found.pool if isinstance(found, CrossRouter) else found
 
     @property
     def spend(self) -> dict[str, Spend]:
@@ -221,7 +238,8 @@ class CostLedger(BaseCallbackHandler):
     def _add(self, model: str, predicted: float, usage: Mapping[str, Any]) -> None:
         row = self._row(model)
         row.calls += 1
-        price = self._pool[model].price if model in self._pool else None
+        pool = self._pool
+        price = pool[model].price if model in pool else None
         # LangChain marks an answer from its cache so; the tokens in it are of the first answer.
         if usage.get("total_cost") == 0:
             row.cached_answers += 1

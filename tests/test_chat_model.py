@@ -25,7 +25,7 @@ from langchain_core.exceptions import (
     ModelRateLimitError,
     ModelTimeoutError,
 )
-from langchain_core.language_models import BaseChatModel
+from langchain_core.language_models import BaseChatModel, FakeListChatModel
 from langchain_core.messages import (
     AIMessage,
     AIMessageChunk,
@@ -1372,3 +1372,16 @@ def test_the_page_of_the_class_runs(
         exec(block, found)
     assert "gpt-4o" in capsys.readouterr().out
     assert "crossroute" in found["answer"].response_metadata
+
+
+def test_a_misspelt_setting_is_refused() -> None:
+    chat = cheap(providers())
+    with pytest.raises(ConstraintError, match="did you mean 'crossroute_regions'"):
+        chat.invoke(QUESTION, {"configurable": {"crossroute_region": ["eu"]}})
+
+
+def test_a_candidate_that_cannot_bind_tools_is_named() -> None:
+    models = {model: FakeListChatModel(responses=["x"]) for model in MODELS}
+    with pytest.raises(NotImplementedError) as caught:
+        ChatCrossRoute(models=models, willingness_to_pay=0).bind_tools([weather]).invoke(QUESTION)
+    assert "bind_tools of the candidate" in caught.value.__notes__[0]

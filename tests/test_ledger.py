@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,7 +20,14 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult, LLMResult
 from pydantic import Field
 
-from crossroute import CrossRouter, DescriptorError, ModelPool, UnknownModelError
+from crossroute import (
+    CrossRouter,
+    DescriptorError,
+    LiveRouter,
+    ModelPool,
+    PoolError,
+    UnknownModelError,
+)
 from langchain_crossroute import CrossRouteRunnable, ledger
 from langchain_crossroute.ledger import CostLedger
 
@@ -360,3 +368,24 @@ def test_the_page_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
     assert "total" in printed
     assert str(found["ledger"].total_usd) in printed
     assert found["ledger"].to_dict()["total"]["calls"] == 2
+
+
+def test_a_followed_folder_is_priced_as_it_is_now(pair: CrossRouter, tmp_path: Path) -> None:
+    folder = tmp_path / "models"
+    pair.pool.save(folder)
+    live = LiveRouter(folder, check_seconds=0)
+    costs = CostLedger(live, baseline=LARGE)
+    model = routed(pair)
+    model.invoke(QUESTION, {"callbacks": [costs]})
+    before = costs.total_usd
+    table = price(pair, SMALL)
+    dearer = table.model_copy(update={"input_usd_per_1m": table.input_usd_per_1m + 1000})
+    pair.pool[SMALL].model_copy(update={"price": dearer}).save(folder)
+    time.sleep(0.15)  # What changed a moment ago may be half done, and is left for the next look.
+    model.invoke(QUESTION, {"callbacks": [costs]})
+    assert costs.total_usd - before > 100 * before
+
+
+def test_a_ledger_says_what_it_needs() -> None:
+    with pytest.raises(PoolError, match="got list"):
+        CostLedger([])  # type: ignore[arg-type]

@@ -243,6 +243,28 @@ def test_a_guess_without_a_reference_goes_by_price_size_and_family(router: Cross
     assert qualities[0] < qualities[1]
 
 
+@pytest.mark.parametrize("dollars", [3.0, 15.0, 75.0, 600.0])
+def test_a_guess_expects_whole_answers(router: CrossRouter, dollars: float) -> None:
+    # Most of the dear models that ship were measured on answers of one letter.
+    price = PRICE.model_copy(update={"output_usd_per_1m": dollars})
+    with_new = router.add_model(ModelDescriptor(id="new", price=price))
+    found = with_new.predict(["Write an essay on bees."])
+    assert found.output_tokens[0, found.models.index("new")] > 30
+
+
+@pytest.mark.parametrize("scores", [5, "scores", {"Why?": 1.0}])
+def test_scores_of_another_form_are_refused(toy_router: CrossRouter, scores: Any) -> None:
+    with pytest.raises(DataError, match=r"new: scores are .*; give a list of mappings"):
+        toy_router.add_model(NEW, scores)
+
+
+def test_any_character_may_stand_in_a_prompt(tmp_path: Path) -> None:
+    answer = ScoredAnswer(prompt="one\u2028two\u0085three\x0cfour", score=1)
+    path = tmp_path / "scores.jsonl"
+    path.write_text("\ufeff" + answer.model_dump_json() + "\r\n", "utf-8")
+    assert load_scores(path, "new") == [answer]
+
+
 def test_a_guess_names_what_is_missing(toy_router: CrossRouter) -> None:
     # The toy's models have no price to compare with.
     with pytest.raises(DataError, match="add behaves_like"):

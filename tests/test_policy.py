@@ -157,6 +157,11 @@ def test_unknown_models_in_constraints_are_named(
     [
         ({"allowed": LARGE}, "give a list of model ids"),
         ({"excluded": 3}, "give a list of model ids"),
+        ({"excluded": None}, "give a list of model ids"),
+        ({"allowed": [None]}, "give a list of model ids"),
+        ({"regions": [None]}, "give a list of"),
+        ({"languages": None}, "give a list of"),
+        ({"model": [LARGE]}, "give a model id"),
         ({"max_cost_usd": -1}, "from 0 up"),
         ({"max_cost_usd": math.nan}, "from 0 up"),
         ({"max_cost_usd": "1"}, "from 0 up"),
@@ -264,10 +269,15 @@ def test_a_disabled_model_is_no_candidate_and_the_decision_says_why(router: Cros
         disabled.route(QUESTION, constraints=Constraints(model=LARGE))
 
 
-@pytest.mark.parametrize("margin", [-0.1, math.nan, math.inf])
+@pytest.mark.parametrize("margin", [-0.1, math.nan, math.inf, None, "0.1", True])
 def test_a_margin_is_a_number_from_0_up(margin: float) -> None:
     with pytest.raises(ConstraintError, match="from 0 up"):
         Stay(LARGE, margin)
+
+
+def test_who_stays_is_a_model_id() -> None:
+    with pytest.raises(ConstraintError, match="give a model id"):
+        Stay([LARGE])  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("willingness", [1e-3, 0.01, 1.0, math.inf])

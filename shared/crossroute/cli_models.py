@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from crossroute.anchors import load_anchors
 from crossroute.checkpoint import MANIFEST, Checkpoint, check_fit
@@ -53,7 +53,10 @@ def models_list(folder: FolderArgument = None, as_json: AsJson = False) -> None:
         print_json([_facts(model) for model in pool.values()])
         return
     table = Table(
-        "model", "provider", "USD per 1M in", "out", "context", "learned from", title="Models"
+        # Ids are what other commands and code are given: never cut off.
+        Column("model", no_wrap=True),
+        *("provider", "USD per 1M in", "out", "context", "learned from"),
+        title="Models",
     )
     for model in pool.values():
         price = model.price
@@ -300,7 +303,13 @@ def _read_all(folder: Path | None) -> tuple[list[ModelDescriptor], list[str]]:
 def _copy_scores(name: str, source: Path, target: Path) -> None:
     """Take the scores of a model along, from which `crossroute models rebase` works."""
     inside = not Path(name).is_absolute() and ".." not in Path(name).parts
-    if inside and (source / name).is_file() and not (target / name).exists():
+    if inside and (source / name).is_file() and (target / name).exists():
+        if (source / name).read_bytes() != (target / name).read_bytes():
+            raise PoolError(
+                f"{target / name} holds the scores of another model; rename {source / name}, and "
+                "scores_file in the descriptor."
+            )
+    elif inside and (source / name).is_file():
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source / name, target / name)
     if not (target / name).is_file():

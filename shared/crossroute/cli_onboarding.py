@@ -90,6 +90,8 @@ def models_onboard(
         path = scores
     else:
         raise DataError("Give scored answers with --scores FILE, or --run to ask the model itself.")
+    if run and path.suffix != ".jsonl":
+        raise DataError(f"{path}: --run adds lines to its file; name one that ends in .jsonl.")
     descriptor = ModelDescriptor.load(file)
     router = load_router(checkpoint)
     if run:
@@ -280,7 +282,7 @@ def _run(
         said = [
             f"  {count} x {text}" for text, count in Counter(failures).most_common(SHOWN_FAILURES)
         ]
-        answered = sum(1 for line in scores.read_text("utf-8").splitlines() if line.strip())
+        answered = sum(1 for line in scores.read_text("utf-8").split("\n") if line.strip())
         raise DataError(
             f"{len(failures)} of {len(prompts)} calls of {descriptor.id!r} failed:\n"
             + "\n".join(said)

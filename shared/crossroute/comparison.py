@@ -125,11 +125,12 @@ def load_prompts(path: str | Path) -> list[TopicPrompt]:
     """
     path = Path(path)
     try:
-        lines = path.read_text("utf-8").splitlines()
+        text = path.read_bytes().decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read: {error}") from error
     prompts = []
-    for number, line in enumerate(lines, 1):
+    # Not splitlines: a prompt may hold other line separators than this one.
+    for number, line in enumerate(text.replace("\r\n", "\n").split("\n"), 1):
         if not line.strip():
             continue
         if path.suffix != ".jsonl":
@@ -137,12 +138,13 @@ def load_prompts(path: str | Path) -> list[TopicPrompt]:
             continue
         try:
             row: Any = json.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise DataError(f"{path}, line {number}: not JSON: {error}") from error
-        if not isinstance(row, Mapping) or not row.get("prompt"):
+        prompt = row.get("prompt") if isinstance(row, Mapping) else None
+        if not isinstance(prompt, str) or not prompt.strip():
             raise DataError(f'{path}, line {number}: has no prompt; write {{"prompt": "..."}}.')
         topic = row.get("topic", row.get("task"))
-        prompts.append(TopicPrompt(row["prompt"], None if topic is None else str(topic)))
+        prompts.append(TopicPrompt(prompt, None if topic is None else str(topic)))
     if not prompts:
         raise DataError(f"{path}: holds no prompt.")
     return prompts

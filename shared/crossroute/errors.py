@@ -53,8 +53,8 @@ class NoCandidateError(CrossRouteError, ValueError):
         super().__init__(
             "No model of the pool may serve this call:\n"
             + "\n".join(f"  {model}: {reason}" for model, reason in removed.items())
-            + "\nAdd a model that can, or change what the call demands. What a model can take is "
-            "in its descriptor (capabilities, context_window_tokens, max_output_tokens)."
+            + "\nAdd a model that can, or change what the call demands. If a model can do what is "
+            "said to be missing, write it in its descriptor, for example capabilities: [tools]."
         )
 
 

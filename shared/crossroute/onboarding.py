@@ -31,6 +31,8 @@ LEAST_SPREAD = 0.5
 OWN_SHARE = 0.1
 """How far a new model's topics may differ from those of its kin: a share of the variance between
 known models, chosen on zeroeval's valid rows."""
+SHORTEST_ANSWER = 10
+"""Known models with fewer output tokens in the mean were not measured on whole answers."""
 LEAST_EVIDENCE = -50.0
 """Logarithm of the least weight of a known model, so that any set of them has a mean."""
 GUESS_ERROR = 1.0
@@ -79,7 +81,8 @@ def load_scores(path: str | Path, model: str) -> list[ScoredAnswer]:
         content = path.read_bytes()
         if path.suffix == ".gz":
             content = gzip.decompress(content)
-        lines = content.decode("utf-8").splitlines()
+        # Not splitlines: a prompt may hold other line separators than this one.
+        lines = content.decode("utf-8-sig").split("\n")
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read: {error}") from error
     answers = []
@@ -95,7 +98,7 @@ def load_scores(path: str | Path, model: str) -> list[ScoredAnswer]:
                 row = known and {"prompt": row.get("prompt"), **known}
             if row:
                 answers.append(ScoredAnswer.model_validate(row))
-        except (ValueError, AttributeError) as error:
+        except (ValueError, AttributeError, RecursionError) as error:
             raise DataError(f"{path}, line {number}: not a scored answer: {_say(error)}") from error
     if not answers:
         raise DataError(f"{path}: holds no scored answer of {model!r}.")
@@ -238,9 +241,16 @@ class _Kin(NamedTuple):
 
     @classmethod
     def of(cls, router: CrossRouter, *, without: str) -> _Kin:
+        from crossroute.router import CrossRouter
+
+        models = dict(router.pool)
+        shipped = CrossRouter.default()
+        if router.checkpoint.id == shipped.checkpoint.id:
+            # Known all the same, whichever of them are candidates.
+            models = {**shipped.pool, **models}
         found = [
             (model, model.learned)
-            for model in router.pool.values()
+            for model in models.values()
             if model.learned and model.learned.source != "guess" and model.id != without
         ]
         if not found:
@@ -270,12 +280,15 @@ class _Kin(NamedTuple):
         if descriptor.price is not None and weights[self.in_tokens].any():
             target = "output_tokens"
         among = self.in_tokens == (target == "output_tokens")
+        # Models that were measured on answers of one letter say nothing of how long answers are.
+        whole = among & (self.cost >= math.log(SHORTEST_ANSWER))
+        if target == "output_tokens" and whole.any():
+            among = whole
         if not weights[among].any():
             raise DataError(
                 f"{descriptor.id}: nothing says what its answers cost: add a price to its "
                 "descriptor, or cost_usd to its scores."
             )
-        # The median: some models were measured on answers of one letter.
         order = np.argsort(self.cost[among])
         reached = np.cumsum(weights[among][order]) >= weights[among].sum() / 2
         return _CostOffset(target, float(self.cost[among][order][reached][0]))
@@ -369,6 +382,11 @@ def _mean(values: FloatArray, weights: FloatArray) -> FloatArray:
 
 
 def _read(model: str, scores: Scores) -> list[ScoredAnswer]:
+    if isinstance(scores, (str, bytes, Mapping)) or not isinstance(scores, Iterable):
+        raise DataError(
+            f"{model}: scores are {type(scores).__name__}; give a list of mappings like "
+            "{'prompt': '...', 'score': 1.0, 'cost_usd': 0.001}."
+        )
     answers = []
     for position, answer in enumerate(scores):
         try:

@@ -50,15 +50,20 @@ class Constraints:
     max_latency_seconds: float | None = None
 
     def __post_init__(self) -> None:
+        _check_model(self.model, optional=True)
         for name, items in _LISTS.items():
             value = getattr(self, name)
-            if value is not None and (isinstance(value, str) or not isinstance(value, Collection)):
+            if value is None and name in ("allowed", "regions"):
+                continue
+            if (
+                isinstance(value, str)
+                or not isinstance(value, Collection)
+                or not all(isinstance(item, str) for item in value)
+            ):
                 raise ConstraintError(f"{name} is {value!r}; give a list of {items}.")
         for name, unit in _LIMITS.items():
             value = getattr(self, name)
-            if value is not None and (
-                isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0
-            ):
+            if value is not None and not _is_limit(value):
                 raise ConstraintError(f"{name} is {value!r}; give a number of {unit} from 0 up.")
 
     def check(self, pool: Mapping[str, ModelDescriptor]) -> None:
@@ -141,8 +146,18 @@ class Stay:
     margin: float = 0.05
 
     def __post_init__(self) -> None:
-        if not self.margin >= 0 or math.isinf(self.margin):
+        _check_model(self.model)
+        if not _is_limit(self.margin) or math.isinf(self.margin):
             raise ConstraintError(f"margin is {self.margin!r}; give a number from 0 up.")
+
+
+def _is_limit(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0
+
+
+def _check_model(model: object, *, optional: bool = False) -> None:
+    if not isinstance(model, str) and not (optional and model is None):
+        raise ConstraintError(f"model is {model!r}; give a model id.")
 
 
 def shortcomings(descriptor: ModelDescriptor, query: Query) -> Iterator[str]:

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from langchain_crossroute.marks import tokens_of
+
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
 
@@ -14,12 +16,10 @@ FAILURES_IN_A_ROW = 5
 
 
 class Answer(NamedTuple):
-    """What a model answered; the tokens are None where the provider does not count them."""
+    """What a model answered, and its tokens as a price takes them; None where nobody counts."""
 
     text: str
-    input_tokens: int | None
-    output_tokens: int | None
-    cached_tokens: int
+    tokens: tuple[int, int, int, int] | None
 
 
 async def ask(
@@ -57,15 +57,6 @@ async def ask(
                 continue
             failures = 0
             usage = message.usage_metadata
-            details = usage.get("input_token_details", {}) if usage else {}
-            tell(
-                position,
-                Answer(
-                    text=str(message.text),
-                    input_tokens=usage and usage["input_tokens"],
-                    output_tokens=usage and usage["output_tokens"],
-                    cached_tokens=details.get("cache_read") or 0,
-                ),
-            )
+            tell(position, Answer(str(message.text), tokens_of(usage) if usage else None))
 
     await asyncio.gather(*(work() for _ in range(min(at_once, len(prompts)))))

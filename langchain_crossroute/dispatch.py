@@ -17,11 +17,12 @@ from typing import Any
 from langchain_core.runnables import ConfigurableFieldSpec, Runnable, RunnableConfig
 
 from crossroute import ConstraintError, Constraints, CrossRouter, Decision, Query, Stay
+from crossroute.attempts import REFUSED, Failure, after, describe, note
 from crossroute.errors import did_you_mean
 from crossroute.live import FollowedPool
 from crossroute.reward import check_willingness_to_pay
 from langchain_crossroute.demands import LateCall, demands_of, output_limit
-from langchain_crossroute.failures import RefusedError, describe, is_refusal, may_pass_elsewhere
+from langchain_crossroute.failures import RefusedError, is_refusal, may_pass_elsewhere
 from langchain_crossroute.lazy import Candidates, aload_model, load_model
 from langchain_crossroute.marks import DECISION, Marks, answered_by
 from langchain_crossroute.messages import for_provider, to_messages, to_query
@@ -52,11 +53,7 @@ CALL_SETTINGS = [
         ("crossroute_excluded", list[str] | None, "Ids of the models that may not answer."),
         ("crossroute_max_cost_usd", float | None, "The most that the call may cost, predicted."),
         ("crossroute_regions", list[str] | None, "Where the model may run, by its descriptor."),
-        (
-            "crossroute_max_data_retention_days",
-            int | None,
-            "How long the vendor may keep it.",
-        ),
+        ("crossroute_max_data_retention_days", int | None, "How long the vendor may keep it."),
         ("crossroute_max_latency_seconds", float | None, "How long an answer usually may take."),
     )
 ]
@@ -317,7 +314,7 @@ class Call:
         self.kwargs = kwargs
         self.decision = decision
         self.decided = decision.to_dict()
-        self.failures: list[dict[str, Any]] = []
+        self.failures: list[Failure] = []
         self.refused: Any = None
 
     def attempts(self) -> Iterator[Attempt]:
@@ -354,16 +351,7 @@ class Attempt:
             if position + 1 < min(call.dispatch.attempts, len(candidates))
             else None
         )
-        self.told = call.decided
-        if position:
-            self.told = {
-                **call.decided,
-                "model": chosen.model,
-                "quality": chosen.quality,
-                "cost_usd": chosen.cost_usd,
-                "kept": False,
-                "attempts": list(call.failures),
-            }
+        self.told = after(call.decision, call.failures) if position else call.decided
         metadata = {
             **call.config.get("metadata", {}),
             "crossroute_model": chosen.model,
@@ -453,11 +441,11 @@ class Attempt:
             return None
         failures = self.call.failures
         passing = may_pass_elsewhere(error)
+        refused = isinstance(error, RefusedError)
         if passing:
-            failures.append({"model": self.id, "error": describe(error)})
-        if not isinstance(error, RefusedError) and failures:
-            tried = "; ".join(f"{failure['model']}: {failure['error']}" for failure in failures)
-            error.add_note(f"CrossRoute tried, in this order: {tried}.")
+            failures.append({"model": self.id, "error": REFUSED if refused else describe(error)})
+        if not refused:
+            note(error, failures)
         return {**failures[-1], "next": self.next} if passing else None
 
     def _goes_on(self, failure: Mapping[str, Any] | None) -> bool:

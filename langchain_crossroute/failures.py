@@ -8,6 +8,7 @@ from typing import Any
 
 from langchain_core.exceptions import ModelError
 
+from crossroute.attempts import PASSING_STATUSES
 from langchain_crossroute.marks import message_of
 
 _PASSING_ERRORS = {
@@ -18,8 +19,6 @@ _PASSING_ERRORS = {
     "langchain_openai.chat_models.base.OpenAIRefusalError",
 }
 """By name, because these classes may not be installed."""
-
-_PASSING_STATUSES = {408, 409, 429, *range(500, 600)}
 
 
 class RefusedError(Exception):
@@ -48,7 +47,7 @@ def _is_of_a_server(error: Exception) -> bool:
         if isinstance(status, str) and status.isdecimal():
             status = int(status)
         if isinstance(status, int):
-            return status in _PASSING_STATUSES
+            return status in PASSING_STATUSES
     return getattr(error, "type", None) == "server_error"
 
 
@@ -70,11 +69,3 @@ def is_refusal(output: Any) -> bool:
         or metadata.get("finish_reason") == "content_filter"
         or metadata.get("stop_reason") == "refusal"
     )
-
-
-def describe(error: BaseException, limit: int = 200) -> str:
-    """A failure in a line of text."""
-    if isinstance(error, RefusedError):
-        return "refused"
-    text = f"{type(error).__name__}: {error}"
-    return text if len(text) <= limit else f"{text[:limit]}..."

@@ -22,7 +22,6 @@ from crossroute import (
     PoolError,
     Provider,
 )
-from crossroute.checkpoint import MANIFEST
 from crossroute.live import FollowedPool, followed
 
 if TYPE_CHECKING:
@@ -98,9 +97,8 @@ def load_router(folder: str | Path | None) -> CrossRouter:
     """
     if folder is None:
         return CrossRouter.default()
-    if (Path(folder) / MANIFEST).is_file():
-        return CrossRouter.load(folder)
-    return CrossRouter.default().over(ModelPool.load(folder))
+    base, descriptors = followed(folder)
+    return base.over(ModelPool.load(descriptors))
 
 
 def chat_models(pool: ModelPool) -> dict[str, LazyChatModel]:

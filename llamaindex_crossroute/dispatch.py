@@ -17,6 +17,7 @@ from llama_index.core.tools import BaseTool
 from llama_index_instrumentation.span import active_span_id
 
 from crossroute import Decision, Price, Query
+from crossroute.attempts import PASSING_STATUSES, REFUSED, Failure, after, describe, note
 from llamaindex_crossroute.events import (
     CrossRouteAnswerEvent,
     CrossRouteDecisionEvent,
@@ -34,8 +35,6 @@ DECISION = "crossroute"
 
 ANSWERED_BY = "crossroute_model"
 """The key of a model's id in the `additional_kwargs` of its message, where stickiness is on."""
-
-_PASSING_STATUS = (408, 409, 429)
 
 _HTTPX = ("TimeoutException", "NetworkError", "RemoteProtocolError", "ProxyError")
 _PASSING_ERRORS = {
@@ -87,7 +86,7 @@ class Call:
         self.decision = decision
         self.limit = min(llm.attempts, len(decision.candidates))
         self.decided = decision.to_dict()
-        self.failures: list[dict[str, str]] = []
+        self.failures: list[Failure] = []
         # The first refusal: its attempt, itself, and the rest of its stream.
         self.refused: Any = None
         self.span_id = active_span_id.get()
@@ -117,16 +116,7 @@ class Attempt:
         self._is_last = position + 1 == call.limit
         self._price = call.llm.router.pool[chosen.model].price
         self._realised: dict[str, float] | None = None
-        self._told = call.decided
-        if position:
-            self._told = {
-                **call.decided,
-                "model": chosen.model,
-                "quality": chosen.quality,
-                "cost_usd": chosen.cost_usd,
-                "kept": False,
-                "attempts": list(call.failures),
-            }
+        self._told = after(call.decision, call.failures) if position else call.decided
 
     def __enter__(self) -> None:
         pass
@@ -143,11 +133,9 @@ class Attempt:
         is_refusal = isinstance(error, _RefusedError)
         passing = is_refusal or may_pass_elsewhere(error)
         if passing:
-            text = "refused" if is_refusal else _shorten(error)
+            text = REFUSED if is_refusal else describe(error)
             failures.append({"model": self._chosen.model, "error": text})
-        if failures:
-            tried = "; ".join(f"{failure['model']}: {failure['error']}" for failure in failures)
-            error.add_note(f"CrossRoute tried, in this order: {tried}.")
+        note(error, failures)
         return passing and (not self._is_last or self._call.refused is not None)
 
     def accepted(self, response: Response | None, rest: Any = None) -> Any:
@@ -233,7 +221,7 @@ def may_pass_elsewhere(error: BaseException) -> bool:
         if status is None:
             status = getattr(getattr(found, "response", None), "status_code", None)
         if isinstance(status, int):
-            return status in _PASSING_STATUS or status >= 500
+            return status in PASSING_STATUSES
         if isinstance(found, (TimeoutError, ConnectionError)):
             return True
         if any(c.__name__ in _PASSING_ERRORS.get(c.__module__, ()) for c in type(found).__mro__):
@@ -300,8 +288,3 @@ def _unmarked(message: ChatMessage) -> ChatMessage:
         return message
     rest = {name: v for name, v in message.additional_kwargs.items() if name != ANSWERED_BY}
     return message.model_copy(update={"additional_kwargs": rest})
-
-
-def _shorten(error: BaseException, limit: int = 200) -> str:
-    text = f"{type(error).__name__}: {error}"
-    return text if len(text) <= limit else f"{text[:limit]}..."

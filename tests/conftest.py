@@ -3,11 +3,13 @@ from __future__ import annotations
 import json
 import os
 import random
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from crossroute import CrossRouter
+from crossroute import CrossRouter, cli
 from crossroute.data import RoutingData
 from crossroute.training.fit import Settings
 from crossroute.training.train import train
@@ -17,6 +19,8 @@ SHARED_DATA = Path(
 )
 SETS = ("routerbench", "zeroeval", "mmlu-pro", "mmlu-helm")
 QUICK = Settings(heads=2, slots=4, slot_size=8, rank=3, epochs=6)
+
+Run = Callable[..., tuple[int, str, str]]
 
 ANIMALS = ("otter", "heron", "badger", "lynx", "newt", "vole", "stoat", "wren")
 PLACES = ("river", "forest", "meadow", "marsh", "hill", "cave", "garden", "shore")
@@ -89,3 +93,17 @@ def toy_router(toy_data: RoutingData) -> CrossRouter:
 def toy_folder(toy_router: CrossRouter, tmp_path: Path) -> Path:
     toy_router.save(tmp_path / "checkpoint")
     return tmp_path / "checkpoint"
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run the command as its entry point does; returns exit code, stdout and stderr."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["crossroute", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        captured = capsys.readouterr()
+        return int(stopped.value.code or 0), captured.out, captured.err
+
+    return call

@@ -6,14 +6,12 @@ import datetime
 import json
 import math
 import re
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from conftest import make_rows, write_rows
+from conftest import Run, make_rows, write_rows
 
 from crossroute import (
     CrossRouter,
@@ -24,7 +22,6 @@ from crossroute import (
     Price,
     Provider,
     UnknownModelError,
-    cli,
 )
 from crossroute.anchors import load_anchors
 from crossroute.comparison import TopicPrompt, compare, load_prompts
@@ -35,22 +32,12 @@ PRICE = Price(
     input_usd_per_1m=0.5, output_usd_per_1m=2.0, date=datetime.date(2026, 1, 1), source="test"
 )
 
-Run = Callable[..., tuple[int, str, str]]
-
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run `crossroute models ...`; returns exit code, stdout and stderr."""
+def run(run: Run, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """`crossroute models ...` in a wide terminal."""
     monkeypatch.setenv("COLUMNS", "160")
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["crossroute", "models", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            cli.main()
-        captured = capsys.readouterr()
-        return int(stopped.value.code or 0), captured.out, captured.err
-
-    return call
+    return lambda *arguments: run("models", *arguments)
 
 
 def failing(run: Run, *arguments: object) -> str:

@@ -6,9 +6,8 @@ import json
 import os
 import re
 import signal
-import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,22 +15,19 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from conftest import QUICK
+from conftest import QUICK, Run
+from openai_server import OpenAIServer, Reply
 from pydantic import TypeAdapter
 
 import crossroute.cli_onboarding  # noqa: F401  # registers the commands
-from crossroute import CrossRouter, ModelDescriptor, ModelPool, PoolError, cli
+from crossroute import CrossRouter, ModelDescriptor, ModelPool, PoolError
 from crossroute.anchors import Anchor, Check, load_anchors
 from crossroute.data import RoutingData
 from crossroute.onboarding import load_scores, onboard
 from crossroute.training.train import train
 
 ROOT = Path(__file__).parent.parent
-sys.path.append(str(ROOT / "examples"))
 
-from openai_server import OpenAIServer, Reply  # noqa: E402
-
-Run = Callable[..., tuple[int, str, str]]
 
 COUNT = 12
 ANCHORS = "".join(
@@ -50,20 +46,6 @@ provider:
   arguments: {{max_retries: 0, timeout: 60}}
 # The end.
 """
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run the command as its entry point does; returns exit code, stdout and stderr."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["crossroute", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            cli.main()
-        captured = capsys.readouterr()
-        return int(stopped.value.code or 0), captured.out, captured.err
-
-    return call
 
 
 def calculator(body: dict[str, Any]) -> Reply:

@@ -5,9 +5,7 @@
 import asyncio
 import math
 import re
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
@@ -21,13 +19,10 @@ from llama_index.core.retrievers import BaseRetriever
 from llama_index.core.schema import NodeWithScore, QueryBundle, TextNode
 from llama_index.core.tools import FunctionTool, QueryEngineTool
 from llama_index.llms.openai_like import OpenAILike
+from openai_server import OpenAIServer, Reply
 
 from crossroute import CrossRouter
 from llamaindex_crossroute import CrossRouteLLM, CrossRouteSelector, call_settings
-
-sys.path.append(str(Path(__file__).parent.parent / "examples"))
-
-from openai_server import OpenAIServer, Reply
 
 MINI = "gpt-4o-mini-2024-07-18"
 LARGE = "gpt-4o-2024-08-06"

@@ -7,7 +7,6 @@ import json
 import math
 import re
 import socket
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from functools import reduce
@@ -33,6 +32,7 @@ from langchain_core.runnables import Runnable
 from langchain_core.tools import tool
 from langchain_openai import ChatOpenAI
 from langgraph.graph import START, MessagesState, StateGraph
+from openai_server import OpenAIServer, Reply
 from pydantic import BaseModel
 
 from crossroute import CrossRouter, ModelDescriptor
@@ -44,9 +44,6 @@ from langchain_crossroute import (
 )
 
 ROOT = Path(__file__).parent.parent
-sys.path.append(str(ROOT / "examples"))
-
-from openai_server import OpenAIServer, Reply  # noqa: E402
 
 MINI = "gpt-4o-mini-2024-07-18"
 LARGE = "gpt-4o-2024-08-06"

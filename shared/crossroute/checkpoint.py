@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from crossroute.descriptor import replace_file
+from crossroute.descriptor import ModelDescriptor, replace_file
 from crossroute.encoders import EncoderSignature
 from crossroute.errors import CheckpointError, PoolError
 from crossroute.pool import ModelPool, descriptor_files
@@ -153,6 +153,16 @@ def models_folder(folder: str | Path) -> Path:
     return Path(folder) / MODELS
 
 
+def fits(checkpoint: Checkpoint, model: ModelDescriptor) -> bool:
+    """Whether a model has an embedding that this network can read."""
+    learned = model.learned
+    return (
+        learned is not None
+        and learned.checkpoint == checkpoint.id
+        and len(learned.embedding) == checkpoint.network.embedding_size
+    )
+
+
 def check_fit(checkpoint: Checkpoint, pool: ModelPool) -> None:
     """Refuse models whose embedding this network cannot read.
 
@@ -162,7 +172,7 @@ def check_fit(checkpoint: Checkpoint, pool: ModelPool) -> None:
     size = checkpoint.network.embedding_size
     for model in pool.values():
         learned = model.learned
-        if learned and (learned.checkpoint != checkpoint.id or len(learned.embedding) != size):
+        if learned and not fits(checkpoint, model):
             raise PoolError(
                 f"Model {model.id!r}: its embedding ({len(learned.embedding)} numbers) was "
                 f"made for checkpoint {learned.checkpoint!r}, this one is {checkpoint.id!r} "

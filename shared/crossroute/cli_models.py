@@ -153,7 +153,7 @@ def models_add(
         router.over(ModelPool([*measured, new]))  # Refuses it where not even a guess can be made.
     if new.learned and new.learned.scores_file:
         _copy_scores(new.learned.scores_file, file.parent, target)
-    replace_file(path, file.read_bytes().decode("utf-8"))
+    replace_file(path, file.read_bytes())
     if as_json:
         print_json({"added": new.id, "file": str(path)})
     else:

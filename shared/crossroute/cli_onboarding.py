@@ -19,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from crossroute.anchors import Anchor, load_anchors
-from crossroute.checkpoint import MANIFEST, Checkpoint, models_folder
+from crossroute.checkpoint import MANIFEST, Checkpoint, fits, models_folder
 from crossroute.cli_common import (
     AsJson,
     CheckpointOption,
@@ -164,7 +164,7 @@ def _rebase(path: Path, router: CrossRouter) -> _Rebased:
     learned = model.learned
     if learned is None:
         return _Rebased(model.id, "none", "guessed when the folder is loaded, or onboard it")
-    if _fits(model, router.checkpoint):
+    if fits(router.checkpoint, model):
         return _Rebased(model.id, "fits", "left as it is")
     trained = router.pool.get(model.id)
     try:
@@ -189,22 +189,13 @@ def _rebase(path: Path, router: CrossRouter) -> _Rebased:
     return _Rebased(model.id, source, note)
 
 
-def _fits(model: ModelDescriptor, checkpoint: Checkpoint) -> bool:
-    learned, size = model.learned, checkpoint.network.embedding_size
-    return (
-        learned is not None
-        and learned.checkpoint == checkpoint.id
-        and len(learned.embedding) == size
-    )
-
-
 def _router(folder: Path | None) -> CrossRouter:
     """The router of a checkpoint, without the models beside it that are of another one."""
     if folder is None:
         return CrossRouter.default()
     checkpoint = Checkpoint.load(folder)
     pool = ModelPool.load(models_folder(folder))
-    own = ModelPool(model for model in pool.values() if _fits(model, checkpoint))
+    own = ModelPool(model for model in pool.values() if fits(checkpoint, model))
     if len(own) < 2:
         raise PoolError(
             f"{models_folder(folder)}: {len(own)} models have an embedding of this checkpoint; two "
@@ -341,15 +332,13 @@ def _estimate(
 
 def _scored(anchor: Anchor, answer: Answer, descriptor: ModelDescriptor) -> ScoredAnswer:
     cost = None
-    if descriptor.price and answer.input_tokens is not None and answer.output_tokens is not None:
-        cost = descriptor.price.cost_usd(
-            float(answer.input_tokens), float(answer.output_tokens), answer.cached_tokens
-        )
+    if descriptor.price and answer.tokens:
+        cost = float(descriptor.price.cost_usd(*answer.tokens))
     return ScoredAnswer(
         prompt=anchor.prompt,
         score=anchor.score(answer.text),
         cost_usd=cost,
-        output_tokens=answer.output_tokens,
+        output_tokens=answer.tokens and answer.tokens[1],
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from crossroute.data import read_lines
 from crossroute.errors import DataError, PoolError
 from crossroute.query import QueryLike
 from crossroute.reward import utility
@@ -125,12 +127,11 @@ def load_prompts(path: str | Path) -> list[TopicPrompt]:
     """
     path = Path(path)
     try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        lines = [line.decode().rstrip("\r\n") for line in read_lines(path)]
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read: {error}") from error
     prompts = []
-    # Not splitlines: a prompt may hold other line separators than this one.
-    for number, line in enumerate(text.replace("\r\n", "\n").split("\n"), 1):
+    for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         if path.suffix != ".jsonl":

@@ -15,7 +15,7 @@ import gzip
 import hashlib
 import re
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import compress
 from pathlib import Path
@@ -216,7 +216,7 @@ def _read(path: Path, *, skip_broken: bool) -> list[Row]:
     default_dataset = path.name.removesuffix(".gz").removesuffix(".jsonl")
     number = 0
     try:
-        for number, line in enumerate(_lines(path), 1):
+        for number, line in enumerate(read_lines(path), 1):
             if not line.strip():
                 continue
             try:
@@ -242,7 +242,12 @@ def _read(path: Path, *, skip_broken: bool) -> list[Row]:
     return rows
 
 
-def _lines(path: Path) -> Iterable[bytes]:
+def read_lines(path: Path) -> Iterator[bytes]:
+    """The lines of a file, of a `.gz` file too, without a byte order mark.
+
+    Raises:
+        OSError, EOFError, zlib.error: If it cannot be read.
+    """
     # Bytes, so that a line that is not UTF-8 is one broken row and not the end of the file.
     with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
         for number, line in enumerate(file):

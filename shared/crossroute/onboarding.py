@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import math
 import zlib
@@ -14,9 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
-from crossroute.data import Output
+from crossroute.checkpoint import fits
+from crossroute.data import Output, read_lines
 from crossroute.descriptor import Learned, ModelDescriptor, rounded
 from crossroute.errors import DataError, UnknownModelError
+from crossroute.pool import ModelPool
 from crossroute.predictor import BIASES, Predictor, query_features
 from crossroute.query import Query
 
@@ -78,12 +79,8 @@ def load_scores(path: str | Path, model: str) -> list[ScoredAnswer]:
     """
     path = Path(path)
     try:
-        content = path.read_bytes()
-        if path.suffix == ".gz":
-            content = gzip.decompress(content)
-        # Not splitlines: a prompt may hold other line separators than this one.
-        lines = content.decode("utf-8-sig").split("\n")
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        lines = list(read_lines(path))
+    except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: cannot be read: {error}") from error
     answers = []
     for number, line in enumerate(lines, 1):
@@ -175,8 +172,8 @@ def guess(router: CrossRouter, descriptor: ModelDescriptor) -> ModelDescriptor:
     are averaged, those with a like price and size and of the same family the most.
 
     Raises:
-        DataError: If the descriptor says nothing to guess by, or has no price.
-        UnknownModelError: If the model that it behaves like is not in the pool.
+        DataError: If the descriptor says nothing to guess by, or nothing of what the model costs.
+        UnknownModelError: If the model that it behaves like is not known.
     """
     kin = _Kin.of(router, without=descriptor.id)
     like = descriptor.behaves_like
@@ -241,17 +238,14 @@ class _Kin(NamedTuple):
 
     @classmethod
     def of(cls, router: CrossRouter, *, without: str) -> _Kin:
-        from crossroute.router import CrossRouter
-
-        models = dict(router.pool)
-        shipped = CrossRouter.default()
-        if router.checkpoint.id == shipped.checkpoint.id:
-            # Known all the same, whichever of them are candidates.
-            models = {**shipped.pool, **models}
+        # The shipped models are known, too, whichever of them are candidates.
         found = [
             (model, model.learned)
-            for model in models.values()
-            if model.learned and model.learned.source != "guess" and model.id != without
+            for model in {**ModelPool.shipped(), **router.pool}.values()
+            if model.learned
+            and model.learned.source != "guess"
+            and model.id != without
+            and fits(router.checkpoint, model)
         ]
         if not found:
             raise DataError(f"{without}: the pool has no other measured model to compare it with.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from importlib.resources import as_file, files
 from pathlib import Path
 
@@ -66,9 +67,8 @@ class ModelPool(Mapping[str, ModelDescriptor]):
 
     @classmethod
     def shipped(cls) -> ModelPool:
-        """The models of the shipped checkpoint."""
-        with as_file(files("crossroute") / "assets" / "default" / "models") as folder:
-            return cls.load(folder)
+        """The models of the shipped checkpoint; read once a process."""
+        return _shipped()
 
     def save(self, folder: str | Path) -> None:
         """Write one YAML file a model into `folder`, which is made if it is missing."""
@@ -103,6 +103,12 @@ class ModelPool(Mapping[str, ModelDescriptor]):
 
     def __repr__(self) -> str:
         return f"ModelPool({', '.join(self)})"
+
+
+@lru_cache(maxsize=1)
+def _shipped() -> ModelPool:
+    with as_file(files("crossroute") / "assets" / "default" / "models") as folder:
+        return ModelPool.load(folder)
 
 
 def descriptor_files(folder: Path) -> list[Path]:

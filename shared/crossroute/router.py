@@ -365,7 +365,7 @@ class CrossRouter:
 @lru_cache(maxsize=1)
 def _default() -> CrossRouter:
     with as_file(files("crossroute") / "assets" / "default") as folder:
-        return CrossRouter.load(folder)
+        return CrossRouter(Checkpoint.load(folder), ModelPool.shipped())
 
 
 def _read(queries: Sequence[QueryLike]) -> list[Query]:

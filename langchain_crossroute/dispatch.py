@@ -17,12 +17,20 @@ from typing import Any
 from langchain_core.runnables import ConfigurableFieldSpec, Runnable, RunnableConfig
 
 from crossroute import ConstraintError, Constraints, CrossRouter, Decision, Query, Stay
-from crossroute.attempts import REFUSED, Failure, after, describe, note
 from crossroute.errors import did_you_mean
+from crossroute.failures import (
+    REFUSED,
+    Failure,
+    RefusedError,
+    after,
+    describe,
+    may_pass_elsewhere,
+    note,
+)
 from crossroute.live import FollowedPool
 from crossroute.reward import check_willingness_to_pay
 from langchain_crossroute.demands import LateCall, demands_of, output_limit
-from langchain_crossroute.failures import RefusedError, is_refusal, may_pass_elsewhere
+from langchain_crossroute.failures import is_refusal
 from langchain_crossroute.lazy import Candidates, aload_model, load_model
 from langchain_crossroute.marks import DECISION, Marks, answered_by
 from langchain_crossroute.messages import for_provider, to_messages, to_query
@@ -440,7 +448,7 @@ class Attempt:
         if error is None:
             return None
         failures = self.call.failures
-        passing = may_pass_elsewhere(error)
+        passing = may_pass_elsewhere(error, refusals=True)
         refused = isinstance(error, RefusedError)
         if passing:
             failures.append({"model": self.id, "error": REFUSED if refused else describe(error)})

@@ -17,7 +17,15 @@ from llama_index.core.tools import BaseTool
 from llama_index_instrumentation.span import active_span_id
 
 from crossroute import Decision, Price, Query
-from crossroute.attempts import PASSING_STATUSES, REFUSED, Failure, after, describe, note
+from crossroute.failures import (
+    REFUSED,
+    Failure,
+    RefusedError,
+    after,
+    describe,
+    may_pass_elsewhere,
+    note,
+)
 from llamaindex_crossroute.events import (
     CrossRouteAnswerEvent,
     CrossRouteDecisionEvent,
@@ -35,15 +43,6 @@ DECISION = "crossroute"
 
 ANSWERED_BY = "crossroute_model"
 """The key of a model's id in the `additional_kwargs` of its message, where stickiness is on."""
-
-_HTTPX = ("TimeoutException", "NetworkError", "RemoteProtocolError", "ProxyError")
-_PASSING_ERRORS = {
-    "httpx": _HTTPX,
-    "httpx2": _HTTPX,
-    "requests.exceptions": ("ConnectionError", "Timeout", "ChunkedEncodingError"),
-    "aiohttp.client_exceptions": ("ClientConnectionError", "ClientPayloadError"),
-}
-"""By module: LlamaIndex has no errors of its own, and none of these clients has to be there."""
 
 _INPUT_TOKENS = ("prompt_tokens", "input_tokens", "prompt_token_count")
 _OUTPUT_TOKENS = ("completion_tokens", "output_tokens", "candidates_token_count")
@@ -130,8 +129,8 @@ class Attempt:
         if error is None:
             return False
         failures = self._call.failures
-        is_refusal = isinstance(error, _RefusedError)
-        passing = is_refusal or may_pass_elsewhere(error)
+        is_refusal = isinstance(error, RefusedError)
+        passing = may_pass_elsewhere(error, refusals=True)
         if passing:
             text = REFUSED if is_refusal else describe(error)
             failures.append({"model": self._chosen.model, "error": text})
@@ -142,12 +141,12 @@ class Attempt:
         """The answer, or the first chunk of it, unless it is a refusal.
 
         Raises:
-            _RefusedError: If it is one; the first is kept, for no other candidate may do better.
+            RefusedError: If it is one; the first is kept, for no other candidate may do better.
         """
         if _is_refusal(response):
             if self._call.refused is None:
                 self._call.refused = self, response, rest
-            raise _RefusedError
+            raise RefusedError
         return response
 
     def whole(self, response: Response) -> Response:
@@ -203,31 +202,6 @@ class Attempt:
                 realised=self._realised,
             )
         )
-
-
-class _RefusedError(Exception):
-    """A candidate refused to answer; never leaves the loop over the attempts."""
-
-
-def may_pass_elsewhere(error: BaseException) -> bool:
-    """Whether another model may succeed where this one failed.
-
-    A status code says so, else a timeout or a lost connection among the error and its causes:
-    clients wrap what their HTTP library raises.
-    """
-    found: BaseException | None = error
-    while found is not None:
-        status = getattr(found, "status_code", None)
-        if status is None:
-            status = getattr(getattr(found, "response", None), "status_code", None)
-        if isinstance(status, int):
-            return status in PASSING_STATUSES
-        if isinstance(found, (TimeoutError, ConnectionError)):
-            return True
-        if any(c.__name__ in _PASSING_ERRORS.get(c.__module__, ()) for c in type(found).__mro__):
-            return True
-        found = found.__cause__
-    return False
 
 
 def realised(response: ChatResponse | CompletionResponse, price: Price | None) -> Any:

@@ -209,6 +209,8 @@ FAILURES = {
     "rate limit": (Reply("slow down", status=429), "RateLimit"),
     "server error": (Reply("oops", status=500), "InternalServerError"),
     "overloaded": (Reply("busy", status=503), "InternalServerError"),
+    "wrong key": (Reply("wrong key", status=401), "AuthenticationError"),
+    "retired model": (Reply("no such model", status=404), "NotFoundError"),
     "connection dropped": (Reply(TEXT, cut_after=0), "ConnectionError|RemoteProtocolError"),
     "too slow": (Reply(TEXT, silent=True), "Timeout"),
 }
@@ -263,9 +265,8 @@ async def test_a_stream_that_has_begun_is_not_restarted(
     ("reply", "error"),
     [
         (Reply("no such parameter", status=400), openai.BadRequestError),
-        (Reply("wrong key", status=401), openai.AuthenticationError),
     ],
-    ids=["bad request", "wrong key"],
+    ids=["bad request"],
 )
 async def test_what_another_model_would_not_mend_is_raised_at_once(
     reply: Reply, error: type[Exception], way: str, make: Make, server: OpenAIServer

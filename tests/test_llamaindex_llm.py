@@ -11,7 +11,6 @@ from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Seque
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 from llama_index.core import PromptTemplate, Settings
 from llama_index.core.agent.workflow import AgentStream, FunctionAgent
@@ -74,7 +73,7 @@ from llamaindex_crossroute import (
     CrossRouteLLM,
     call_settings,
 )
-from llamaindex_crossroute.dispatch import may_pass_elsewhere, realised
+from llamaindex_crossroute.dispatch import realised
 
 SMALL = "Meta-Llama-3.1-8B-Instruct"
 MEDIUM = "gpt-4o-mini-2024-07-18"
@@ -936,62 +935,6 @@ def test_settings_that_leave_nobody() -> None:
 
 
 # When a model fails
-
-
-def chained(error: Exception, cause: Exception) -> Exception:
-    error.__cause__ = cause
-    return error
-
-
-PASSING = [
-    TimeoutError("slow"),
-    ConnectionResetError("gone"),
-    StatusError(408),
-    StatusError(409),
-    StatusError(429),
-    StatusError(500),
-    StatusError(529),
-    httpx.ReadTimeout("slow"),
-    httpx.ConnectError("refused"),
-    httpx.RemoteProtocolError("dropped"),
-    chained(Exception("APIConnectionError"), httpx.ConnectTimeout("slow")),
-    httpx.HTTPStatusError(
-        "busy", request=httpx.Request("POST", "http://a"), response=httpx.Response(503)
-    ),
-]
-RAISED = [
-    StatusError(400),
-    StatusError(401),
-    StatusError(404),
-    ValueError("a bug"),
-    httpx.UnsupportedProtocol("no scheme"),
-    httpx.LocalProtocolError("illegal header"),
-    chained(StatusError(422), httpx.ConnectError("refused")),
-    httpx.HTTPStatusError(
-        "no", request=httpx.Request("POST", "http://a"), response=httpx.Response(403)
-    ),
-]
-
-
-@pytest.mark.parametrize("error", PASSING, ids=repr)
-def test_failures_that_others_may_not_share(error: Exception) -> None:
-    assert may_pass_elsewhere(error)
-
-
-@pytest.mark.parametrize("error", RAISED, ids=repr)
-def test_failures_that_others_would_share(error: Exception) -> None:
-    assert not may_pass_elsewhere(error)
-
-
-def test_errors_of_other_clients() -> None:
-    import aiohttp
-    import requests
-
-    assert may_pass_elsewhere(requests.ConnectionError("refused"))
-    assert may_pass_elsewhere(requests.ReadTimeout("slow"))
-    assert may_pass_elsewhere(aiohttp.ServerDisconnectedError())
-    assert not may_pass_elsewhere(requests.exceptions.InvalidURL("no scheme"))
-    assert not may_pass_elsewhere(aiohttp.InvalidURL("no scheme"))
 
 
 @pytest.mark.parametrize("way", WAYS)

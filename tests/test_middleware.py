@@ -26,8 +26,8 @@ from langchain_core.caches import InMemoryCache
 from langchain_core.callbacks import BaseCallbackHandler, UsageMetadataCallbackHandler
 from langchain_core.exceptions import (
     ModelAPIError,
-    ModelAuthenticationError,
     ModelError,
+    ModelInvalidRequestError,
     ModelRateLimitError,
 )
 from langchain_core.language_models import BaseChatModel
@@ -570,7 +570,7 @@ async def test_attempts_are_bounded(way: str, attempts: int, router: CrossRouter
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(
-    "error", [ValueError("wrong"), ModelAuthenticationError("401"), ModelError("other")]
+    "error", [ValueError("wrong"), ModelInvalidRequestError("400"), ModelError("other")]
 )
 async def test_other_errors_are_raised_at_once(
     way: str, error: Exception, router: CrossRouter

@@ -21,7 +21,6 @@ from langchain_core.callbacks import BaseCallbackHandler, UsageMetadataCallbackH
 from langchain_core.exceptions import (
     ContextOverflowError,
     ModelAPIError,
-    ModelAuthenticationError,
     ModelInvalidRequestError,
     ModelRateLimitError,
 )
@@ -379,6 +378,8 @@ FAILURES = {
     "rate limit": (Reply("slow down", status=429), "RateLimit"),
     "server error": (Reply("oops", status=500), "APIError"),
     "overloaded": (Reply("busy", status=503), "APIError"),
+    "wrong key": (Reply("wrong key", status=401), "Authentication"),
+    "retired model": (Reply("no such model", status=404), "NotFound"),
     "connection dropped": (Reply(TEXT, cut_after=0), "ConnectionError|RemoteProtocolError"),
     "too slow": (Reply(TEXT, silent=True), "Timeout"),
 }
@@ -524,9 +525,8 @@ async def test_a_protocol_stream_without_content_goes_to_the_next(
     [
         (Reply("no such parameter", status=400), ModelInvalidRequestError),
         (Reply("context_length_exceeded", status=400), ContextOverflowError),
-        (Reply("wrong key", status=401), ModelAuthenticationError),
     ],
-    ids=["bad request", "too long", "wrong key"],
+    ids=["bad request", "too long"],
 )
 async def test_what_another_model_would_not_mend_is_raised_at_once(
     reply: Reply, error: type[Exception], way: str, make: Make, server: OpenAIServer

@@ -1,0 +1,224 @@
+"""Candidates that fail: whether another one may do better, and what is told of them."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from types import TracebackType
+from typing import Any, TypedDict
+
+from crossroute.decision import Decision
+
+REFUSED = "refused"
+"""Stands for the error of a candidate that answered, but refused to."""
+
+SHOWN_CHARACTERS = 200
+
+LEAST_SECRET = 8
+"""Shorter values are no keys, and masking them would garble every message."""
+
+MASK = "***"
+
+_PASSING_STATUSES = frozenset({401, 402, 403, 404, 408, 409, 410, 429, *range(500, 600)})
+"""By these the failure is the vendor's or of the account there, not the request's."""
+
+_PASSING_ERRORS = {
+    "httpx": ("TimeoutException", "NetworkError", "RemoteProtocolError", "ProxyError"),
+    "httpx2": ("TimeoutException", "NetworkError", "RemoteProtocolError", "ProxyError"),
+    "requests.exceptions": ("ConnectionError", "Timeout", "ChunkedEncodingError"),
+    "aiohttp.client_exceptions": ("ClientConnectionError", "ClientPayloadError"),
+    "langchain_core.exceptions": (
+        "ModelAuthenticationError",
+        "ModelPermissionDeniedError",
+        "ModelNotFoundError",
+        "ModelRateLimitError",
+        "ModelAPIError",
+        "ModelConnectionError",
+        "ModelTimeoutError",
+    ),
+}
+"""By module and name: none of these packages has to be there."""
+
+_RAISED_ERRORS = {
+    "langchain_core.exceptions": ("ModelError", "OutputParserException"),
+    "httpx": ("UnsupportedProtocol", "LocalProtocolError", "InvalidURL"),
+    "httpx2": ("UnsupportedProtocol", "LocalProtocolError", "InvalidURL"),
+}
+"""Those that say that the request itself is wrong."""
+
+_REFUSALS = {
+    "langchain_core.exceptions": ("ModelRefusalError",),
+    "langchain_openai.chat_models.base": ("OpenAIRefusalError",),
+}
+
+_CLIENTS = re.compile(
+    r"(?:langchain_(?!core|crossroute|classic|tests)\w+|llama_index\.llms|openai|anthropic|groq"
+    r"|mistralai|cohere|ollama|fireworks|together|openrouter|google|vertexai|botocore|xai_sdk)"
+    r"(?:\.|$)"
+)
+"""Modules of vendors' clients, and of the frameworks' integrations of them."""
+
+_BENEATH_CLIENTS = frozenset(
+    {*sys.stdlib_module_names, "pydantic", "pydantic_core", "httpx", "httpx2", "tenacity"}
+)
+"""What clients read answers with: an error in it is an error of the client that called it."""
+
+_SECRET_NAME = re.compile(
+    r"api_?key|secret|password|credential|authorization|token(?!s|iz)", re.IGNORECASE
+)
+
+
+class Failure(TypedDict):
+    """A candidate that failed, and how."""
+
+    model: str
+    error: str
+
+
+class NoAnswerError(Exception):
+    """A candidate answered with nothing that is an answer, such as a stream without a chunk."""
+
+
+class RefusedError(Exception):
+    """A candidate refused to answer; the caller never sees it."""
+
+
+def may_pass_elsewhere(error: BaseException, *, refusals: bool = False) -> bool:
+    """Whether another candidate may succeed where this one failed.
+
+    The HTTP status says so, of the error or of one of its causes: clients wrap what their HTTP
+    library raises. 400 and 422 say that the request is wrong, 401 and 404 that this vendor does
+    not know the account or the model, and a status below 400 that the answer could not be read.
+    Without a status it passes if it is a timeout, a lost connection, or was raised by a vendor's
+    client itself, which makes the request and reads the answer: another client may do better. An
+    error of the application's own code does not pass.
+
+    Args:
+        error: What the candidate raised.
+        refusals: Whether a refusal to answer passes, too.
+    """
+    for found in _causes(error):
+        if not isinstance(found, Exception):
+            return False
+        if isinstance(found, RefusedError) or _is_one_of(found, _REFUSALS):
+            return refusals
+        if isinstance(found, (TimeoutError, ConnectionError, NoAnswerError)):
+            return True
+        if _is_one_of(found, _PASSING_ERRORS):
+            return True
+        if _is_one_of(found, _RAISED_ERRORS):
+            return False
+        if (status := _status(found)) is not None:
+            return status < 400 or status in _PASSING_STATUSES
+        # In the middle of OpenAI's streams there is no status.
+        kind: object = getattr(found, "type", None)
+        if kind in ("server_error", "invalid_request_error"):
+            return kind == "server_error"
+    return any(_is_of_a_client(found) for found in _causes(error))
+
+
+def describe(error: BaseException, secrets: Sequence[str] = ()) -> str:
+    """An error in a line of text, with secrets masked: servers echo keys."""
+    text = masked(f"{type(error).__name__}: {error}", secrets)
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}..."
+
+
+def masked(text: str, secrets: Sequence[str]) -> str:
+    """A text in which no secret can be read."""
+    for secret in secrets:
+        text = text.replace(secret, MASK)
+    return text
+
+
+def secrets_of(client: object) -> list[str]:
+    """What a candidate's client holds as secret: the longest first, as one may hold another.
+
+    Pydantic's `SecretStr`s, and texts under a name such as `api_key`, also in mappings such as
+    the headers of each request.
+    """
+    found = {
+        text for text in _secrets(getattr(client, "__dict__", {})) if len(text) >= LEAST_SECRET
+    }
+    return sorted(found, key=len, reverse=True)
+
+
+def note(error: BaseException, failures: Sequence[Failure]) -> None:
+    """Say in an error's notes which candidates failed before it is raised."""
+    if failures:
+        tried = "; ".join(f"{failure['model']}: {failure['error']}" for failure in failures)
+        error.add_note(f"CrossRoute tried, in this order: {tried}.")
+
+
+def after(decision: Decision, failures: Sequence[Failure]) -> dict[str, Any]:
+    """A decision as plain values, with the candidate as its model that comes after those failed.
+
+    Args:
+        decision: Its candidates stand in the order in which they are tried.
+        failures: One for each candidate that was tried.
+    """
+    told = decision.to_dict()
+    if not failures:
+        return told
+    next_one = decision.candidates[len(failures)]
+    return told | {
+        "model": next_one.model,
+        "quality": next_one.quality,
+        "cost_usd": next_one.cost_usd,
+        "kept": False,
+        "attempts": list(failures),
+    }
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error, and what it was raised from."""
+    seen: set[int] = set()
+    found: BaseException | None = error
+    while found is not None and id(found) not in seen:
+        seen.add(id(found))
+        yield found
+        found = found.__cause__
+
+
+def _is_one_of(error: Exception, names: Mapping[str, Sequence[str]]) -> bool:
+    return any(c.__name__ in names.get(c.__module__, ()) for c in type(error).__mro__)
+
+
+def _status(error: Exception) -> int | None:
+    """The HTTP status of an error; in the middle of a stream it is the server's `code`."""
+    response = getattr(error, "response", None)
+    for status in (
+        getattr(error, "status_code", None),
+        getattr(response, "status_code", None),
+        getattr(error, "code", None),
+    ):
+        if isinstance(status, str) and status.isdecimal():
+            status = int(status[:4])
+        if isinstance(status, int) and 100 <= status < 600:
+            return int(status)
+    return None
+
+
+def _is_of_a_client(error: BaseException) -> bool:
+    """Whether a vendor's client raised it, and not the application, which may be called by one."""
+    trace: TracebackType | None = error.__traceback__
+    innermost = ""
+    while trace is not None:
+        module = str(trace.tb_frame.f_globals.get("__name__", ""))
+        if module.partition(".")[0] not in _BENEATH_CLIENTS:
+            innermost = module
+        trace = trace.tb_next
+    return _CLIENTS.match(innermost) is not None
+
+
+def _secrets(values: Mapping[Any, Any]) -> Iterator[str]:
+    for name, value in values.items():
+        if hasattr(value, "get_secret_value"):
+            secret = value.get_secret_value()
+            if isinstance(secret, str):
+                yield secret
+        elif isinstance(value, str) and _SECRET_NAME.search(str(name)):
+            # Of "Bearer KEY" the server may echo the key alone.
+            yield from (value, *value.split())
+        elif isinstance(value, Mapping):
+            yield from _secrets(value)

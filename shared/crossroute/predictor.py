@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -42,6 +43,10 @@ LEAST_QUALITY = 0.001
 
 LARGEST_INPUT = 8.0
 """Standardised features are cut off here."""
+
+DECIMALS = 6
+"""Quality and log cost are rounded to so many. The order of a sum depends on the processor and on
+where a model stands in the pool, and so do its last digits: they must not decide."""
 
 LARGEST_LOG_FACTOR = 4.0
 """A cost is predicted at most e^4 (55) times off the model's mean: no runaway extrapolation."""
@@ -99,6 +104,16 @@ class Network:
         """d, the length of a slot."""
         return int(self.ease.shape[1])
 
+    @cached_property
+    def readers(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """What x is multiplied with, and what is added: weight [D, h * K * d + T] and bias.
+
+        The first columns make the slots, the last ones the topics.
+        """
+        slots = self.slot_weight.transpose(1, 0, 2).reshape(len(self.input_mean), -1)
+        weight = np.concatenate([slots, self.topic_weight], axis=1, dtype=np.float64)
+        return weight, np.concatenate([self.slot_bias.ravel(), self.topic_bias], dtype=np.float64)
+
     def arrays(self) -> dict[str, FloatArray]:
         """The arrays by name."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
@@ -150,9 +165,9 @@ def query_features(queries: Sequence[Query], encoder: QueryEncoder) -> FloatArra
     return np.concatenate([vectors, form], axis=1)
 
 
-def standardise(features: FloatArray, mean: FloatArray, scale: FloatArray) -> FloatArray:
+def standardise(features: FloatArray, mean: FloatArray, scale: FloatArray) -> NDArray[np.float64]:
     """Features as the network reads them: no stranger than anything it was trained on."""
-    return _clip((features - mean) / scale, LARGEST_INPUT)
+    return _clip((features - mean) / scale.astype(np.float64), LARGEST_INPUT)
 
 
 class Parts(NamedTuple):
@@ -183,18 +198,18 @@ class Predictor:
         self._network = network
         self._models = tuple(models)
         self._in_tokens = np.array([x.cost_target == "output_tokens" for x in learned])
-        embeddings = np.array([x.embedding for x in learned], np.float32)
+        embeddings = np.array([x.embedding for x in learned], np.float64)
         biases, prior, vectors = np.split(embeddings, [BIASES, BIASES + network.prior_size], axis=1)
         self._quality_offset, self._cost_offset = biases.T
         self._topics = network.topic_vectors @ prior.T  # [T, m]
         heads, rank = network.attend_weight.shape[:2]
         parts = vectors.reshape(len(models), heads, rank).transpose(1, 0, 2)
 
-        def fold(name: str) -> FloatArray:
+        def fold(name: str) -> NDArray[np.float64]:
             weight, bias = getattr(network, f"{name}_weight"), getattr(network, f"{name}_bias")
-            return np.asarray(parts @ weight + bias[:, None], np.float32)  # [h, m, d]
+            return np.asarray(parts @ weight + bias[:, None])  # [h, m, d]
 
-        attend = fold("attend") / np.float32(np.sqrt(network.slot_size))
+        attend = fold("attend") / np.sqrt(network.slot_size)
         ease = network.ease[:, None]
         # [h, d, 3m + 1]: what every slot is multiplied with.
         readers = np.concatenate([attend, fold("quality"), fold("cost"), ease], axis=1)
@@ -224,7 +239,8 @@ class Predictor:
         logit, log_factor = self.parts(features)
         quality = 1 / (1 + np.exp(-self._certainty * (self._quality_offset + logit)))
         quality = np.maximum(np.minimum(quality, 1 - LEAST_QUALITY), LEAST_QUALITY)
-        amount = np.exp(self._cost_offset.astype(np.float64) + log_factor)
+        quality = quality.round(DECIMALS)
+        amount = np.exp((self._cost_offset + log_factor).round(DECIMALS))
         tokens = np.where(self._in_tokens, np.minimum(amount, self._most_tokens), np.nan)
         cost_of_tokens = input_tokens[:, None] * self._input_usd + tokens * self._output_usd
         return quality, np.where(self._in_tokens, cost_of_tokens, amount), tokens
@@ -237,36 +253,33 @@ class Predictor:
 
         """
         network, m = self._network, len(self._models)
-        x = standardise(features, network.input_mean, network.input_scale)
-        z = x @ network.slot_weight + network.slot_bias[:, None]  # [h, n, K * d]
-        heads, n, _ = z.shape
-        slots = (z / (1 + np.exp(-z))).reshape(heads, n, -1, network.slot_size)
-        read = slots @ self._readers[:, None]  # [h, n, K, 3m + 1]
+        z, shares = self._read(features)
+        n, heads = len(z), len(network.ease)
+        slots = (z / (1 + np.exp(-z))).reshape(n, heads, -1, network.slot_size)
+        read = slots.transpose(1, 0, 2, 3) @ self._readers[:, None]  # [h, n, K, 3m + 1]
         scores, values = read[..., :m], read[..., m : 3 * m].reshape(*read.shape[:3], 2, m)
         attention = np.exp(scores - scores.max(axis=2, keepdims=True))
         attention /= attention.sum(axis=2, keepdims=True) * heads
         own, log_factor = np.einsum("hnkm,hnkcm->cnm", attention, values)
         ease = read[..., -1].mean(axis=(0, 2))
-        topics = self._shares(x) @ self._topics
-        return Parts(
-            (ease[:, None] + own + topics).astype(np.float64),
-            _clip(log_factor, LARGEST_LOG_FACTOR).astype(np.float64),
-        )
+        topics = shares @ self._topics
+        return Parts(ease[:, None] + own + topics, _clip(log_factor, LARGEST_LOG_FACTOR))
 
-    def topics(self, features: FloatArray) -> FloatArray:
+    def topics(self, features: FloatArray) -> NDArray[np.float64]:
         """What the prior's part of an embedding is multiplied with: [n, p]."""
+        return np.asarray(self._read(features)[1] @ self._network.topic_vectors)
+
+    def _read(self, features: FloatArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """The slots before their activation [n, h * K * d], and the shares of the topics [n, T]."""
         network = self._network
-        x = standardise(features, network.input_mean, network.input_scale)
-        return np.asarray(self._shares(x) @ network.topic_vectors)
-
-    def _shares(self, x: FloatArray) -> FloatArray:
-        """Which topics the queries are about: [n, T]."""
-        logit = x @ self._network.topic_weight + self._network.topic_bias
+        weight, bias = network.readers
+        z = standardise(features, network.input_mean, network.input_scale) @ weight + bias
+        slots, logit = z[:, : network.slot_bias.size], z[:, network.slot_bias.size :]
         share = np.exp(logit - logit.max(axis=1, keepdims=True))
-        return np.asarray(share / share.sum(axis=1, keepdims=True))
+        return slots, share / share.sum(axis=1, keepdims=True)
 
 
-def _clip(values: FloatArray, limit: float) -> FloatArray:
+def _clip(values: NDArray[np.float64], limit: float) -> NDArray[np.float64]:
     # np.clip takes three times as long for the few numbers of one query.
     return np.asarray(np.minimum(np.maximum(values, -limit), limit))
 

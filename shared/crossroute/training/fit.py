@@ -140,7 +140,7 @@ def fit_network(
     mean, scale = _standard(examples.features[training])
     mean_amount = np.maximum(np.nanmean(amount[training], axis=0), 1e-12)
     batch = _Batch(
-        x=torch.as_tensor(standardise(examples.features, mean, scale)),
+        x=torch.as_tensor(standardise(examples.features, mean, scale), dtype=torch.float32),
         score=torch.as_tensor(score, dtype=torch.float32),
         factor=torch.as_tensor(amount / mean_amount, dtype=torch.float32),
         task=torch.as_tensor(examples.task),

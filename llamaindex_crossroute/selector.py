@@ -214,7 +214,11 @@ def _reason(decision: Decision) -> str:
     rest = f"the runner-up is {others[0]}" if others else "there is no other choice"
     removed = "".join(f"; {model} was removed: {why}" for model, why in decision.removed.items())
     willingness = usd(decision.willingness_to_pay)
-    return f"{chosen} at a willingness to pay of {willingness} a unit of quality; {rest}{removed}"
+    blank = "; the query has no text, so the models are as in the mean" if decision.blank else ""
+    return (
+        f"{chosen} at a willingness to pay of {willingness} a unit of quality; "
+        f"{rest}{removed}{blank}"
+    )
 
 
 def _checked(

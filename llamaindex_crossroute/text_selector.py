@@ -17,9 +17,13 @@ from safetensors.numpy import load
 
 from crossroute import PoolError, Query, QueryEncoder, StaticEncoder
 
-FloatArray = NDArray[np.float32]
+# The last digits of a sum depend on the processor and on the order of the choices: with float32
+# they would show in the shares.
+FloatArray = NDArray[np.float64]
 
 CACHED_CHOICES = 4096
+DECIMALS = 9
+"""Shares that differ less are equal."""
 
 
 class CrossRouteTextSelectorResult(SelectorResult):
@@ -51,7 +55,7 @@ class CrossRouteTextSelector(BaseSelector):
 
     Raises:
         PoolError: When selecting, if there is no choice.
-        QueryError: When selecting, if the query is empty.
+        QueryError: When selecting, if the query is no text.
 
     Example:
         >>> from llama_index.core.tools import ToolMetadata
@@ -75,10 +79,9 @@ class CrossRouteTextSelector(BaseSelector):
     ) -> CrossRouteTextSelectorResult:
         if not choices:
             raise PoolError("There is nothing to select from: offer at least one tool.")
-        keys = np.stack([self._choice_vector(_text(choice)) for choice in choices])
-        scores = keys @ self._vector(Query.of(query.query_str).text) / np.sqrt(keys.shape[1])
+        scores = self._scores(choices, Query.of(query.query_str))
         weights = np.exp(scores - scores.max())
-        attention = [float(share) for share in weights / weights.sum()]
+        attention = (weights / weights.sum()).round(DECIMALS).tolist()
         # Stable: of equal ones the first is chosen.
         order = sorted(range(len(choices)), key=lambda position: -attention[position])
         reason = _reason([(_label(choices[i], i), attention[i]) for i in order[:2]])
@@ -91,14 +94,21 @@ class CrossRouteTextSelector(BaseSelector):
     ) -> CrossRouteTextSelectorResult:
         return await asyncio.to_thread(self._select, choices, query)
 
+    def _scores(self, choices: Sequence[ToolMetadata], query: Query) -> FloatArray:
+        """How well each choice fits the query; a query without text fits all alike."""
+        if query.is_blank:
+            return np.zeros(len(choices))
+        keys = np.stack([self._choice_vector(_text(choice)) for choice in choices])
+        return np.asarray(keys @ self._vector(query.text) / np.sqrt(keys.shape[1]))
+
     def _vector(self, text: str) -> FloatArray:
         """The vector of a text, [d], of length sqrt(d)."""
-        vector = self._encoder.encode([text])[0]
+        vector = self._encoder.encode([text])[0].astype(np.float64)
         if self._projected:
             mean, projection = _projection()
             vector = (vector - mean) @ projection
         norm = max(float(np.linalg.norm(vector)), 1e-9)
-        return np.asarray(vector * (np.sqrt(vector.size) / norm), np.float32)
+        return np.asarray(vector * (np.sqrt(vector.size) / norm))
 
     def _get_prompts(self) -> PromptDictType:
         return {}
@@ -118,7 +128,7 @@ def _projection() -> tuple[FloatArray, FloatArray]:
     """Mean [d] and projection [d, d] of the static encoder's vectors."""
     path = files("llamaindex_crossroute") / "assets" / "text_attention.safetensors"
     tensors = load(path.read_bytes())
-    return tensors["mean"].astype(np.float32), tensors["projection"].astype(np.float32)
+    return tensors["mean"].astype(np.float64), tensors["projection"].astype(np.float64)
 
 
 def _text(choice: ToolMetadata) -> str:

@@ -59,7 +59,6 @@ def test_models_list_and_validate(run: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["route", " "], "query is empty"),
         (["route", "hello", "-w", "nan"], "willingness_to_pay is nan"),
         (["route", "hello", "-w", "-1"], "willingness_to_pay is -1"),
         (["route", "hello", "-m", "gpt-4o-2024-08-0", "-m", "claude-v1"], "did you mean"),

@@ -429,8 +429,8 @@ async def test_an_error_of_the_model_reaches_the_caller(way: str) -> None:
 async def test_a_query_that_cannot_be_routed_asks_no_model(way: str) -> None:
     recorder = Recorder()
     routed = CrossRouteRunnable(models=scripted())
-    with pytest.raises(QueryError, match="empty"):
-        await chunks_of(way, routed, "  ", {"callbacks": [recorder]})
+    with pytest.raises(QueryError, match="Cannot route by"):
+        await chunks_of(way, routed, {"question": "?"}, {"callbacks": [recorder]})
     assert recorder.of_kind("model") == []
     assert isinstance(recorder.errors[recorder.named("CrossRouteRunnable")], QueryError)
 
@@ -492,7 +492,7 @@ async def test_many_calls_at_once_async() -> None:
 
 def test_a_batch_can_return_errors() -> None:
     routed = CrossRouteRunnable(models=scripted())
-    answer, error = routed.batch([QUESTION, ""], return_exceptions=True)
+    answer, error = routed.batch([QUESTION, 7], return_exceptions=True)
     assert isinstance(answer, AIMessage)
     assert isinstance(error, QueryError)
 
@@ -810,13 +810,19 @@ def test_roles_of_messages() -> None:
         ([(["human"], "hi")], "not a list of messages"),
         ([{"content": "hi"}], "role"),
         (b"bytes", "not a list of messages"),
-        ([], "no messages"),
-        ([HumanMessage([{"type": "unheard_of"}])], "no text"),
     ],
 )
 def test_other_inputs_are_refused(value: Any, message: str) -> None:
     with pytest.raises(QueryError, match=message):
         CrossRouteRunnable(models=scripted()).invoke(value)
+
+
+@pytest.mark.parametrize(
+    "value", ["", [], [HumanMessage("")], [HumanMessage([{"type": "unheard_of"}])]]
+)
+def test_blank_input_is_answered_as_by_a_model(value: Any) -> None:
+    answer = CrossRouteRunnable(models=scripted()).invoke(value)
+    assert answer.response_metadata["crossroute"]["blank"]
 
 
 # From descriptors

@@ -34,7 +34,6 @@ from crossroute import (
     Decision,
     NoCandidateError,
     PoolError,
-    QueryError,
     UnknownModelError,
     WillingnessToPayError,
 )
@@ -532,9 +531,13 @@ def test_nothing_to_select_from(run: Run) -> None:
 
 @pytest.mark.parametrize("names", [MODELS, [SMALL]], ids=["three tools", "one tool"])
 @pytest.mark.parametrize("query", ["", " \n"])
-def test_empty_query(run: Run, names: list[str], query: str) -> None:
-    with pytest.raises(QueryError, match="empty"):
-        run(CrossRouteSelector(), names, query)
+def test_a_query_without_text_is_routed_by_the_fixed_order(
+    run: Run, names: list[str], query: str
+) -> None:
+    run(CrossRouteSelector(), names, query)
+    result = CrossRouteSelector().select(metadata(names), query)
+    assert result.decision.blank
+    assert "no text" in result.reason
 
 
 @pytest.mark.parametrize("models", [{"docs": "no-such-model"}, [SMALL, "no-such-model"]])

@@ -54,7 +54,6 @@ from crossroute import (
     NoCandidateError,
     PoolError,
     Provider,
-    QueryError,
     UnknownModelError,
     WillingnessToPayError,
 )
@@ -326,11 +325,11 @@ async def test_outside_a_graph(way: str, expected: Callable[[float], str]) -> No
     assert found.command.update["crossroute"]["model"] == expected(0)
 
 
-async def test_a_conversation_that_cannot_be_routed_asks_no_model() -> None:
+async def test_blank_input_is_answered() -> None:
     models = scripted()
-    with pytest.raises(QueryError, match="empty"):
-        await run("invoke", agent_of(models), " ")
-    assert answered(models) == {}
+    found = await run("invoke", agent_of(models), " ")
+    assert found["crossroute"]["blank"]
+    assert answered(models) == {found["crossroute"]["model"]: 1}
 
 
 # Tool loops

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from crossroute import Query, QueryError
+from crossroute import CrossRouter, NoCandidateError, Query, QueryError
 from crossroute.query import FORM_FEATURES, HEAD_CHARS, TAIL_CHARS, clip, estimate_tokens
 
 
@@ -13,9 +15,40 @@ def user(text: object) -> dict[str, object]:
 @pytest.mark.parametrize(
     "empty", ["", "  \n", "\u200b\u200d", "\0", [], [user("")], [user(None)], [user([])]]
 )
-def test_an_empty_query_is_refused(empty: object) -> None:
-    with pytest.raises(QueryError, match="empty"):
-        Query.of(empty)  # type: ignore[arg-type]
+def test_blank_input_is_a_query_without_text(empty: object) -> None:
+    query = Query.of(empty, tools="a tool")  # type: ignore[arg-type]
+    assert query.is_blank
+    assert (query.text, len(query.form)) == ("", len(FORM_FEATURES))
+    assert 0 < query.input_tokens < 10
+    assert not Query.of("?").is_blank
+
+
+@pytest.mark.parametrize("kind", [["image"], {"a": 1}, None, 7])
+def test_a_part_of_a_strange_type_needs_nothing(kind: object) -> None:
+    assert Query.of([user([{"type": kind, "text": "hello"}])]).needs == frozenset()
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"needs": ["tool"]}, "did you mean 'tools'"),
+        ({"needs": [["tools"]]}, "no capability"),
+        ({"output_tokens": "100"}, "whole number"),
+        ({"output_tokens": -1}, "whole number"),
+        ({"output_tokens": -(10**5000)}, "whole number"),
+        ({"output_tokens": True}, "whole number"),
+        ({"output_tokens": 1.5}, "whole number"),
+    ],
+)
+def test_demands_that_make_no_sense_are_named(settings: dict[str, Any], said: str) -> None:
+    with pytest.raises(QueryError, match=said):
+        Query.of("hello", **settings)
+
+
+def test_a_longest_answer_without_end_is_no_limit(router: CrossRouter) -> None:
+    query = Query.of("hello", output_tokens=10**400)
+    with pytest.raises(NoCandidateError, match="1000000000"):
+        router.route(query)
 
 
 @pytest.mark.parametrize(

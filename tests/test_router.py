@@ -26,6 +26,11 @@ from crossroute.predictor import Network, Predictor, query_features
 from crossroute.query import Query
 from crossroute.reward import switching_point
 
+
+def logit(quality: float) -> float:
+    return math.log(quality / (1 - quality))
+
+
 STORY = "Write a short story about a lynx who lives by the marsh and meets a wren."
 SUM = "What is 4711 * 12 + 99?"
 
@@ -170,12 +175,53 @@ def test_a_bad_willingness_to_pay_is_refused(router: CrossRouter, bad: float) ->
 
 
 def test_bad_queries_are_named(router: CrossRouter) -> None:
-    with pytest.raises(QueryError, match="empty"):
-        router.route(" ")
-    with pytest.raises(QueryError, match=r"Query 1: .*empty"):
-        router.route_batch([SUM, ""])
+    with pytest.raises(QueryError, match="list of messages"):
+        router.route(7)  # type: ignore[arg-type]
+    with pytest.raises(QueryError, match=r"Query 1: .*no role"):
+        router.route_batch([SUM, [{}]])
     with pytest.raises(QueryError, match="list of queries"):
         router.predict(SUM)
+
+
+@pytest.mark.parametrize("willingness", [0.0, 0.01, math.inf])
+def test_blank_input_is_routed_by_the_fixed_order(router: CrossRouter, willingness: float) -> None:
+    decision = router.route("", willingness)
+    assert decision.blank
+    assert decision.to_dict()["blank"]
+    assert "no text" in decision.explain()
+    assert [c.model for c in router.route([], willingness).candidates] == [
+        c.model for c in decision.candidates
+    ]
+    # The first number of an embedding is a model's mean quality, in logits.
+    found = {c.model: c.quality for c in decision.candidates}
+    level = {m.id: m.learned.embedding[0] for m in router.pool.values() if m.learned}
+    best = sorted(level, key=lambda model: level[model])[-3:]
+    assert max(found, key=lambda model: found[model]) in best
+    assert np.corrcoef(list(level.values()), [logit(found[m]) for m in level])[0, 1] > 0.99
+    assert not router.route("?").blank
+    mixed = router.route_batch([SUM, " ", SUM])
+    assert [one.blank for one in mixed] == [False, True, False]
+    assert mixed[0].candidates == mixed[2].candidates
+
+
+def test_a_prediction_does_not_depend_on_where_a_model_stands(router: CrossRouter) -> None:
+    whole = router.predict([SUM, STORY])
+    for step in (2, 3, 5, 7):
+        part = router.subset(whole.models[::step]).predict([SUM, STORY])
+        assert part.models == whole.models[::step]
+        assert np.array_equal(part.quality, whole.quality[:, ::step])
+        assert np.array_equal(part.cost_usd, whole.cost_usd[:, ::step])
+
+
+def test_of_twins_the_cheaper_is_preferred_wherever_it_stands(router: CrossRouter) -> None:
+    (model,) = router.pool.subset(["gpt-4o-2024-08-06"]).values()
+    assert model.price is not None
+    cheap = model.price.model_copy(update={"output_usd_per_1m": 1.0})
+    for id_ in ("a-twin", "gpt-4o-twin", "z-twin"):
+        twin = model.model_copy(update={"id": id_, "price": cheap})
+        decision = router.over(ModelPool([*router.pool.values(), twin])).route(SUM, math.inf)
+        places = [c.model for c in decision.candidates]
+        assert places.index(id_) + 1 == places.index(model.id)
 
 
 def test_bad_pools_are_refused(router: CrossRouter) -> None:

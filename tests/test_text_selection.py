@@ -24,7 +24,7 @@ from llama_index.core.workflow import Context, StartEvent, StopEvent, Workflow, 
 from numpy.typing import NDArray
 
 import llamaindex_crossroute.text_selector
-from crossroute import PoolError, QueryError, StaticEncoder
+from crossroute import PoolError, StaticEncoder
 from llamaindex_crossroute import CrossRouteTextSelector, CrossRouteTextSelectorResult
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -212,8 +212,12 @@ async def test_nothing_to_choose_from_and_nothing_asked(mode: str) -> None:
 
     with pytest.raises(PoolError, match="offer at least one tool"):
         await select([], "Why?")
-    with pytest.raises(QueryError, match="empty"):
-        await select(TOOLS, "  ")
+
+
+def test_a_query_without_text_attends_to_all_alike() -> None:
+    result = CrossRouteTextSelector().select(TOOLS, "  ")
+    assert result.ind == 0
+    assert result.attention == pytest.approx([1 / len(TOOLS)] * len(TOOLS))
 
 
 # Cost of a selection

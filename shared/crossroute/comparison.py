@@ -84,7 +84,7 @@ def compare(
         UnknownModelError: If a model is not in the router's pool.
         PoolError: If they are one model.
         DataError: If there are no prompts.
-        QueryError: If a prompt is empty.
+        QueryError: If a prompt has not the form of one.
     """
     # Before anything is predicted: an unknown one is named.
     ids = [router.pool[model].id for model in (first, second)]

@@ -44,6 +44,8 @@ class Decision:
         removed: Why models of the pool are no candidates, by their ids.
         kept: Whether the model was chosen because it had answered before, although another one
             has the higher reward.
+        blank: Whether there was nothing to route by, so that the order is that of the models' mean
+            quality and cost.
     """
 
     model: str
@@ -55,6 +57,7 @@ class Decision:
     input_tokens: float
     removed: Mapping[str, str] = field(default_factory=dict)
     kept: bool = False
+    blank: bool = False
 
     def explain(self, top: int = 5) -> str:
         """Say in plain text what was chosen, from what, and what would change it.
@@ -78,6 +81,8 @@ class Decision:
             lines.append(f"  ... and {len(self.candidates) - len(shown)} more")
         lines += [f"  {model} was removed: {reason}" for model, reason in self.removed.items()]
         lines.append("")
+        if self.blank:
+            lines.append("The query has no text: this is the order of the models in the mean.")
         if self.kept:
             lines.append("It is kept because it answered before, and the gain is below the margin.")
         lines += self._alternatives()
@@ -104,6 +109,7 @@ class Decision:
             "input_tokens": self.input_tokens,
             "removed": dict(self.removed),
             "kept": self.kept,
+            "blank": self.blank,
         }
 
     def _alternatives(self) -> list[str]:

@@ -30,7 +30,7 @@ class CrossRouteError(Exception):
 
 
 class QueryError(CrossRouteError, ValueError):
-    """A query that cannot be routed, for example an empty one."""
+    """A query that cannot be routed, for example a message without a role."""
 
 
 class WillingnessToPayError(CrossRouteError, ValueError):
@@ -108,3 +108,12 @@ def did_you_mean(word: object, known: Iterable[str]) -> str:
     """The end of a sentence: `; did you mean 'x'?` where a known word is close, else `.`."""
     close = difflib.get_close_matches(str(word), list(known), n=1)
     return f"; did you mean {close[0]!r}?" if close else "."
+
+
+def shortened(value: object, limit: int = 80) -> str:
+    """The `repr` of a value for a message; a value that has none is named by its type."""
+    try:
+        text = repr(value)
+    except Exception:  # Of any kind, such as that of an integer of more than 4,300 digits.
+        text = f"<{type(value).__name__}>"
+    return text if len(text) <= limit else f"{text[:limit]}..."

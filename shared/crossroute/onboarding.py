@@ -120,13 +120,16 @@ def onboard(router: CrossRouter, descriptor: ModelDescriptor, scores: Scores) ->
         The descriptor with a learned embedding for the router's checkpoint.
 
     Raises:
-        DataError: If there are no scores, one is broken, or neither they nor the price say what
-            an answer costs.
-        QueryError: If a prompt is empty.
+        DataError: If there are no scores, one is broken, a prompt has no text, or neither they nor
+            the price say what an answer costs.
+        QueryError: If a prompt has not the form of one.
     """
     answers = _read(descriptor.id, scores)
     kin = _Kin.of(router, without=descriptor.id)
     queries = [Query.of(answer.prompt) for answer in answers]
+    for position, query in enumerate(queries):
+        if query.is_blank:
+            raise DataError(f"{descriptor.id}: score {position} is of a prompt without text.")
     features = query_features(queries, router.encoder)
     score = np.array([answer.score for answer in answers])
     network = router.checkpoint.network

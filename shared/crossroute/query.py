@@ -7,9 +7,9 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
-from crossroute.errors import QueryError
+from crossroute.errors import QueryError, did_you_mean, shortened
 
 Message = Mapping[str, Any]
 """A chat message in OpenAI's dict form: `{"role": "user", "content": "..."}`."""
@@ -17,7 +17,7 @@ Message = Mapping[str, Any]
 Capability = Literal["tools", "structured_output", "image_input", "audio_input", "file_input"]
 """What a request may need of a model beside text to text."""
 
-_PART_NEEDS: dict[object, Capability] = {
+_PART_NEEDS: dict[str, Capability] = {
     **dict.fromkeys(("image", "image_url", "input_image"), "image_input"),
     **dict.fromkeys(("audio", "input_audio"), "audio_input"),
     **dict.fromkeys(("file", "input_file", "document", "video", "media"), "file_input"),
@@ -29,6 +29,9 @@ HEAD_CHARS, TAIL_CHARS = 2_000, 6_000
 
 SHORT_FOLLOW_UP_TOKENS = 8
 """A last turn of fewer tokens ("yes, do that") says little: it is read with the turns before it."""
+
+LONGEST_ANSWER = 10**9
+"""In tokens; whoever asks for more asks for no limit."""
 
 ATTACHMENT = "[attachment]"
 """Read in place of a turn that has no text."""
@@ -67,7 +70,8 @@ class Query:
     """What a router may read of a request.
 
     Attributes:
-        text: The text to encode, at most `HEAD_CHARS + TAIL_CHARS` characters of it.
+        text: The text to encode, at most `HEAD_CHARS + TAIL_CHARS` characters of it; empty where
+            there is nothing to route by.
         form: How the text looks, beside what it means: one number for each of `FORM_FEATURES`.
         input_tokens: Estimated input tokens of the whole request.
         past_tokens: Those of them that the last answer was made from, which may be in the prompt
@@ -98,6 +102,7 @@ class Query:
         together with the user turns before it. System prompts, answers, tool calls and tool
         results count as input tokens and are not read: within a tool loop, it is still the user's
         turn that is routed. A turn without text, such as a lone image, is read as `[attachment]`.
+        Blank input, which chat models answer too, is a query without a text.
 
         Args:
             query: What to read; a `Query` is returned as it is.
@@ -106,7 +111,7 @@ class Query:
             output_tokens: The longest answer that the request asks for.
 
         Raises:
-            QueryError: If there is nothing in it, or it has not the form of messages.
+            QueryError: If it has not the form of messages, or asks for what no model has.
         """
         if isinstance(query, Query):
             return query
@@ -120,10 +125,10 @@ class Query:
         # A lone surrogate is no character; what remains of one is a question mark.
         text = text.encode("utf-8", "replace").decode()
         if not any(unicodedata.category(character)[0] not in "CZ" for character in text):
-            raise QueryError("The query is empty: there is no text to route by.")
+            text = ""
         clipped = clip(text)
         scanned = _Scan(clipped)
-        tokens = scanned.tokens * len(text) / len(clipped)
+        tokens = scanned.tokens * len(text) / max(len(clipped), 1)
         # Where the routed text is not the whole request, the other parts are only counted.
         past = 0.0
         if read.parts != (text,):
@@ -134,9 +139,14 @@ class Query:
             form=scanned.form(len(text)),
             input_tokens=tokens + estimate_tokens(tools),
             past_tokens=past,
-            output_tokens=output_tokens,
-            needs=read.needs.union(needs),
+            output_tokens=_checked_limit(output_tokens),
+            needs=read.needs.union(map(_checked_need, needs)),
         )
+
+    @property
+    def is_blank(self) -> bool:
+        """Whether there is nothing to route by."""
+        return not self.text
 
 
 QueryLike = str | Sequence[Message] | Query
@@ -188,10 +198,10 @@ class _Scan:
         )
 
     def form(self, whole_chars: int) -> tuple[float, ...]:
-        text, log1p, share = self.text, math.log1p, 10 / self.chars
+        text, log1p, share = self.text, math.log1p, 10 / max(self.chars, 1)
         return (
             log1p(whole_chars),
-            log1p(self.words * whole_chars / self.chars),
+            log1p(self.words * whole_chars / max(self.chars, 1)),
             log1p(self.digits),
             self.digits * share,
             self.punctuation * share,
@@ -223,8 +233,6 @@ def _read_messages(messages: Sequence[Message]) -> _Conversation:
             "A query is a string or a list of messages like "
             f'{{"role": "user", "content": "..."}}, got {type(messages).__name__}.'
         )
-    if not messages:
-        raise QueryError("The query is empty: the list has no messages.")
     parts: list[str] = []
     turns: list[str] = []
     needs: set[Capability] = set()
@@ -233,7 +241,7 @@ def _read_messages(messages: Sequence[Message]) -> _Conversation:
         if not isinstance(message, Mapping) or "role" not in message:
             raise QueryError(
                 f"Message {position} has no role; a message is a dict like "
-                f'{{"role": "user", "content": "..."}}, got {_shorten(message)}.'
+                f'{{"role": "user", "content": "..."}}, got {shortened(message)}.'
             )
         content = message.get("content")
         part = _content_text(content, position)
@@ -251,8 +259,29 @@ def _read_messages(messages: Sequence[Message]) -> _Conversation:
 
 def _needs(content: Iterable[object]) -> Iterator[Capability]:
     for part in content:
-        if isinstance(part, Mapping) and (need := _PART_NEEDS.get(part.get("type"))):
+        kind = part.get("type") if isinstance(part, Mapping) else None
+        if isinstance(kind, str) and (need := _PART_NEEDS.get(kind)):
             yield need
+
+
+def _checked_need(need: Capability) -> Capability:
+    known = get_args(Capability)
+    if need not in known:
+        raise QueryError(
+            f"There is no capability {shortened(need)} that a query could need"
+            f"{did_you_mean(need, known)} They are {', '.join(known)}."
+        )
+    return need
+
+
+def _checked_limit(tokens: int | None) -> int | None:
+    if tokens is None:
+        return None
+    if isinstance(tokens, bool) or not isinstance(tokens, int) or tokens < 0:
+        raise QueryError(
+            f"The longest answer is {shortened(tokens)}; give a whole number of tokens from 0 up."
+        )
+    return min(tokens, LONGEST_ANSWER)
 
 
 def _routed_text(turns: Sequence[str]) -> str:
@@ -288,8 +317,3 @@ def _content_text(content: object, position: int) -> str:
         f"Message {position} has content of type {type(content).__name__}; it must be a string "
         "or a list of parts like {'type': 'text', 'text': '...'}."
     )
-
-
-def _shorten(value: object, limit: int = 80) -> str:
-    text = repr(value)
-    return text if len(text) <= limit else f"{text[:limit]}..."

@@ -225,7 +225,8 @@ class CrossRouter:
         """Choose the model for one query.
 
         Models that cannot take what the query needs, or have no room for its tokens, are removed
-        first, then those that the constraints forbid; the decision says why.
+        first, then those that the constraints forbid; the decision says why. A query without text
+        is routed by what each model is in the mean.
 
         Args:
             query: A prompt, a conversation as messages in OpenAI's dict form, or a `Query`.
@@ -235,7 +236,7 @@ class CrossRouter:
             stay: The model that answered before, to be kept unless another is better by a margin.
 
         Raises:
-            QueryError: If the query is empty or has not that form.
+            QueryError: If the query has not that form.
             WillingnessToPayError: If the willingness to pay is NaN or negative.
             NoCandidateError: If no model may serve the query.
             UnknownModelError: If a model of the constraints is not in the pool.
@@ -269,7 +270,7 @@ class CrossRouter:
         """Predict quality and cost of every model for every query.
 
         Raises:
-            QueryError: If a query is empty; it is named by its position.
+            QueryError: If a query has not that form; it is named by its position.
         """
         return self._predict(_read(queries))
 
@@ -277,10 +278,16 @@ class CrossRouter:
         tokens = np.array([query.input_tokens for query in queries], np.float64)
         shape = (len(queries), len(self._pool))
         quality, cost, output = np.empty(shape), np.empty(shape), np.empty(shape)
+        network = self._checkpoint.network
         for start in range(0, len(queries), CHUNK):
             part = slice(start, start + CHUNK)
+            features = query_features(queries[part], self._encoder)
+            for position, query in enumerate(queries[part]):
+                if query.is_blank:
+                    # Where nothing is known of a query, each model is what it is in the mean.
+                    features[position] = network.input_mean
             quality[part], cost[part], output[part] = self._predictor.predict(
-                query_features(queries[part], self._encoder), tokens[part]
+                features, tokens[part]
             )
         return Predictions(tuple(self._pool), quality, cost, output, tokens)
 
@@ -325,6 +332,7 @@ class CrossRouter:
                     reward=self._reward,
                     input_tokens=query.input_tokens,
                     removed=removed,
+                    blank=query.is_blank,
                     kept=kept_at is not None
                     and best.model == found.models[kept_at]
                     and any(

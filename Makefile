@@ -8,13 +8,17 @@ export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 PIP_INSTALL := $(BIN)/python -m pip install --quiet
 
-.PHONY: demo test lint types check bench checkpoint clean
+.PHONY: demo test fuzz lint types check bench checkpoint clean
 
 demo: $(VENV)/demo-ready
 	$(BIN)/crossroute demo
 
 test: $(VENV)/dev-ready
 	$(BIN)/python -m pytest
+
+# The tests by hypothesis with many new examples, for minutes; `make test` takes a few fixed ones.
+fuzz: $(VENV)/dev-ready
+	$(BIN)/python -m pytest --hypothesis-profile=fuzz $(wildcard tests/test_fuzz_*.py)
 
 lint: $(VENV)/dev-ready
 	$(BIN)/ruff check .

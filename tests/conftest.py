@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from crossroute import CrossRouter, cli
 from crossroute.data import RoutingData
@@ -19,6 +20,21 @@ SHARED_DATA = Path(
 )
 SETS = ("routerbench", "zeroeval", "mmlu-pro", "mmlu-helm")
 QUICK = Settings(heads=2, slots=4, slot_size=8, rank=3, epochs=6)
+
+# Tests by hypothesis: the same few examples on every machine, whatever its speed. `make fuzz` takes
+# many and new ones.
+settings.register_profile(
+    "crossroute",
+    derandomize=True,
+    database=None,
+    deadline=None,
+    max_examples=100,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.register_profile(
+    "fuzz", settings.get_profile("crossroute"), derandomize=False, max_examples=20_000
+)
+settings.load_profile("crossroute")
 
 Run = Callable[..., tuple[int, str, str]]
 

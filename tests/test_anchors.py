@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -181,6 +182,17 @@ def test_own_anchors_are_read(tmp_path: Path) -> None:
     assert anchor.score("It is two: 2") == 1.0
 
 
+def test_a_long_answer_takes_no_more_memory_than_it_is_long() -> None:
+    text = "answer: " * 5_000 + "2"
+    tracemalloc.start()
+    try:
+        assert Number(kind="number", answer=2).accepts(text)
+        # What follows each of the 5,000 would be 100 MB, and 40 GB of a text of 800 kB.
+        assert tracemalloc.get_traced_memory()[1] < 100 * len(text)
+    finally:
+        tracemalloc.stop()
+
+
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
@@ -190,6 +202,14 @@ def test_own_anchors_are_read(tmp_path: Path) -> None:
         ("answer: 2", "answer: two", "anchor 0: check.number.answer"),
         ("topic: sums", "topc: sums", "anchor 0: topc: Extra inputs"),
         ("{kind: number, answer: 2}", "{kind: regex, pattern: '('}", "not a regular expression"),
+        ("{kind: number, answer: 2}", "{kind: regex, pattern: 'a{9999999999}'}", "not a regular"),
+        ("{kind: number, answer: 2}", f"{{kind: regex, pattern: '{'(' * 5000}'}}", "not a regular"),
+        ("answer: 2", "answer: 2, answer: 3", "stands in line 3 already"),
+        (
+            "{kind: number, answer: 2}",
+            "{kind: number, answer: !!int ''}",
+            "line 3, column 33: a value",
+        ),
         ("{kind: number, answer: 2}", "{kind: contains}", "name words that the answer contains"),
         ("- topic", "topic", "not valid YAML|a list of mappings"),
         (GOOD, GOOD + GOOD, "anchor 1 asks what another one asks"),

@@ -225,12 +225,15 @@ ALIAS = """\
 id: a
 provider:
   chat_model: openai:gpt-4o
-  arguments: &p {input_usd_per_1m: 5, output_usd_per_1m: 5, date: 2024-08-06, source: me}
+  arguments:
+    reasoning: &p {input_usd_per_1m: 5, output_usd_per_1m: 5, date: "2024-08-06", source: me}
 price: *p
 """
+MERGED = ALIAS.replace("price: *p", "price: {<<: *p, source: list}")
+FLOW = "{id: a, provider: {chat_model: 'openai:gpt-4o'}}\n"
 
 
-@pytest.mark.parametrize("text", [ALIAS, "{id: a, provider: {chat_model: 'openai:gpt-4o'}}\n"])
+@pytest.mark.parametrize("text", [ALIAS, MERGED, FLOW])
 def test_a_price_that_cannot_be_edited_alone_is_left(tmp_path: Path, text: str) -> None:
     found = check(tmp_path, text)
     assert found.changes

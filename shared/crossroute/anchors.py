@@ -14,7 +14,6 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -26,10 +25,11 @@ from pydantic import (
     model_validator,
 )
 
-from crossroute.descriptor import NonEmpty
-from crossroute.errors import DataError
+from crossroute.descriptor import NonEmpty, plain
+from crossroute.errors import DataError, shortened
+from crossroute.yaml_file import read_yaml
 
-SHOWN_PROBLEMS = 5
+SHOWN_PROBLEMS, SHOWN_CHARACTERS = 5, 300
 MOST_TRIES = 100
 """Brackets in an answer at which JSON may begin: reading from each of them takes time."""
 
@@ -124,7 +124,7 @@ class Regex(_Strict):
     def _compiles(cls, pattern: str) -> str:
         try:
             re.compile(pattern)
-        except re.error as error:
+        except (re.error, OverflowError, RecursionError) as error:
             raise ValueError(f"not a regular expression: {error}") from error
         return pattern
 
@@ -180,10 +180,10 @@ class Anchor(_Strict):
     @model_validator(mode="after")
     def _checks_itself(self) -> Anchor:
         if not self.check.accepts(self.reference):
-            raise ValueError(f"its check does not accept its reference {self.reference!r}")
+            raise ValueError(f"its check does not accept its reference {shortened(self.reference)}")
         for answer in self.wrong:
             if self.check.accepts(answer):
-                raise ValueError(f"its check accepts the wrong answer {answer!r}")
+                raise ValueError(f"its check accepts the wrong answer {shortened(answer)}")
         return self
 
     def score(self, text: str) -> float:
@@ -211,23 +211,18 @@ def _shipped() -> tuple[Anchor, ...]:
 
 
 def _load(path: Path) -> tuple[Anchor, ...]:
-    try:
-        content = yaml.safe_load(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read: {error}") from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise DataError(f"{path}: not valid YAML: {error}") from error
+    content = read_yaml(path, DataError)
     if not isinstance(content, list) or not content:
         raise DataError(f"{path}: anchors are a list of mappings with topic, prompt and check.")
     try:
         anchors = TypeAdapter(tuple[Anchor, ...]).validate_python(content)
     except ValidationError as error:
         problems = [
-            f"  anchor {problem['loc'][0]}: "
-            f"{'.'.join(map(str, problem['loc'][1:]))}: {problem['msg']}"
+            f"  anchor {problem['loc'][0]}: {plain('.'.join(map(str, problem['loc'][1:])))}: "
+            f"{plain(problem['msg'], SHOWN_CHARACTERS)}"
             for problem in error.errors()[:SHOWN_PROBLEMS]
         ]
-        raise DataError(f"{path}: not valid anchors.\n" + "\n".join(problems)) from error
+        raise DataError(f"{path}: not valid anchors.\n" + "\n".join(problems)) from None
     asked: set[str] = set()
     for position, anchor in enumerate(anchors):
         if anchor.prompt in asked:
@@ -278,8 +273,8 @@ def _stated(text: str) -> str | None:
             if boxed:
                 return str(boxed[-1]).strip()
             continue
-        rests = [plain[found.end() :] for found in re.finditer(marker, plain, re.IGNORECASE)]
-        if rests and (rest := rests[-1].strip()):
+        ends = [found.end() for found in re.finditer(marker, plain, re.IGNORECASE)]
+        if ends and (rest := plain[ends[-1] :].strip()):
             line = rest.splitlines()[0]
             return re.sub(r"\\f?box(?:ed)?\s*\{((?:[^{}]|\{[^{}]*\})*)\}", r"\1", line).strip()
     return None

@@ -42,6 +42,7 @@ from crossroute.errors import (
 from crossroute.onboarding import ScoredAnswer, guess, load_scores, onboard
 from crossroute.pool import ModelPool, descriptor_files
 from crossroute.router import CrossRouter
+from crossroute.yaml_file import compose_yaml
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
@@ -363,7 +364,9 @@ def _write(path: Path, source: Path, model: ModelDescriptor, *, scores_file: str
     learned = model.learned.model_copy(update={"scores_file": scores_file})
     model = model.model_copy(update={"learned": learned})
     content = model.model_dump(mode="json", exclude_defaults=True)
-    text = _with_learned(source.read_bytes().decode(), _dump({"learned": content["learned"]}))
+    text = source.read_bytes().decode()
+    root = compose_yaml(text, source, DescriptorError)
+    text = _with_learned(text, root, _dump({"learned": content["learned"]}))
     if not _says(text, model):
         # A file of unusual form is written anew.
         text = _dump(content)
@@ -385,12 +388,11 @@ def _dump(content: object) -> str:
     return text
 
 
-def _with_learned(text: str, block: str) -> str:
+def _with_learned(text: str, root: yaml.Node | None, block: str) -> str:
     """A descriptor's text with another `learned`: comments and order of the rest are kept."""
     newline = "\r\n" if "\r\n" in text else "\n"
     block = block.replace("\n", newline)
-    node = yaml.compose(text, yaml.SafeLoader)
-    for key, value in node.value if node else ():
+    for key, value in root.value if root else ():
         if key.value == "learned":
             end = _end(value)
             return f"{text[: key.start_mark.index]}{block.rstrip()}{text[end:]}"

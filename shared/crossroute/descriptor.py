@@ -6,7 +6,7 @@ import datetime
 import inspect
 import os
 import re
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -24,8 +24,9 @@ from pydantic import (
     model_validator,
 )
 
-from crossroute.errors import DescriptorError, did_you_mean
+from crossroute.errors import DescriptorError, did_you_mean, shortened
 from crossroute.query import Capability
+from crossroute.yaml_file import parse_yaml, read_yaml
 
 NonEmpty = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 ModelId = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
@@ -42,6 +43,10 @@ _SECRET_NAME = re.compile(
 
 DISABLED = "disabled in its descriptor"
 """Why such a model is no candidate."""
+
+
+SHOWN_PROBLEMS, SHOWN_CHARACTERS = 20, 60
+"""How many problems of a file an error lists, and how much of a name or value."""
 
 
 class _Strict(BaseModel):
@@ -245,11 +250,7 @@ class ModelDescriptor(_Strict):
             DescriptorError: If the file cannot be read or is not valid; names file and field.
         """
         path = Path(path)
-        try:
-            text = path.read_text("utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise DescriptorError(f"{path}: cannot be read: {error}") from error
-        return cls.parse(text, path)
+        return cls._of(read_yaml(path, DescriptorError), path)
 
     @classmethod
     def parse(cls, text: str, path: Path) -> ModelDescriptor:
@@ -262,13 +263,10 @@ class ModelDescriptor(_Strict):
         Raises:
             DescriptorError: If it is not valid; names file and field.
         """
-        try:
-            # A subclass of SafeLoader: it constructs plain values only.
-            content = yaml.load(text, _Loader)  # noqa: S506
-        # PyYAML lets impossible dates and numbers through as ValueError.
-        except (yaml.YAMLError, ValueError, RecursionError) as error:
-            # Without its own words, nor as its cause: it quotes the file, where a key may be.
-            raise DescriptorError(f"{path}: not valid YAML: {_place(error)}") from None
+        return cls._of(parse_yaml(text, path, DescriptorError), path)
+
+    @classmethod
+    def _of(cls, content: object, path: Path) -> ModelDescriptor:
         if not isinstance(content, Mapping):
             raise DescriptorError(
                 f"{path}: a descriptor is a mapping with at least `id:`, "
@@ -309,40 +307,6 @@ def replace_file(path: Path, content: str | bytes) -> None:
     new.replace(path)
 
 
-class _TwiceError(yaml.YAMLError):
-    """A field that stands twice."""
-
-
-def _place(error: Exception) -> str:
-    """Where YAML is broken, without a word of what stands there."""
-    if isinstance(error, _TwiceError):
-        return str(error)
-    mark = getattr(error, "problem_mark", None)
-    if mark is None:
-        return "a value is no text, number or date; put it in quotes."
-    return (
-        f"line {mark.line + 1}, column {mark.column + 1} cannot be read; look at the quotes, "
-        "brackets, colons and indentation there and in the line before."
-    )
-
-
-class _Loader(yaml.SafeLoader):
-    """Refuses a field that stands twice, of which PyYAML would take the last without a word."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
-        lines: dict[str, int] = {}
-        for key, _ in node.value:
-            if isinstance(key, yaml.ScalarNode):
-                line = key.start_mark.line + 1
-                if key.value in lines:
-                    raise _TwiceError(
-                        f"the field of line {line} stands in line {lines[key.value]} already; "
-                        "remove one of them."
-                    )
-                lines[key.value] = line
-        return super().construct_mapping(node, deep=deep)
-
-
 class _Dumper(yaml.SafeDumper):
     """Mappings one field a line, lists (an embedding) on few lines."""
 
@@ -357,24 +321,30 @@ _Dumper.add_representer(tuple, _represent_list)
 
 def _explain(path: Path, error: ValidationError) -> str:
     """What is wrong with a descriptor, a line a field."""
+    problems = error.errors()
     lines = []
-    for problem in error.errors():
+    for problem in problems[:SHOWN_PROBLEMS]:
         location = problem["loc"]
-        field = ".".join(str(part) for part in location)
+        field = plain(".".join(map(str, location)))
+        said = problem["msg"].removeprefix("Value error, ")
         if problem["type"] == "extra_forbidden":
             known = _fields_at(location[:-1])
-            hint = did_you_mean(str(location[-1]), known)
+            hint = did_you_mean(plain(str(location[-1])), known)
             lines.append(f"{field}: unknown field{hint} Known fields: {', '.join(known)}.")
         elif problem["type"] == "missing":
             lines.append(f"{field}: missing; add it.")
         elif problem["type"] == "string_type" and isinstance(problem["input"], (bool, int, float)):
             # Unquoted, `no` (also Norwegian) and `1.0` are no text to YAML.
             lines.append(f"{field}: is {problem['input']!r} to YAML; put it in quotes.")
-        elif location[:1] == ("provider",):
+        elif not location:
+            lines.append(f"{said}.")
+        elif location[0] == "provider":
             # What stands there may be a key in the wrong place.
-            lines.append(f"{field}: {problem['msg']}.")
+            lines.append(f"{field}: {said}.")
         else:
-            lines.append(f"{field}: {problem['msg']}, got {_shorten(problem['input'])}.")
+            lines.append(f"{field}: {said}, got {_shown(problem['input'])}.")
+    if len(problems) > SHOWN_PROBLEMS:
+        lines.append(f"and {len(problems) - SHOWN_PROBLEMS} more.")
     return f"{path}: not a valid model descriptor.\n" + "\n".join(f"  {line}" for line in lines)
 
 
@@ -386,10 +356,17 @@ def _names(arguments: Mapping[str, object]) -> Iterator[str]:
             yield from _names(value)
 
 
-def _shorten(value: object, limit: int = 60) -> str:
-    # A mapping may hold what nobody should see: its names are enough.
-    text = f"the fields {', '.join(map(str, value))}" if isinstance(value, Mapping) else repr(value)
+def plain(text: str, limit: int = SHOWN_CHARACTERS) -> str:
+    """A text of a file as a part of an error: cut, and nothing in it steers a terminal."""
+    text = "".join(c if c.isprintable() else "?" for c in text[: limit + 1])
     return text if len(text) <= limit else f"{text[:limit]}..."
+
+
+def _shown(value: object) -> str:
+    """A value as errors show it; of a mapping, which may hold a key, the names are enough."""
+    if isinstance(value, Mapping):
+        return f"the fields {plain(', '.join(map(str, value)))}"
+    return shortened(value, SHOWN_CHARACTERS)
 
 
 def _fields_at(location: tuple[int | str, ...]) -> list[str]:

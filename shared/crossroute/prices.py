@@ -19,6 +19,7 @@ import yaml
 from crossroute.descriptor import ModelDescriptor, Price, Provider, replace_file
 from crossroute.errors import DataError, DescriptorError
 from crossroute.pool import descriptor_files
+from crossroute.yaml_file import compose_yaml
 
 PER_TOKEN = {
     "input_usd_per_1m": "input_cost_per_token",
@@ -123,7 +124,8 @@ def write_price(check: PriceCheck) -> None:
         raise ValueError(f"{check.model}: no price was found: {check.problem}.")
     path = check.path
     before = ModelDescriptor.load(path)
-    new = _edit(path.read_bytes().decode("utf-8"), before.price, check.after)
+    text = path.read_bytes().decode("utf-8")
+    new = _edit(text, compose_yaml(text, path, DescriptorError), before.price, check.after)
     try:
         done = ModelDescriptor.parse(new, path)
     except DescriptorError:
@@ -206,10 +208,9 @@ def _update(before: Price | None, numbers: Mapping[str, float], facts: Mapping[s
     return before.model_copy(update={**changed, **facts}) if changed else before
 
 
-def _edit(text: str, before: Price | None, after: Price) -> str:
+def _edit(text: str, root: yaml.Node | None, before: Price | None, after: Price) -> str:
     """A descriptor's YAML with another price: only the values that differ are replaced."""
     values = after.model_dump(exclude_none=True)
-    root = yaml.compose(text, yaml.SafeLoader)
     assert isinstance(root, yaml.MappingNode)  # noqa: S101  # It is a valid descriptor.
     section = next((value for key, value in root.value if key.value == "price"), None)
     if before is None or section is None:
@@ -225,8 +226,8 @@ def _edit(text: str, before: Price | None, after: Price) -> str:
         if field in nodes:
             node = nodes[field][1]
             edits.append((node.start_mark.index, node.end_mark.index, new))
-        else:
-            # Before the date, which every price table has.
+        elif "date" in nodes:
+            # Before the date, which every price table has, if not by a merge key.
             mark = nodes["date"][0].start_mark
             separator = ", " if section.flow_style else "\n" + " " * mark.column
             edits.append((mark.index, mark.index, f"{field}: {new}{separator}"))

@@ -6,7 +6,7 @@ import datetime
 import inspect
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -14,19 +14,30 @@ import numpy as np
 import yaml
 from numpy.typing import NDArray
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Field,
     FiniteFloat,
     StringConstraints,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
 
 from crossroute.errors import DescriptorError, did_you_mean, shortened
+from crossroute.provider_arguments import KNOWN_ARGUMENTS, check_arguments
 from crossroute.query import Capability
+from crossroute.secret_text import find_secret
 from crossroute.yaml_file import parse_yaml, read_yaml
+
+
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("holds control characters, line breaks or invisible ones; remove them")
+    return text
+
 
 NonEmpty = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 ModelId = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
@@ -37,8 +48,9 @@ LanguageTag = Annotated[
 ]
 Region = Annotated[str, StringConstraints(strip_whitespace=True, pattern=r"^[A-Za-z0-9-]+$")]
 
-_SECRET_NAME = re.compile(
-    r"api_?key|secret|password|credential|authorization|token(?!s|iz)", re.IGNORECASE
+_ADDRESS = re.compile(
+    r"https?://(?:[\w.-]+|\[[\da-f:.]+\])(?::\d{1,5})?(?:/[\w.~%!$&'()*+,;=:@/-]*)?",
+    re.ASCII | re.IGNORECASE,
 )
 
 DISABLED = "disabled in its descriptor"
@@ -50,7 +62,19 @@ SHOWN_PROBLEMS, SHOWN_CHARACTERS = 20, 60
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_secrets(cls, content: object) -> object:
+        place = find_secret(content)
+        if place is not None:
+            raise ValueError(
+                f"{plain(place) or 'a name'} looks like a key or a password, which "
+                "no descriptor may hold; put it in an environment variable and write that "
+                "variable's name as provider.api_key_env"
+            )
+        return content
 
 
 class Provider(_Strict):
@@ -58,28 +82,53 @@ class Provider(_Strict):
 
     Attributes:
         chat_model: `provider:model`, as LangChain's `init_chat_model` takes it.
-        base_url: Address of an OpenAI-compatible server, where it is not the provider's own.
+        base_url: Address of an OpenAI-compatible server, where it is not the provider's own:
+            `http` or `https`, without a user, a password or a query.
         api_key_env: NAME of the environment variable with the key, where it is not the
             integration's default. A key itself is never written in a descriptor.
-        arguments: Further constructor arguments, such as `temperature`.
+        arguments: Further constructor arguments, such as `temperature`; which ones, depends on
+            the provider.
     """
 
-    chat_model: Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]+:.+$")]
-    base_url: NonEmpty | None = None
+    chat_model: Annotated[
+        str,
+        StringConstraints(pattern=r"^[a-z0-9_]+:.+$", max_length=500),
+        AfterValidator(_printable),
+    ]
+    base_url: Annotated[str, StringConstraints(strip_whitespace=True, max_length=1000)] | None = (
+        None
+    )
     api_key_env: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = (
         None
     )
-    arguments: dict[str, Any] = Field(default_factory=dict)
+    arguments: dict[str, Any] = Field(
+        default_factory=dict, json_schema_extra={"propertyNames": {"enum": [*KNOWN_ARGUMENTS]}}
+    )
+
+    @field_validator("chat_model")
+    @classmethod
+    def _no_address(cls, chat_model: str) -> str:
+        # Some providers take an address in place of a name, and would send their key there.
+        if "://" in chat_model:
+            raise ValueError("must be a name, not an address")
+        return chat_model
+
+    @field_validator("base_url")
+    @classmethod
+    def _plain_address(cls, base_url: str | None) -> str | None:
+        if base_url is not None and not _ADDRESS.fullmatch(base_url):
+            raise ValueError(
+                "must be an address like https://host.example/v1, without a user, a password, a "
+                "query or a fragment"
+            )
+        return base_url
 
     @field_validator("arguments")
     @classmethod
-    def _no_secrets(cls, arguments: dict[str, Any]) -> dict[str, Any]:
-        for name in _names(arguments):
-            if _SECRET_NAME.search(name):
-                raise ValueError(
-                    f"{name!r} looks like a secret; put it in an environment variable and write "
-                    "that variable's name as api_key_env"
-                )
+    def _allowed(cls, arguments: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        # Without a valid chat_model, that is the error.
+        if chat_model := info.data.get("chat_model"):
+            check_arguments(chat_model.partition(":")[0], arguments)
         return arguments
 
     @model_validator(mode="after")
@@ -346,14 +395,6 @@ def _explain(path: Path, error: ValidationError) -> str:
     if len(problems) > SHOWN_PROBLEMS:
         lines.append(f"and {len(problems) - SHOWN_PROBLEMS} more.")
     return f"{path}: not a valid model descriptor.\n" + "\n".join(f"  {line}" for line in lines)
-
-
-def _names(arguments: Mapping[str, object]) -> Iterator[str]:
-    """The names in a mapping, and in the mappings in it."""
-    for name, value in arguments.items():
-        yield str(name)
-        if isinstance(value, Mapping):
-            yield from _names(value)
 
 
 def plain(text: str, limit: int = SHOWN_CHARACTERS) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import inspect
 import os
 import re
@@ -39,8 +40,25 @@ def _printable(text: str) -> str:
     return text
 
 
+def _without_control(text: str) -> str:
+    if re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", text):
+        raise ValueError("holds control characters; remove them")
+    return text
+
+
 NonEmpty = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
-ModelId = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
+Text = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=10_000),
+    AfterValidator(_without_control),
+]
+ModelId = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=200),
+    AfterValidator(_printable),
+]
+Count = Annotated[int, Field(ge=0, lt=10**15)]
+PositiveCount = Annotated[int, Field(gt=0, lt=10**15)]
 Amount = TypeVar("Amount", float, NDArray[np.float64])
 Usd = Annotated[FiniteFloat, Field(ge=0)]
 LanguageTag = Annotated[
@@ -59,6 +77,9 @@ DISABLED = "disabled in its descriptor"
 
 SHOWN_PROBLEMS, SHOWN_CHARACTERS = 20, 60
 """How many problems of a file an error lists, and how much of a name or value."""
+
+LONGEST_NAME = 200
+"""Of a file, in bytes and without its ending: systems take 255, and a new file has a longer one."""
 
 
 class _Strict(BaseModel):
@@ -160,7 +181,7 @@ class Price(_Strict):
     cached_input_usd_per_1m: Usd | None = None
     reasoning_output_usd_per_1m: Usd | None = None
     date: datetime.date
-    source: NonEmpty
+    source: Text
 
     def cost_usd(
         self,
@@ -207,13 +228,13 @@ class Learned(_Strict):
         embedding: The model's embedding.
     """
 
-    checkpoint: NonEmpty
+    checkpoint: Text
     cost_target: Literal["output_tokens", "usd"]
-    examples: Annotated[int, Field(ge=0)]
+    examples: Count
     source: Literal["training", "scores", "guess"] = "training"
-    scores_file: NonEmpty | None = None
+    scores_file: Text | None = None
     quality_error: Annotated[FiniteFloat, Field(ge=0)] = 0.0
-    embedding: Annotated[tuple[FiniteFloat, ...], Field(min_length=1)]
+    embedding: Annotated[tuple[FiniteFloat, ...], Field(min_length=1, max_length=10_000)]
 
 
 def rounded(embedding: Iterable[float]) -> tuple[float, ...]:
@@ -258,20 +279,20 @@ class ModelDescriptor(_Strict):
     """
 
     id: ModelId
-    description: NonEmpty | None = None
+    description: Text | None = None
     provider: Provider | None = None
     retired: datetime.date | None = None
     disabled: bool = False
-    note: NonEmpty | None = None
+    note: Text | None = None
     price: Price | None = None
-    context_window_tokens: Annotated[int, Field(gt=0)] | None = None
-    max_output_tokens: Annotated[int, Field(gt=0)] | None = None
+    context_window_tokens: PositiveCount | None = None
+    max_output_tokens: PositiveCount | None = None
     capabilities: tuple[Capability, ...] = ()
     languages: tuple[LanguageTag, ...] = ()
     region: Region | None = None
-    data_retention_days: Annotated[int, Field(ge=0)] | None = None
+    data_retention_days: Count | None = None
     expected_latency_seconds: Annotated[FiniteFloat, Field(gt=0)] | None = None
-    family: NonEmpty | None = None
+    family: Text | None = None
     parameters_in_billions: Annotated[FiniteFloat, Field(gt=0)] | None = None
     behaves_like: Likeness | None = None
     learned: Learned | None = None
@@ -288,8 +309,14 @@ class ModelDescriptor(_Strict):
 
     @property
     def file_name(self) -> str:
-        """The name of the file that this descriptor is saved as."""
-        return re.sub(r"[^\w.-]", "_", self.id) + ".yaml"
+        """The name of the file that this descriptor is saved as, one that every system takes."""
+        # Files that begin with a dot are not read; Windows keeps some names for devices.
+        name = re.sub(r"[^\w.-]|^\.", "_", self.id)
+        name = re.sub(r"^(?i:con|prn|aux|nul|com\d|lpt\d)(?=\.|$)", r"_\g<0>", name)
+        if len(name.encode()) > LONGEST_NAME:
+            end = "-" + hashlib.sha256(self.id.encode()).hexdigest()[:12]
+            name = name.encode()[: LONGEST_NAME - len(end)].decode("utf-8", "ignore") + end
+        return name + ".yaml"
 
     @classmethod
     def load(cls, path: str | Path) -> ModelDescriptor:

@@ -106,7 +106,7 @@ class MissingExtraError(CrossRouteError, ImportError):
 
 def did_you_mean(word: object, known: Iterable[str]) -> str:
     """The end of a sentence: `; did you mean 'x'?` where a known word is close, else `.`."""
-    close = difflib.get_close_matches(str(word), list(known), n=1)
+    close = difflib.get_close_matches(word, list(known), n=1) if isinstance(word, str) else []
     return f"; did you mean {close[0]!r}?" if close else "."
 
 

@@ -250,7 +250,7 @@ def _read_messages(messages: Sequence[Message]) -> _Conversation:
         elif message["role"] in ("assistant", "ai"):
             past = position
         if calls := message.get("tool_calls"):
-            part += str(calls)  # Counted in whatever form they are.
+            part += shortened(calls, limit=10**9)  # Counted in whatever form they are.
         parts.append(part)
         if content and not isinstance(content, str):
             needs.update(_needs(content))

@@ -362,9 +362,9 @@ def test_prompts_are_lines_or_json_lines(tmp_path: Path) -> None:
     lines.write_text('{"prompt": "a", "task": "t"}\n{"prompt": "b", "topic": "u", "x": 1}\n')
     assert load_prompts(lines) == [TopicPrompt("a", "t"), TopicPrompt("b", "u")]
     for broken, said in (
-        ("{", "line 2: not JSON"),
-        ('"b"', "line 2: has no prompt"),
-        ('{"text": "b"}', "line 2: has no prompt"),
+        ("{", "line 2: not a prompt: Invalid JSON"),
+        ('"b"', "line 2: not a prompt: Input should be an object"),
+        ('{"text": "b"}', "line 2: not a prompt: prompt: Field required"),
     ):
         lines.write_text(f'{{"prompt": "a"}}\n{broken}\n', "utf-8")
         with pytest.raises(DataError, match=rf"prompts\.jsonl, {said}"):

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import math
-import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-from crossroute.data import read_lines
+from crossroute.data import Name, Prompt, problems, read_lines
 from crossroute.errors import DataError, PoolError
 from crossroute.query import QueryLike
 from crossroute.reward import utility
@@ -25,6 +24,14 @@ class TopicPrompt(NamedTuple):
 
     prompt: QueryLike
     topic: str | None = None
+
+
+class _PromptRow(BaseModel):
+    model_config = ConfigDict(coerce_numbers_to_str=True)
+
+    prompt: Prompt
+    topic: Name | None = None
+    task: Name | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,33 +126,31 @@ def load_prompts(path: str | Path) -> list[TopicPrompt]:
     """Read prompts from a text file, one a line, or from JSON lines.
 
     Args:
-        path: `*.jsonl` has a `prompt` a line and, where known, its `topic` (or `task`, as routing
-            data has it); any other file has a prompt a line.
+        path: `*.jsonl` or `*.jsonl.gz` has a `prompt` a line and, where known, its `topic` (or
+            `task`, as routing data has it); any other file has a prompt a line.
 
     Raises:
         DataError: If the file cannot be read, a line is broken, or it has no prompt.
     """
     path = Path(path)
-    try:
-        lines = [line.decode().rstrip("\r\n") for line in read_lines(path)]
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: cannot be read: {error}") from error
+    is_text = not path.name.endswith((".jsonl", ".jsonl.gz"))
     prompts = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
-        if path.suffix != ".jsonl":
-            prompts.append(TopicPrompt(line))
-            continue
+    for number, line in read_lines(path):
         try:
-            row: Any = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise DataError(f"{path}, line {number}: not JSON: {error}") from error
-        prompt = row.get("prompt") if isinstance(row, Mapping) else None
-        if not isinstance(prompt, str) or not prompt.strip():
-            raise DataError(f'{path}, line {number}: has no prompt; write {{"prompt": "..."}}.')
-        topic = row.get("topic", row.get("task"))
-        prompts.append(TopicPrompt(prompt, None if topic is None else str(topic)))
+            if is_text:
+                prompts.append(TopicPrompt(line.decode().rstrip("\r\n")))
+            else:
+                row = _PromptRow.model_validate_json(line)
+                prompts.append(
+                    TopicPrompt(row.prompt, row.task if row.topic is None else row.topic)
+                )
+        except UnicodeDecodeError as error:
+            raise DataError(f"{path}, line {number}: not text in UTF-8: {error}") from error
+        except ValidationError as error:
+            raise DataError(
+                f"{path}, line {number}: not a prompt: {problems(error)}. "
+                'Write {"prompt": "..."}.'
+            ) from error
     if not prompts:
         raise DataError(f"{path}: holds no prompt.")
     return prompts

@@ -5,7 +5,8 @@ A file is JSON lines, plain or gzipped (`*.jsonl`, `*.jsonl.gz`), one prompt a l
     {"prompt": "...", "outputs": {"model-a": {"score": 1.0, "cost_usd": 0.0004,
      "output_tokens": 120}}, "input_tokens": 35, "dataset": "...", "split": "train"}
 
-`docs/data.md` documents the fields.
+`docs/data.md` documents the fields, and the limits that keep a hostile file from taking the memory
+or the time of whoever reads it.
 """
 
 from __future__ import annotations
@@ -13,9 +14,12 @@ from __future__ import annotations
 import codecs
 import gzip
 import hashlib
+import math
 import re
+import reprlib
 import zlib
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import compress
 from pathlib import Path
@@ -23,7 +27,15 @@ from typing import Annotated, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    StringConstraints,
+    ValidationError,
+)
 
 from crossroute.descriptor import ModelId
 from crossroute.errors import DataError
@@ -33,7 +45,29 @@ FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
 SHOWN_BROKEN_LINES = 10
+SHOWN_PROBLEMS = 3
 SHOWN_VALUE = 60
+
+MOST_LINE_BYTES = 16 * 2**20
+"""Of a line: four million tokens and more."""
+MOST_INFLATION = 100
+"""How many times its length a gzipped file may inflate to. Routing data does to 4 to 20 times."""
+FREE_BYTES = 4 * 2**20
+"""A small file may inflate to this, whatever its own length."""
+MOST_BROKEN_LINES = 10_000
+"""A file with so many more broken lines than whole ones is no routing data."""
+MOST_MODELS = 10_000
+MOST_DATASETS = 1_000
+FREE_CELLS = 20_000_000
+"""Prompts times models whose arrays (24 bytes each) may be empty, however few answers there are."""
+MOST_CELLS_AN_ANSWER = 50
+"""Beyond that, arrays may be emptier than this no more: 1 in 50 cells has an answer."""
+
+Score = Annotated[FiniteFloat, Field(ge=0, le=1)]
+AnswerUsd = Annotated[FiniteFloat, Field(ge=0, le=1e6)]
+AnswerTokens = Annotated[FiniteFloat, Field(ge=0, le=1e9)]
+Name = Annotated[str, StringConstraints(max_length=100)]
+Prompt = Annotated[str, Field(pattern=r"\S")]
 
 
 class Output(BaseModel):
@@ -41,9 +75,16 @@ class Output(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    score: Annotated[FiniteFloat, Field(ge=0, le=1)]
-    cost_usd: Annotated[FiniteFloat, Field(ge=0)]
-    output_tokens: Annotated[FiniteFloat, Field(ge=0)] | None = None
+    score: Score
+    cost_usd: AnswerUsd
+    output_tokens: AnswerTokens | None = None
+
+
+def _not_too_many(outputs: object) -> object:
+    # Before they are looked at one by one: each might have an error of its own.
+    if isinstance(outputs, dict) and len(outputs) > MOST_MODELS:
+        raise ValueError(f"has {len(outputs):,} models, of at most {MOST_MODELS:,}")
+    return outputs
 
 
 class Row(BaseModel):
@@ -51,13 +92,13 @@ class Row(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    prompt: Annotated[str, Field(pattern=r"\S")]
-    outputs: Annotated[dict[ModelId, Output], Field(min_length=1)]
-    input_tokens: Annotated[FiniteFloat, Field(gt=0)] | None = None
-    dataset: str | None = None
+    prompt: Prompt
+    outputs: Annotated[dict[ModelId, Output], Field(min_length=1), BeforeValidator(_not_too_many)]
+    input_tokens: Annotated[AnswerTokens, Field(gt=0)] | None = None
+    dataset: Name | None = None
     split: Split | None = None
     question: str | None = None
-    task: str | None = None
+    task: Name | None = None
 
 
 @dataclass(frozen=True)
@@ -106,33 +147,23 @@ class RoutingData:
             raise DataError(
                 "No data file was given; give one or several .jsonl or .jsonl.gz files."
             )
-        rows = [row for file in files for row in _read(Path(file), skip_broken=skip_broken)]
-        return cls.from_rows(rows)
+        table = _Table()
+        for file in files:
+            for number, row in _read(Path(file), skip_broken=skip_broken):
+                table.add(row, f"{file}:{number}")
+        return table.data()
 
     @classmethod
-    def from_rows(cls, rows: Sequence[Row]) -> RoutingData:
-        """Arrange rows as arrays. A row without a split gets one by its question (80/10/10)."""
-        models = tuple(sorted({model for row in rows for model in row.outputs}))
-        column = {model: j for j, model in enumerate(models)}
-        score, cost, tokens = (np.full((len(rows), len(models)), np.nan) for _ in range(3))
-        for i, row in enumerate(rows):
-            for model, output in row.outputs.items():
-                j = column[model]
-                score[i, j], cost[i, j] = output.score, output.cost_usd
-                if output.output_tokens is not None:
-                    tokens[i, j] = output.output_tokens
-        return cls(
-            models=models,
-            prompts=tuple(row.prompt for row in rows),
-            questions=tuple(row.question or row.prompt for row in rows),
-            dataset=np.array([row.dataset or "" for row in rows], dtype=np.str_),
-            split=np.array([row.split or _split(row) for row in rows], dtype=np.str_),
-            task=np.array([row.task or "" for row in rows], dtype=np.str_),
-            score=score,
-            cost_usd=cost,
-            output_tokens=tokens,
-            input_tokens=np.array([row.input_tokens or np.nan for row in rows], np.float64),
-        )
+    def from_rows(cls, rows: Iterable[Row]) -> RoutingData:
+        """Arrange rows as arrays. A row without a split gets one by its question (80/10/10).
+
+        Raises:
+            DataError: If there are too many models or data sets, or too few answers for them.
+        """
+        table = _Table()
+        for number, row in enumerate(rows, 1):
+            table.add(row, f"Row {number}")
+        return table.data()
 
     def select(self, rows: BoolArray) -> RoutingData:
         """The rows where `rows` [n] is true, and the models that any of them has."""
@@ -210,56 +241,186 @@ def answered(score: FloatArray, axis: int) -> BoolArray:
     return np.asarray((~np.isnan(score)).any(axis=axis))
 
 
-def _read(path: Path, *, skip_broken: bool) -> list[Row]:
-    rows: list[Row] = []
-    broken: list[str] = []
-    default_dataset = path.name.removesuffix(".gz").removesuffix(".jsonl")
-    number = 0
-    try:
-        for number, line in enumerate(read_lines(path), 1):
-            if not line.strip():
-                continue
-            try:
-                row = Row.model_validate_json(line)
-            except ValidationError as error:
-                broken.append(f"{path}:{number}: {_first_problem(error)}")
-            else:
-                rows.append(
-                    row if row.dataset else row.model_copy(update={"dataset": default_dataset})
-                )
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: cannot be read after line {number}: {error}") from error
-    if broken and not skip_broken:
-        shown = "\n".join(f"  {line}" for line in broken[:SHOWN_BROKEN_LINES])
-        more = len(broken) - SHOWN_BROKEN_LINES
-        rest = f"\n  ... and {more} more" if more > 0 else ""
-        raise DataError(
-            f"{path}: {len(broken)} of {len(broken) + len(rows)} rows are broken:\n{shown}{rest}\n"
-            "Mend them, or leave them out with --skip-broken (skip_broken=True)."
+class _Table:
+    """Gathers rows in little more memory than the arrays that they become."""
+
+    def __init__(self) -> None:
+        self._models: dict[str, int] = {}
+        self._datasets: set[str] = set()
+        self._prompts: list[str] = []
+        self._questions: list[str] = []
+        self._dataset: list[str] = []
+        self._split: list[str] = []
+        self._task: list[str] = []
+        self._input_tokens = array("d")
+        # Of each answer: its row, the number of its model, and what is known of it.
+        self._row, self._model = array("q"), array("q")
+        self._score, self._cost, self._tokens = array("d"), array("d"), array("d")
+
+    def add(self, row: Row, where: str) -> None:
+        """Add a row; `where` it is from, for errors.
+
+        Raises:
+            DataError: If there are too many models or data sets, or too few answers for them.
+        """
+        for model, output in row.outputs.items():
+            self._row.append(len(self._prompts))
+            self._model.append(self._models.setdefault(model, len(self._models)))
+            self._score.append(output.score)
+            self._cost.append(output.cost_usd)
+            self._tokens.append(math.nan if output.output_tokens is None else output.output_tokens)
+        self._prompts.append(row.prompt)
+        self._questions.append(row.question or row.prompt)
+        self._dataset.append(row.dataset or "")
+        self._split.append(row.split or _split(row))
+        self._task.append(row.task or "")
+        self._input_tokens.append(row.input_tokens or math.nan)
+        self._datasets.add(self._dataset[-1])
+        self._check(where)
+
+    def data(self) -> RoutingData:
+        """The rows as arrays."""
+        models = sorted(self._models)
+        place = np.empty(len(models), np.intp)
+        place[[self._models[model] for model in models]] = np.arange(len(models))
+        at = np.array(self._row), place[np.array(self._model)]
+
+        def spread(values: array[float]) -> FloatArray:
+            cells = np.full((len(self._prompts), len(models)), np.nan)
+            cells[at] = values
+            return cells
+
+        return RoutingData(
+            models=tuple(models),
+            prompts=tuple(self._prompts),
+            questions=tuple(self._questions),
+            dataset=np.array(self._dataset, dtype=np.str_),
+            split=np.array(self._split, dtype=np.str_),
+            task=np.array(self._task, dtype=np.str_),
+            score=spread(self._score),
+            cost_usd=spread(self._cost),
+            output_tokens=spread(self._tokens),
+            input_tokens=np.array(self._input_tokens),
         )
-    if not rows:
+
+    def _check(self, where: str) -> None:
+        if len(self._models) > MOST_MODELS:
+            raise DataError(
+                f"{where}: this is the {MOST_MODELS + 1:,}th model, of at most {MOST_MODELS:,}; "
+                "take out the rows of some, or see whether something else stands where model ids "
+                "should."
+            )
+        if len(self._datasets) > MOST_DATASETS:
+            raise DataError(
+                f"{where}: this is the {MOST_DATASETS + 1:,}th data set, of at most "
+                f"{MOST_DATASETS:,}; write kinds of prompts as task, not as dataset."
+            )
+        cells = len(self._prompts) * len(self._models)
+        if cells > max(FREE_CELLS, MOST_CELLS_AN_ANSWER * len(self._score)):
+            raise DataError(
+                f"{where}: {len(self._prompts):,} prompts and {len(self._models):,} models, but "
+                f"only {len(self._score):,} answers: the arrays would be all but empty. Keep to "
+                "the models that answered more prompts, or load files with fewer models each."
+            )
+
+
+def _read(path: Path, *, skip_broken: bool) -> Iterator[tuple[int, Row]]:
+    """The rows of a file, with the numbers of their lines."""
+    shown: list[str] = []
+    whole = broken = 0
+    default_dataset = path.name.removesuffix(".gz").removesuffix(".jsonl")
+    mend = "Mend them, or leave them out with --skip-broken (skip_broken=True)."
+    for number, line in read_lines(path):
+        try:
+            row = Row.model_validate_json(line)
+        except ValidationError as error:
+            broken += 1
+            if broken <= SHOWN_BROKEN_LINES:
+                shown.append(f"  {path}:{number}: {problems(error)}")
+            if broken > whole + MOST_BROKEN_LINES:
+                skip_broken, mend = False, "See whether this is a file of routing data at all."
+                break
+        else:
+            whole += 1
+            if not row.dataset:
+                row = row.model_copy(update={"dataset": default_dataset})
+            yield number, row
+    if broken and not skip_broken:
+        if broken > len(shown):
+            shown.append(f"  ... and {broken - len(shown)} more")
+        told = "\n".join(shown)
+        raise DataError(f"{path}: {broken} of {broken + whole} rows are broken:\n{told}\n{mend}")
+    if not whole:
         raise DataError(f"{path}: no usable row; a row is a line of JSON (docs/data.md).")
-    return rows
 
 
-def read_lines(path: Path) -> Iterator[bytes]:
-    """The lines of a file, of a `.gz` file too, without a byte order mark.
+def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """The lines of a file that are not blank, with their numbers; otherwise `read_all_lines`."""
+    return ((number, line) for number, line in read_all_lines(path) if line.strip())
+
+
+def read_all_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """The lines of a file, of a `.gz` file too, with their numbers from 1; no byte order mark.
 
     Raises:
-        OSError, EOFError, zlib.error: If it cannot be read.
+        DataError: If the file cannot be read, or a line or what it inflates to is too long.
     """
-    # Bytes, so that a line that is not UTF-8 is one broken row and not the end of the file.
-    with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-        for number, line in enumerate(file):
-            yield line.removeprefix(codecs.BOM_UTF8) if number == 0 else line
+    number = size = 0
+    try:
+        # Bytes, so that a line that is not UTF-8 is one broken row and not the end of the file.
+        with path.open("rb") as file:
+            lines = gzip.GzipFile(fileobj=file) if path.suffix == ".gz" else file
+            while line := lines.readline(MOST_LINE_BYTES + 1):
+                number += 1
+                size += len(line)
+                if len(line) > MOST_LINE_BYTES:
+                    raise DataError(
+                        f"{path}:{number}: the line is longer than {MOST_LINE_BYTES:,} bytes; "
+                        "write one row a line, and shorten its prompt."
+                    )
+                if size > FREE_BYTES and lines is not file:
+                    check_inflated(path, size, file.tell(), number)
+                yield number, line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: cannot be read after line {number}: {error}") from error
 
 
-def _first_problem(error: ValidationError) -> str:
-    problem = error.errors()[0]
-    field = ".".join(str(part) for part in problem["loc"])
-    value = repr(problem["input"])
-    shown = value if len(value) <= SHOWN_VALUE else f"{value[:SHOWN_VALUE]}..."
-    return f"{field}: {problem['msg']}, got {shown}" if field else problem["msg"]
+def check_inflated(path: Path, size: int, read: int, number: int) -> None:
+    """Refuse a compressed file that inflates to more than data does.
+
+    Args:
+        path: The file.
+        size: Bytes that were inflated.
+        read: Bytes that they were inflated from.
+        number: The line or row that was read last.
+
+    Raises:
+        DataError: If they are too many.
+    """
+    if size > max(FREE_BYTES, MOST_INFLATION * read):
+        raise DataError(
+            f"{path}:{number}: inflates to more than {MOST_INFLATION} times its length, as no "
+            "routing data does. If you trust the file, decompress it yourself and give the result."
+        )
+
+
+def problems(error: ValidationError) -> str:
+    """What is wrong with a row, in a few words: the first things of it."""
+    found = []
+    for problem in error.errors(include_url=False)[:SHOWN_PROBLEMS]:
+        field = ".".join(shorten(str(part)) for part in problem["loc"])
+        value = f", got {_REPR.repr(problem['input'])}" if problem["type"] != "json_invalid" else ""
+        found.append(f"{field}: " * bool(field) + problem["msg"] + value)
+    return "; ".join(found)
+
+
+def shorten(text: str) -> str:
+    """The beginning of a text that may be of any length."""
+    return text if len(text) <= SHOWN_VALUE else f"{text[:SHOWN_VALUE]}..."
+
+
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = SHOWN_VALUE
 
 
 def normalised(text: str) -> str:

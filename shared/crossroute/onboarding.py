@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import math
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import from_json
 
 from crossroute.checkpoint import fits
-from crossroute.data import Output, read_lines
+from crossroute.data import AnswerTokens, AnswerUsd, Output, Score, problems, read_lines
 from crossroute.descriptor import Learned, ModelDescriptor, rounded
 from crossroute.errors import DataError, UnknownModelError
 from crossroute.pool import ModelPool
@@ -36,6 +35,8 @@ SHORTEST_ANSWER = 10
 """Known models with fewer output tokens in the mean were not measured on whole answers."""
 LEAST_EVIDENCE = -50.0
 """Logarithm of the least weight of a known model, so that any set of them has a mean."""
+MOST_FIELDS = 100
+"""Of a line of scores."""
 GUESS_ERROR = 1.0
 """Standard error of the quality of a model without scores, in logits."""
 PRICE_WIDTH, SIZE_WIDTH = 0.7, 0.7
@@ -57,9 +58,9 @@ class ScoredAnswer(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     prompt: Any
-    score: Annotated[FiniteFloat, Field(ge=0, le=1)]
-    cost_usd: Annotated[FiniteFloat, Field(ge=0)] | None = None
-    output_tokens: Annotated[FiniteFloat, Field(ge=0)] | None = None
+    score: Score
+    cost_usd: AnswerUsd | None = None
+    output_tokens: AnswerTokens | None = None
 
 
 Scores = Iterable[ScoredAnswer | Mapping[str, Any]]
@@ -78,28 +79,34 @@ def load_scores(path: str | Path, model: str) -> list[ScoredAnswer]:
         DataError: If the file cannot be read, a line is broken, or no line has an answer of it.
     """
     path = Path(path)
-    try:
-        lines = list(read_lines(path))
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: cannot be read: {error}") from error
     answers = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
+    for number, line in read_lines(path):
         try:
-            row = json.loads(line)
-            if isinstance(row, Mapping) and "outputs" in row:
-                output = row["outputs"].get(model)
-                # Fields of routing data that are not known are not read.
-                known = output and Output.model_validate(output).model_dump()
-                row = known and {"prompt": row.get("prompt"), **known}
-            if row:
-                answers.append(ScoredAnswer.model_validate(row))
-        except (ValueError, AttributeError, RecursionError) as error:
-            raise DataError(f"{path}, line {number}: not a scored answer: {_say(error)}") from error
+            answer = _answer(line, model)
+        except (ValueError, AttributeError) as error:
+            said = problems(error) if isinstance(error, ValidationError) else error
+            raise DataError(f"{path}, line {number}: not a scored answer: {said}") from error
+        if answer is not None:
+            answers.append(answer)
     if not answers:
         raise DataError(f"{path}: holds no scored answer of {model!r}.")
     return answers
+
+
+def _answer(line: bytes, model: str) -> ScoredAnswer | None:
+    """What a line says of a model's answer; None if it is a row of other models' answers."""
+    row = from_json(line)
+    if isinstance(row, dict) and "outputs" in row:
+        output = row["outputs"].get(model)
+        if output is None:
+            return None
+        # Fields of routing data that are not known are not read.
+        known = Output.model_validate(output)
+        row = {"prompt": row.get("prompt"), **known.model_dump()}
+    elif isinstance(row, dict) and len(row) > MOST_FIELDS:
+        # Each unknown one would be an error of its own.
+        raise ValueError(f"has {len(row):,} fields")
+    return ScoredAnswer.model_validate(row)
 
 
 def onboard(router: CrossRouter, descriptor: ModelDescriptor, scores: Scores) -> ModelDescriptor:
@@ -391,16 +398,7 @@ def _read(model: str, scores: Scores) -> list[ScoredAnswer]:
                 answer if isinstance(answer, ScoredAnswer) else ScoredAnswer.model_validate(answer)
             )
         except ValidationError as error:
-            raise DataError(f"{model}: score {position} is broken: {_say(error)}") from error
+            raise DataError(f"{model}: score {position} is broken: {problems(error)}") from error
     if not answers:
         raise DataError(f"{model}: no scores were given; give at least one scored answer.")
     return answers
-
-
-def _say(error: Exception) -> str:
-    if not isinstance(error, ValidationError):
-        return str(error)
-    return "; ".join(
-        f"{'.'.join(map(str, problem['loc'])) or 'the answer'}: {problem['msg']}"
-        for problem in error.errors()
-    )

@@ -211,18 +211,13 @@ def benchmark_command(
 
 @app.command(name="import-routerbench")
 def import_routerbench_command(
-    file: Annotated[
-        Path, typer.Argument(help="RouterBench's table: .csv, .csv.gz, .parquet or .pkl.")
-    ],
+    file: Annotated[Path, typer.Argument(help="RouterBench's table: .csv, .csv.gz or .parquet.")],
     out_file: Annotated[Path, typer.Option("--out", help="Where to write: .jsonl or .jsonl.gz.")],
-    allow_pickle: Annotated[
-        bool, typer.Option("--allow-pickle", help="Read a pickle whose source you trust.")
-    ] = False,
 ) -> None:
     """Make routing data of RouterBench's public release (docs/data.md)."""
     from crossroute.evaluation.routerbench import import_routerbench, write_rows
 
-    rows = import_routerbench(file, allow_pickle=allow_pickle)
+    rows = import_routerbench(file)
     write_rows(rows, out_file)
     models = {model for row in rows for model in row.outputs}
     out.print(f"{escape(str(out_file))}: {len(rows)} prompts, {len(models)} models")

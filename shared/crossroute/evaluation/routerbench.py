@@ -3,93 +3,85 @@
 `withmartian/routerbench` on the Hugging Face hub is tables with one prompt a row: `prompt`,
 `eval_name` and, for each model, `<model>` (score) and `<model>|total_cost` (USD). The columns
 `sample_id`, `<model>|model_response` and `oracle_model_to_route_to` are not read. The tables are
-pickles; people also pass them on as CSV or parquet.
+pickles, which are not read here; `docs/data.md` says how one becomes a parquet file.
 """
 
 from __future__ import annotations
 
 import ast
+import csv
 import gzip
 import logging
-import pickle
-import zlib
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from pydantic import ValidationError
 
-from crossroute.data import SHOWN_BROKEN_LINES, Output, Row
+from crossroute.data import (
+    MOST_LINE_BYTES,
+    MOST_MODELS,
+    SHOWN_BROKEN_LINES,
+    Output,
+    Row,
+    check_inflated,
+    read_all_lines,
+)
 from crossroute.errors import DataError, MissingExtraError
 
 COST = "|total_cost"
+READ_AT_ONCE = 16
+"""Rows of a parquet file that are in memory at a time."""
+MOST_PARTS = 1_000
+"""Parts of a prompt; a longer list is the prompt itself."""
+_PART = re.compile(r"""'(?:[^'\\\n]++|\\.)*+'|"(?:[^"\\\n]++|\\.)*+\"""")
+_LIST = re.compile(rf"\[(?:(?:{_PART.pattern})(?:, *(?:{_PART.pattern}))*+)?\]")
 _logger = logging.getLogger(__name__)
-_NUMPY_CORE = "numpy.core." if np.__version__.startswith("1.") else "numpy._core."
-# All that the release's pickles name, by the hub's scan of them, and pandas 3's shorter names for
-# the same. None of these runs code of the file's choosing.
-_TABLE_PARTS = {
-    "builtins.slice",
-    "numpy.dtype",
-    "numpy.ndarray",
-    "numpy._core.multiarray._reconstruct",
-    "numpy._core.numeric._frombuffer",
-    "pandas._libs.internals._unpickle_block",
-    "pandas.core.frame.DataFrame",
-    "pandas.core.indexes.base.Index",
-    "pandas.core.indexes.base._new_Index",
-    "pandas.core.indexes.range.RangeIndex",
-    "pandas.core.internals.managers.BlockManager",
-    "pandas.DataFrame",
-    "pandas.Index",
-    "pandas.RangeIndex",
-}
-# What reading a damaged file raises; unpickling may raise almost anything.
-_DAMAGED = (OSError, EOFError, ValueError, LookupError, TypeError, AttributeError, ImportError)
+
+Cells = Mapping[str, object]
 
 
-def import_routerbench(path: Path, *, allow_pickle: bool = False) -> list[Row]:
+def import_routerbench(path: Path) -> list[Row]:
     """Read a RouterBench table; what is left out of it is counted in a logged warning.
 
     An answer is left out where its score is not within 0..1 or its cost is missing or negative, a
     row where it has no prompt or no answer. Rows have no split, so that their prompts decide it.
 
     Args:
-        path: A `.csv`, `.csv.gz`, `.parquet`, `.pkl` or `.pickle` file.
-        allow_pickle: Read a pickle. Even then, nothing but a plain table is built from it.
+        path: A `.csv`, `.csv.gz` or `.parquet` file.
 
     Raises:
         DataError: If the file cannot be read, lacks columns, or has no usable row.
-        MissingExtraError: If pandas, or pyarrow for a parquet file, is not installed.
+        MissingExtraError: If pyarrow, which reads parquet, is not installed.
     """
-    table = _read(path, allow_pickle=allow_pickle)
-    models = [str(name) for name in table.columns if f"{name}{COST}" in table.columns]
-    if not models or not {"prompt", "eval_name"} <= set(table.columns):
-        raise DataError(
-            f"{path}: not a RouterBench table. It needs the columns 'prompt', 'eval_name' and, for "
-            f"each model, '<model>' (score) and '<model>{COST}' (USD). "
-            "(routerbench_raw.pkl has one answer a row: take the 0shot or the 5shot file.)"
-        )
     rows: list[Row] = []
-    broken: list[str] = []
-    lost = 0
-    for number, cells in enumerate(table.to_dict("records"), 1):
+    shown: list[str] = []
+    number = lost = 0
+    for number, cells in enumerate(_read(path), 1):
+        models = [name for name in cells if name + COST in cells]
         answers = {model: _output(cells[model], cells[model + COST]) for model in models}
         outputs = {model: answer for model, answer in answers.items() if answer}
         lost += len(answers) - len(outputs)
-        fields = {"prompt": _text(cells["prompt"]), "outputs": outputs, "dataset": "routerbench"}
-        task = cells["eval_name"] if isinstance(cells["eval_name"], str) else None
+        task = cells.get("eval_name")
+        fields = {
+            "prompt": _text(cells.get("prompt")),
+            "outputs": outputs,
+            "dataset": "routerbench",
+            "task": task if isinstance(task, str) else None,
+        }
         try:
-            rows.append(Row.model_validate(fields | {"task": task}))
+            rows.append(Row.model_validate(fields))
         except ValidationError as error:
-            broken.append(f"row {number} (no usable {error.errors()[0]['loc'][0]})")
-    shown = ", ".join(broken[:SHOWN_BROKEN_LINES]) + ", ..." * (len(broken) > SHOWN_BROKEN_LINES)
+            if len(shown) <= SHOWN_BROKEN_LINES:
+                shown.append(f"row {number} (no usable {error.errors()[0]['loc'][0]})")
+    if len(shown) > SHOWN_BROKEN_LINES:
+        shown[-1] = "..."
     if not rows:
-        raise DataError(f"{path}: none of its {len(table)} rows is usable. {shown}".rstrip())
-    if lost or broken:
+        raise DataError(f"{path}: none of its {number} rows is usable. {', '.join(shown)}".rstrip())
+    if lost or shown:
         _logger.warning(
             "%s: left out %d answers (no score within 0..1, or no cost) and %d of %d rows%s",
-            *(path, lost, len(broken), len(table), f": {shown}" if broken else ""),
+            *(path, lost, number - len(rows), number, f": {', '.join(shown)}" if shown else ""),
         )
     return rows
 
@@ -109,49 +101,80 @@ def write_rows(rows: Iterable[Row], path: Path) -> None:
         raise DataError(f"{path}: cannot be written: {error}") from error
 
 
-class _TableUnpickler(pickle.Unpickler):
-    """Builds pandas tables of plain values, and refuses everything else."""
-
-    def find_class(self, module: str, name: str) -> Any:  # noqa: ANN401 - as pickle has it
-        module = module.replace("numpy.core.", "numpy._core.")
-        if f"{module}.{name}" not in _TABLE_PARTS:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no table needs")
-        # The release says numpy.core, at which numpy 2 warns.
-        return super().find_class(module.replace("numpy._core.", _NUMPY_CORE), name)
-
-
-def _read(path: Path, *, allow_pickle: bool) -> Any:  # noqa: ANN401 - pandas has no types
+def _read(path: Path) -> Iterator[Cells]:
+    """The rows of a table, of their columns those that are used."""
     name = path.name.lower()
-    pickled = name.endswith((".pkl", ".pickle"))
-    if not pickled and not name.endswith((".csv", ".csv.gz", ".parquet")):
-        raise DataError(f"{path}: expected a .csv, .csv.gz, .parquet, .pkl or .pickle file.")
-    if pickled and not allow_pickle:
+    if name.endswith((".pkl", ".pickle")):
         raise DataError(
-            f"{path} is a pickle, and reading a pickle can run code. If you trust its source, pass "
-            "--allow-pickle (allow_pickle=True); else convert it to parquet or CSV."
+            f"{path} is a pickle, which can run code when it is read. Make parquet of it where you "
+            f"trust it: pandas.read_pickle({path.name!r}).to_parquet({path.stem + '.parquet'!r})"
         )
-    try:
-        import pandas  # type: ignore[import-untyped]
+    if name.endswith(".parquet"):
+        return _read_parquet(path)
+    if name.endswith((".csv", ".csv.gz")):
+        return _read_csv(path)
+    raise DataError(f"{path}: expected a .csv, .csv.gz or .parquet file.")
 
-        if name.endswith(".parquet"):
-            import pyarrow  # type: ignore[import-untyped]  # noqa: F401 - pandas needs it
-    except ImportError as error:
-        raise MissingExtraError(error.name or "pandas", "benchmark") from error
+
+def _used(path: Path, columns: Sequence[str]) -> list[str]:
+    """Of a table's columns those that are read."""
+    names = set(columns)
+    models = [name for name in columns if name + COST in names]
+    if not models or not {"prompt", "eval_name"} <= names:
+        raise DataError(
+            f"{path}: not a RouterBench table. It needs the columns 'prompt', 'eval_name' and, for "
+            f"each model, '<model>' (score) and '<model>{COST}' (USD). "
+            "(routerbench_raw.pkl has one answer a row: take the 0shot or the 5shot file.)"
+        )
+    if len(models) > MOST_MODELS:
+        raise DataError(f"{path}: has {len(models):,} models, of at most {MOST_MODELS:,}.")
+    return ["prompt", "eval_name", *models, *(model + COST for model in models)]
+
+
+def _read_csv(path: Path) -> Iterator[Cells]:
+    # A prompt may be longer than csv's own limit, which is one for the whole process.
+    limit = csv.field_size_limit(MOST_LINE_BYTES)
     try:
-        if name.endswith(".parquet"):
-            return pandas.read_parquet(path, engine="pyarrow")
-        if not pickled:
-            return pandas.read_csv(path, low_memory=False)
-        with path.open("rb") as file:
-            table = _TableUnpickler(file).load()
-        if not isinstance(table, pandas.DataFrame):
-            raise TypeError("it holds no table")
-    except (*_DAMAGED, pickle.UnpicklingError, zlib.error) as error:
+        # Strictly: a quote that is never closed would make the rest of the file one cell.
+        table = csv.reader((line.decode() for _, line in read_all_lines(path)), strict=True)
+        columns = next(table, [])
+        place = {name: position for position, name in enumerate(columns)}
+        used = [(name, place[name]) for name in _used(path, columns)]
+        for cells in table:
+            if cells:
+                whole = len(cells) == len(columns)
+                yield {name: cells[position] for name, position in used} if whole else {}
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read after line {table.line_num}: {error}") from error
+    finally:
+        csv.field_size_limit(limit)
+
+
+def _read_parquet(path: Path) -> Iterator[Cells]:
+    try:
+        from pyarrow import ArrowException, parquet  # type: ignore[import-untyped]
+    except ImportError as error:
+        raise MissingExtraError("pyarrow", "benchmark") from error
+    number = size = 0
+    try:
+        with parquet.ParquetFile(path) as file:
+            used = _used(path, file.schema_arrow.names)
+            for batch in file.iter_batches(READ_AT_ONCE, columns=used):
+                for cells in batch.to_pylist():
+                    number += 1
+                    size += sum(len(x) if isinstance(x, str) else 8 for x in cells.values())
+                    check_inflated(path, size, path.stat().st_size, number)
+                    yield cells
+    except DataError:
+        raise
+    # A column of another type than expected is made a value of by almost anything.
+    except (ArrowException, OSError, ValueError, LookupError, TypeError, ArithmeticError) as error:
         raise DataError(f"{path}: cannot be read: {error}") from error
-    return table
 
 
 def _output(score: object, cost: object) -> Output | None:
+    if isinstance(score, str):
+        score = {"True": 1, "False": 0}.get(score, score)
     try:
         return Output.model_validate({"score": score, "cost_usd": cost})
     except ValidationError:
@@ -160,12 +183,13 @@ def _output(score: object, cost: object) -> Output | None:
 
 def _text(cell: object) -> str:
     """A prompt's text: the release writes its parts (system, user, ...) as `str` of a list."""
-    parts = cell
-    if isinstance(cell, str) and cell.startswith("[") and cell.endswith("]"):
+    # Nothing but quoted strings, and few: the literal's syntax tree takes hundreds of times its
+    # length in memory.
+    if isinstance(cell, str) and _LIST.fullmatch(cell) and len(_PART.findall(cell)) <= MOST_PARTS:
         try:
-            parts = ast.literal_eval(cell)
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
-            return cell
-    if isinstance(parts, list | tuple | np.ndarray) and all(isinstance(x, str) for x in parts):
-        return "\n\n".join(parts)
+            cell = ast.literal_eval(cell)
+        except (ValueError, SyntaxError):
+            return str(cell)
+    if isinstance(cell, list) and all(isinstance(part, str) for part in cell):
+        return "\n\n".join(cell)
     return cell if isinstance(cell, str) else ""

@@ -10,20 +10,23 @@ from __future__ import annotations
 import hashlib
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import SafetensorError, deserialize
+from safetensors.numpy import save
 
 from crossroute.descriptor import ModelDescriptor, replace_file
 from crossroute.encoders import EncoderSignature
-from crossroute.errors import CheckpointError, PoolError
+from crossroute.errors import CheckpointError, PoolError, problems, shortened
 from crossroute.pool import ModelPool, descriptor_files
-from crossroute.predictor import Network
+from crossroute.predictor import FloatArray, Network
 
 FORMAT_VERSION: Literal[1] = 1
 MANIFEST, NETWORK, MODELS = "checkpoint.json", "network.safetensors", "models"
+MOST_BYTES = 256 * 2**20
+"""Of a network, many times that of any that was trained; and of a manifest."""
 
 
 class Manifest(BaseModel):
@@ -40,7 +43,7 @@ class Manifest(BaseModel):
 
     format_version: Literal[1] = 1
     encoder: EncoderSignature
-    network_sha256: str
+    network_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
     training: dict[str, Any]
 
 
@@ -113,10 +116,7 @@ class Checkpoint:
         folder = Path(folder)
         manifest = _load_manifest(folder / MANIFEST)
         path = folder / NETWORK
-        try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise CheckpointError(f"{path}: cannot be read: {error}") from error
+        content = _read(path)
         found = hashlib.sha256(content).hexdigest()
         if found != manifest.network_sha256:
             raise CheckpointError(
@@ -124,9 +124,11 @@ class Checkpoint:
                 f"{MANIFEST} says {manifest.network_sha256[:12]}...). Copy the checkpoint again."
             )
         try:
-            network = Network.from_arrays(load(content))
+            network = Network.from_arrays(_arrays(content))
         except (SafetensorError, ValueError) as error:
-            raise CheckpointError(f"{path}: not a network of this version: {error}.") from error
+            raise CheckpointError(
+                f"{path}: not a network of this version: {error}. Train again."
+            ) from error
         checkpoint = cls(network, manifest.encoder, manifest.training)
         # The bytes as they were read: written anew they might differ, and so would the id.
         checkpoint.__dict__["_network_bytes"] = content
@@ -182,24 +184,52 @@ def check_fit(checkpoint: Checkpoint, pool: ModelPool) -> None:
 
 
 def _load_manifest(path: Path) -> Manifest:
-    try:
-        content = path.read_text("utf-8")
-    except FileNotFoundError as error:
+    if not path.exists():
         raise CheckpointError(
             f"{path}: no such file; a checkpoint folder holds {MANIFEST}, {NETWORK} and "
             f"{MODELS}/. Make one with: crossroute train FILE... --out {path.parent}"
-        ) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{path}: cannot be read: {error}") from error
+        )
     try:
-        return Manifest.model_validate_json(content)
+        return Manifest.model_validate_json(_read(path))
     except ValidationError as error:
-        for problem in error.errors():
+        for problem in error.errors(include_url=False):
             if problem["loc"] == ("format_version",):
                 raise CheckpointError(
-                    f"{path}: format version {problem['input']!r}; this crossroute reads version "
-                    f"{FORMAT_VERSION}. Install the crossroute it was made with, or train again."
+                    f"{path}: format version {shortened(problem['input'])}; this crossroute reads "
+                    f"version {FORMAT_VERSION}. Install the crossroute it was made with, or train "
+                    "again."
                 ) from error
-        problem = error.errors()[0]
-        field = ".".join(str(part) for part in problem["loc"]) or "the file"
-        raise CheckpointError(f"{path}: damaged: {field}: {problem['msg']}.") from error
+        raise CheckpointError(
+            f"{path}: damaged: {problems(error)}. Copy the checkpoint again, or train again."
+        ) from error
+
+
+def _read(path: Path) -> bytes:
+    # Not opened before: opening a pipe waits for its other end.
+    if path.exists() and not path.is_file():
+        raise CheckpointError(f"{path}: cannot be read: it is no regular file.")
+    try:
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error}") from error
+    if len(content) > MOST_BYTES:
+        raise CheckpointError(f"{path}: is larger than {MOST_BYTES:,} bytes, as no checkpoint is.")
+    return content
+
+
+def _arrays(content: bytes) -> dict[str, FloatArray]:
+    """The arrays of a safetensors file.
+
+    Raises:
+        SafetensorError: If it is none.
+        ValueError: If one is empty or not of 32-bit floats: the format has types that numpy lacks.
+    """
+    arrays = {}
+    for name, tensor in deserialize(content):  # type: ignore[no-untyped-call]
+        if tensor["dtype"] != "F32":
+            raise ValueError(f"{shortened(name)} is of {shortened(tensor['dtype'])}, expected F32")
+        if 0 in tensor["shape"]:
+            raise ValueError(f"{shortened(name)} is empty: {tensor['shape']}")
+        arrays[name] = np.frombuffer(tensor["data"], "<f4").reshape(tensor["shape"])
+    return arrays

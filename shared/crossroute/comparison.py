@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from crossroute.data import Name, Prompt, problems, read_lines
-from crossroute.errors import DataError, PoolError
+from crossroute.data import Name, Prompt, read_lines
+from crossroute.errors import DataError, PoolError, problems
 from crossroute.query import QueryLike
 from crossroute.reward import utility
 from crossroute.router import CrossRouter

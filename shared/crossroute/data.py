@@ -16,7 +16,6 @@ import gzip
 import hashlib
 import math
 import re
-import reprlib
 import zlib
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
@@ -38,15 +37,13 @@ from pydantic import (
 )
 
 from crossroute.descriptor import ModelId
-from crossroute.errors import DataError
+from crossroute.errors import DataError, problems
 
 Split = Literal["train", "valid", "test"]
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
 SHOWN_BROKEN_LINES = 10
-SHOWN_PROBLEMS = 3
-SHOWN_VALUE = 60
 
 MOST_LINE_BYTES = 16 * 2**20
 """Of a line: four million tokens and more."""
@@ -402,25 +399,6 @@ def check_inflated(path: Path, size: int, read: int, number: int) -> None:
             f"{path}:{number}: inflates to more than {MOST_INFLATION} times its length, as no "
             "routing data does. If you trust the file, decompress it yourself and give the result."
         )
-
-
-def problems(error: ValidationError) -> str:
-    """What is wrong with a row, in a few words: the first things of it."""
-    found = []
-    for problem in error.errors(include_url=False)[:SHOWN_PROBLEMS]:
-        field = ".".join(shorten(str(part)) for part in problem["loc"])
-        value = f", got {_REPR.repr(problem['input'])}" if problem["type"] != "json_invalid" else ""
-        found.append(f"{field}: " * bool(field) + problem["msg"] + value)
-    return "; ".join(found)
-
-
-def shorten(text: str) -> str:
-    """The beginning of a text that may be of any length."""
-    return text if len(text) <= SHOWN_VALUE else f"{text[:SHOWN_VALUE]}..."
-
-
-_REPR = reprlib.Repr()
-_REPR.maxstring = _REPR.maxother = SHOWN_VALUE
 
 
 def normalised(text: str) -> str:

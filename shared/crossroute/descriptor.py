@@ -60,7 +60,7 @@ ModelId = Annotated[
 Count = Annotated[int, Field(ge=0, lt=10**15)]
 PositiveCount = Annotated[int, Field(gt=0, lt=10**15)]
 Amount = TypeVar("Amount", float, NDArray[np.float64])
-Usd = Annotated[FiniteFloat, Field(ge=0)]
+Usd = Annotated[FiniteFloat, Field(ge=0, le=1e6)]
 LanguageTag = Annotated[
     str, StringConstraints(strip_whitespace=True, pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]{1,8})*$")
 ]
@@ -233,8 +233,12 @@ class Learned(_Strict):
     examples: Count
     source: Literal["training", "scores", "guess"] = "training"
     scores_file: Text | None = None
-    quality_error: Annotated[FiniteFloat, Field(ge=0)] = 0.0
-    embedding: Annotated[tuple[FiniteFloat, ...], Field(min_length=1, max_length=10_000)]
+    quality_error: Annotated[FiniteFloat, Field(ge=0, le=100)] = 0.0
+    # Training makes numbers below 10, of which some are logarithms: larger ones could overflow.
+    embedding: Annotated[
+        tuple[Annotated[FiniteFloat, Field(ge=-100, le=100)], ...],
+        Field(min_length=1, max_length=10_000),
+    ]
 
 
 def rounded(embedding: Iterable[float]) -> tuple[float, ...]:

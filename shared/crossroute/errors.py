@@ -21,8 +21,14 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Mapping
 
+from pydantic import ValidationError
+
 SHOWN_IDS = 12
 """How many ids of a pool a message lists."""
+SHOWN_PROBLEMS = 3
+"""How many of a value's errors a message lists."""
+SHOWN_CHARACTERS = 60
+"""How much of a field's name a message shows."""
 
 
 class CrossRouteError(Exception):
@@ -117,3 +123,14 @@ def shortened(value: object, limit: int = 80) -> str:
     except Exception:  # Of any kind, such as that of an integer of more than 4,300 digits.
         text = f"<{type(value).__name__}>"
     return text if len(text) <= limit else f"{text[:limit]}..."
+
+
+def problems(error: ValidationError) -> str:
+    """What is wrong with a value, in few words, however much of it there is."""
+    found = []
+    for problem in error.errors(include_url=False)[:SHOWN_PROBLEMS]:
+        names = [str(part)[:SHOWN_CHARACTERS] for part in problem["loc"]]
+        field = ".".join(name if name.isprintable() else repr(name) for name in names)
+        value = f", got {shortened(problem['input'])}" if problem["type"] != "json_invalid" else ""
+        found.append(f"{field}: " * bool(field) + problem["msg"] + value)
+    return "; ".join(found)

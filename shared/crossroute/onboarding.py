@@ -13,9 +13,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import from_json
 
 from crossroute.checkpoint import fits
-from crossroute.data import AnswerTokens, AnswerUsd, Output, Score, problems, read_lines
+from crossroute.data import AnswerTokens, AnswerUsd, Output, Score, read_lines
 from crossroute.descriptor import Learned, ModelDescriptor, rounded
-from crossroute.errors import DataError, UnknownModelError
+from crossroute.errors import DataError, UnknownModelError, problems
 from crossroute.pool import ModelPool
 from crossroute.predictor import BIASES, Predictor, query_features
 from crossroute.query import Query
@@ -374,8 +374,8 @@ def _likeness(new: ModelDescriptor, known: ModelDescriptor) -> float:
     dear, cheap = new.price.output_usd_per_1m, known.price.output_usd_per_1m
     distance = math.log((dear + 0.01) / (cheap + 0.01)) / PRICE_WIDTH
     if new.parameters_in_billions and known.parameters_in_billions:
-        ratio = new.parameters_in_billions / known.parameters_in_billions
-        distance = math.hypot(distance, math.log(ratio) / SIZE_WIDTH)
+        size = math.log(new.parameters_in_billions) - math.log(known.parameters_in_billions)
+        distance = math.hypot(distance, size / SIZE_WIDTH)
     kin = new.family is not None and new.family == known.family
     return math.exp(-(distance**2) / 2) * (FAMILY_WEIGHT if kin else 1.0)
 

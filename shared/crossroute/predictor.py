@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 
 from crossroute.descriptor import Learned, ModelDescriptor
 from crossroute.encoders import QueryEncoder
+from crossroute.errors import shortened
 from crossroute.query import Query
 
 FloatArray = NDArray[np.float32]
@@ -40,6 +41,13 @@ BIASES = 2
 
 LEAST_QUALITY = 0.001
 """Predicted quality stays this far from 0 and 1: nothing is sure."""
+
+LARGEST_WEIGHT, LEAST_SCALE = 1e4, 1e-6
+"""Of a network that is loaded. Training makes weights below 10 and scales above 0.001; with numbers
+of any size, a prediction could overflow."""
+
+MOST_SLOTS = 1_000
+"""Of all heads: the memory that a batch of queries takes grows with it. Training makes 32."""
 
 LARGEST_INPUT = 8.0
 """Standardised features are cut off here."""
@@ -122,12 +130,17 @@ class Network:
     def from_arrays(cls, arrays: Mapping[str, NDArray[np.generic]]) -> Network:
         """Build a network from arrays by name; they must be the ones above and fit together.
 
+        Whatever it accepts predicts numbers, not NaN or infinity, of any query for any model.
+
         Raises:
-            ValueError: If one is missing, superfluous, not finite, or of another shape.
+            ValueError: If one is missing, superfluous, empty, of another shape, or holds numbers
+                that no training makes.
         """
-        names = [field.name for field in fields(cls)]
-        if set(arrays) != set(names):
-            raise ValueError(f"the arrays are {sorted(arrays)}, expected {sorted(names)}")
+        names = {field.name for field in fields(cls)}
+        if missing := names - arrays.keys():
+            raise ValueError(f"it has no {', '.join(sorted(missing))}")
+        if superfluous := arrays.keys() - names:
+            raise ValueError(f"{shortened(min(superfluous))} is no array of it")
         network = cls(**{name: np.asarray(arrays[name], np.float32) for name in names})
         dimensions = (
             network.slot_weight.ndim,
@@ -136,25 +149,33 @@ class Network:
         )
         if dimensions != (3, 3, 2):
             raise ValueError(f"slot, attend and topic arrays have {dimensions} dimensions")
+        if empty := [name for name, array in network.arrays().items() if not array.size]:
+            raise ValueError(f"{empty[0]} is empty, its shape {getattr(network, empty[0]).shape}")
         h, inputs, slots = network.slot_weight.shape
         r, d = network.attend_weight.shape[1:]
+        topics = len(network.topic_vectors)
         expected = {
             "input_mean": (inputs,),
             "input_scale": (inputs,),
             "slot_weight": (h, inputs, slots),
             "slot_bias": (h, slots),
             "ease": (h, d),
-            "topic_weight": (inputs, len(network.topic_vectors)),
-            "topic_bias": (len(network.topic_vectors),),
+            "topic_weight": (inputs, topics),
+            "topic_bias": (topics,),
             "topic_vectors": network.topic_vectors.shape,
         }
         for name in ("attend", "quality", "cost"):
             expected |= {f"{name}_weight": (h, r, d), f"{name}_bias": (h, d)}
         for name, array in network.arrays().items():
-            if array.shape != expected[name] or (d and slots % d):
+            if array.shape != expected[name] or slots % d:
                 raise ValueError(f"{name} has shape {array.shape}, expected {expected[name]}")
-            if not np.isfinite(array).all():
-                raise ValueError(f"{name} holds numbers that are not finite")
+            # NaN is not below it, either.
+            if not (np.abs(array) <= LARGEST_WEIGHT).all():
+                raise ValueError(f"{name} holds numbers not finite or beyond {LARGEST_WEIGHT:g}")
+        if h * slots > MOST_SLOTS * d:
+            raise ValueError(f"{h} heads of {slots // d} slots are more than {MOST_SLOTS} slots")
+        if network.input_scale.min() < LEAST_SCALE:
+            raise ValueError(f"input_scale holds numbers below {LEAST_SCALE:g}")
         return network
 
 
@@ -223,6 +244,8 @@ class Predictor:
         self._output_usd = np.array([p.output_usd_per_1m / 1e6 if p else 0.0 for p in prices])
         self._most_tokens = np.array([model.max_output_tokens or np.inf for model in models])
 
+    # An exponential that overflows is infinite, and what it divides is 0, as it should be.
+    @np.errstate(over="ignore")
     def predict(
         self, features: FloatArray, input_tokens: NDArray[np.float64]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
@@ -245,6 +268,7 @@ class Predictor:
         cost_of_tokens = input_tokens[:, None] * self._input_usd + tokens * self._output_usd
         return quality, np.where(self._in_tokens, cost_of_tokens, amount), tokens
 
+    @np.errstate(over="ignore")
     def parts(self, features: FloatArray) -> Parts:
         """What a prediction is made of, before the models' biases are added.
 

@@ -7,7 +7,7 @@ from typing import Annotated, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 from crossroute.encoders.sentence_transformers import SentenceTransformersEncoder
 from crossroute.encoders.static import StaticEncoder
@@ -48,9 +48,9 @@ class EncoderSignature(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str
-    dimension: int
-    probe: Annotated[tuple[float, ...], Field(min_length=1, max_length=PROBE_SIZE)]
+    name: Annotated[str, Field(max_length=1_000)]
+    dimension: Annotated[int, Field(gt=0, le=100_000)]
+    probe: Annotated[tuple[FiniteFloat, ...], Field(min_length=1, max_length=PROBE_SIZE)]
 
     def check(self, encoder: QueryEncoder) -> None:
         """Refuse an encoder that does not make the vectors the checkpoint was trained on.

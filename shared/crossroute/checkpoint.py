@@ -8,6 +8,11 @@ FOLDER/models/*.yaml        one descriptor a model, with its learned embedding
 from __future__ import annotations
 
 import hashlib
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -23,10 +28,15 @@ from crossroute.errors import CheckpointError, PoolError, problems, shortened
 from crossroute.pool import ModelPool, descriptor_files
 from crossroute.predictor import FloatArray, Network
 
+if sys.platform != "win32":
+    import fcntl
+
 FORMAT_VERSION: Literal[1] = 1
 MANIFEST, NETWORK, MODELS = "checkpoint.json", "network.safetensors", "models"
 MOST_BYTES = 256 * 2**20
 """Of a network, many times that of any that was trained; and of a manifest."""
+
+_SAVING = threading.Lock()
 
 
 class Manifest(BaseModel):
@@ -80,7 +90,7 @@ class Checkpoint:
         """Write the checkpoint and its models.
 
         Files that belong to no checkpoint are left alone. The manifest is written last, so that a
-        save that was interrupted is noticed when loading.
+        save that was interrupted is noticed when loading. Of two saves at once, one waits.
 
         Args:
             folder: A new or empty folder, or that of an older checkpoint, which is replaced.
@@ -89,22 +99,29 @@ class Checkpoint:
         Raises:
             CheckpointError: If the folder holds something else, or cannot be written.
         """
-        check_target(folder)
         folder = Path(folder)
         manifest = Manifest(
             encoder=self.encoder, network_sha256=self._sha256, training=self.training
         )
+        if folder.is_file():
+            check_target(folder)
         try:
-            (folder / MODELS).mkdir(parents=True, exist_ok=True)
-            pool.save(folder / MODELS)
-            kept = {model.file_name for model in pool.values()}
-            for path in descriptor_files(folder / MODELS):
-                if path.name not in kept:
-                    path.unlink()
-            replace_file(folder / NETWORK, self._network_bytes)
-            replace_file(folder / MANIFEST, (manifest.model_dump_json(indent=2) + "\n").encode())
+            folder.mkdir(parents=True, exist_ok=True)
+            with _alone(folder):
+                # What another save has half written is no reason to refuse the folder.
+                check_target(folder)
+                self._write(folder, pool, manifest)
         except OSError as error:
             raise CheckpointError(f"{folder}: the checkpoint cannot be written: {error}") from error
+
+    def _write(self, folder: Path, pool: ModelPool, manifest: Manifest) -> None:
+        pool.save(folder / MODELS)
+        kept = {model.file_name for model in pool.values()}
+        for path in descriptor_files(folder / MODELS):
+            if path.name not in kept:
+                path.unlink()
+        replace_file(folder / NETWORK, self._network_bytes)
+        replace_file(folder / MANIFEST, (manifest.model_dump_json(indent=2) + "\n").encode())
 
     @classmethod
     def load(cls, folder: str | Path) -> Checkpoint:
@@ -133,6 +150,24 @@ class Checkpoint:
         # The bytes as they were read: written anew they might differ, and so would the id.
         checkpoint.__dict__["_network_bytes"] = content
         return checkpoint
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Wait until nobody else saves into a folder: no thread and, but on Windows, no process."""
+    with _SAVING:
+        if sys.platform == "win32":
+            yield
+            return
+        opened = os.open(folder, os.O_RDONLY)
+        try:
+            # Some network file systems have no locks.
+            with suppress(OSError):
+                fcntl.flock(opened, fcntl.LOCK_EX)
+            yield
+        finally:
+            # Which gives back the lock, too.
+            os.close(opened)
 
 
 def check_target(folder: str | Path) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import datetime
 import hashlib
 import inspect
-import os
 import re
+import secrets
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -381,10 +381,16 @@ def json_schema() -> dict[str, Any]:
 
 
 def replace_file(path: Path, content: str | bytes) -> None:
-    """Write a file whole: readers see the old content or the new."""
-    new = path.with_name(f".{path.name}.{os.getpid()}")
-    new.write_bytes(content.encode() if isinstance(content, str) else content)
-    new.replace(path)
+    """Write a file whole: readers see the old content or the new, whoever else writes it, too."""
+    # Hidden, so that nobody takes it for a descriptor; its name is short, whatever the file's.
+    new = path.with_name(f".{secrets.token_hex(8)}.new")
+    try:
+        # Not by tempfile, whose files nobody else may read.
+        new.write_bytes(content.encode() if isinstance(content, str) else content)
+        new.replace(path)
+    except BaseException:
+        new.unlink(missing_ok=True)
+        raise
 
 
 class _Dumper(yaml.SafeDumper):

@@ -17,7 +17,7 @@ from typing import Generic, NamedTuple, TypeVar
 from crossroute.checkpoint import MANIFEST, models_folder
 from crossroute.decision import Decision
 from crossroute.descriptor import ModelDescriptor
-from crossroute.errors import PoolError
+from crossroute.errors import DescriptorError, PoolError
 from crossroute.policy import Constraints, Stay
 from crossroute.pool import ModelPool, descriptor_files
 from crossroute.query import QueryLike
@@ -36,10 +36,20 @@ CHECK_SECONDS = 1.0
 """How often a folder is looked at, at most."""
 
 SETTLE_SECONDS = 0.1
-"""A change younger than this may be half done: it is left for the next look."""
+"""A file that changed since may be half written: it is left for another look."""
 
-# Size, time of the last change, and inode, which differs after a rename.
-_Stamp = tuple[int, int, int]
+PATIENCE_SECONDS = 1.0
+"""For so long, what has changed waits for what is still changing: both may belong together."""
+
+START_SECONDS = 5.0
+"""For so long, a folder that changes under the first reading is read again."""
+
+
+class _Stamp(NamedTuple):
+    size: int
+    changed_ns: int
+    inode: int
+    """Another one after a rename."""
 
 
 class _Read(NamedTuple):
@@ -47,12 +57,20 @@ class _Read(NamedTuple):
     descriptor: ModelDescriptor
 
 
+class _Seen(NamedTuple):
+    """How a file that is not taken over was at the last look, and since when."""
+
+    stamp: _Stamp | None
+    since: float
+
+
 class FollowedPool(Generic[Made]):
     """What is made of a folder of descriptors, made again when the folder changes.
 
     The whole folder counts or nothing: where a file is broken, or nothing can be made of the pool,
     the last good one stays, the error is logged and kept in `error`, and the folder is tried again.
-    Safe to share between threads and tasks.
+    Only a file that does not stop changing is left as it was. Safe to share between threads and
+    tasks.
 
     Args:
         folder: The descriptors.
@@ -60,7 +78,8 @@ class FollowedPool(Generic[Made]):
         check_seconds: The folder is looked at no more often than this.
 
     Raises:
-        PoolError: If there is no such folder, or two descriptors share an id.
+        PoolError: If there is no such folder, two descriptors share an id, or the folder changes
+            without a pause.
         DescriptorError: If a descriptor is not valid.
     """
 
@@ -75,12 +94,22 @@ class FollowedPool(Generic[Made]):
         self._make = make
         self._check_seconds = check_seconds
         self._lock = threading.Lock()
-        self._files: dict[Path, _Read] = {}
-        self._stamps = self._look()
-        while (pool := self._read(self._stamps)) is None:
-            self._stamps = self._look()
-        self._pool, self._current = pool, make(pool)
+        # The files of the pool, those that were read since, and those that are not taken over.
+        self._taken: dict[Path, _Read] = {}
+        self._known: dict[Path, _Read] = {}
+        self._seen: dict[Path, _Seen] = {}
+        self._moving_since: float | None = None
         self._error: Exception | None = None
+        end = time.monotonic() + START_SECONDS
+        while (files := self._read(self._look(), set())) is None:
+            if time.monotonic() > end:
+                raise PoolError(
+                    f"{self._folder}: changed whenever it was read, for {START_SECONDS:g} s; see "
+                    "what writes there."
+                )
+        self._taken = files
+        self._pool = ModelPool(read.descriptor for read in files.values())
+        self._current = make(self._pool)
         self._due = time.monotonic() + check_seconds
 
     @property
@@ -88,10 +117,11 @@ class FollowedPool(Generic[Made]):
         """What the folder says now, or said when it was last good; hold it for a whole request."""
         # Whoever finds another thread looking goes on with what there is.
         if self._is_due and self._lock.acquire(blocking=False):
+            wait = self._check_seconds
             try:
-                self._refresh()
+                wait = self._refresh()
             finally:
-                self._due = time.monotonic() + self._check_seconds
+                self._due = time.monotonic() + wait
                 self._lock.release()
         return self._current
 
@@ -108,14 +138,20 @@ class FollowedPool(Generic[Made]):
     def _is_due(self) -> bool:
         return time.monotonic() >= self._due
 
-    def _refresh(self) -> None:
+    def _refresh(self) -> float:
+        """Take over what the folder says, as far as it has settled; when to look again."""
+        soon = min(self._check_seconds, SETTLE_SECONDS)
         try:
-            stamps = self._look()
-            if stamps == self._stamps:
-                self._error = None
-                return
-            if self._is_unsettled(stamps) or (pool := self._read(stamps)) is None:
-                return
+            found = self._look()
+            moving = self._moving(found)
+            if moving and not self._is_patience_over:
+                return soon
+            if self._seen.keys() <= moving:
+                self._error = self._restless(moving)
+                return soon if moving else self._check_seconds
+            if (files := self._read(found, moving)) is None:
+                return soon
+            pool = ModelPool(read.descriptor for read in files.values())
             made = self._make(pool)
         except Exception as error:
             # Of any kind: a file must not be able to fail the requests of a running application.
@@ -124,34 +160,87 @@ class FollowedPool(Generic[Made]):
                     "%s: not taken over, the pool stays as it was: %s", self._folder, error
                 )
             self._error = error
-            return
+            return self._check_seconds
         before, self._pool = self._pool, pool
-        self._current, self._stamps, self._error = made, stamps, None
+        self._current, self._taken, self._error = made, files, self._restless(moving)
+        self._known = {}
         if changes := _changes(before, pool):
             logger.info("%s: %s", self._folder, changes)
+        return soon if moving else self._check_seconds
+
+    def _restless(self, moving: set[Path]) -> PoolError | None:
+        if not moving:
+            return None
+        names = ", ".join(sorted(path.name for path in moving))
+        return PoolError(f"{self._folder}: {names}: still changing, and left as it was.")
 
     def _look(self) -> dict[Path, _Stamp]:
         try:
-            return {path: _stamp(path) for path in descriptor_files(self._folder)}
+            stamps = {path: _stamp(path) for path in descriptor_files(self._folder)}
         except OSError as error:
             raise PoolError(f"{self._folder}: cannot be read: {error}") from error
+        return {path: stamp for path, stamp in stamps.items() if stamp is not None}
 
-    def _is_unsettled(self, stamps: dict[Path, _Stamp]) -> bool:
-        """Whether something was changed a moment ago; a removal shows in the folder itself."""
-        newest = max([_stamp(self._folder)[1], *(changed for _, changed, _ in stamps.values())])
-        # A file server's clock may be ahead of ours; that must not stop the following.
-        return 0 <= time.time() - newest / 1e9 < SETTLE_SECONDS
+    def _moving(self, found: dict[Path, _Stamp]) -> set[Path]:
+        """The files that may be half written.
 
-    def _read(self, stamps: dict[Path, _Stamp]) -> ModelPool | None:
-        """The pool of these files; None if the folder changed under the reading."""
-        for path, stamp in stamps.items():
-            known = self._files.get(path)
-            if known is None or known.stamp != stamp:
-                self._files[path] = _Read(stamp, ModelDescriptor.load(path))
-        if self._look() != stamps:
+        A change has settled if the file's date says so, or if it was there at an earlier look: a
+        file server's clock may be ahead of ours. Of a file that was removed, to be written anew
+        perhaps, the folder's date says so; but anything that goes on in the folder changes that.
+        """
+        now, today = time.monotonic(), time.time()
+        before, self._seen = self._seen, {}
+        moving = set()
+        for path in found.keys() | self._taken.keys():
+            stamp, taken = found.get(path), self._taken.get(path)
+            if taken is not None and stamp == taken.stamp:
+                continue
+            last = before.get(path)
+            since = last.since if last is not None and last.stamp == stamp else now
+            self._seen[path] = _Seen(stamp, since)
+            dated = stamp or _stamp(self._folder)
+            is_old = dated is not None and today - dated.changed_ns / 1e9 >= SETTLE_SECONDS
+            if not is_old and now - since < SETTLE_SECONDS:
+                moving.add(path)
+        if not moving:
+            self._moving_since = None
+        elif self._moving_since is None:
+            self._moving_since = now
+        return moving
+
+    @property
+    def _is_patience_over(self) -> bool:
+        since = self._moving_since
+        return since is not None and time.monotonic() - since >= PATIENCE_SECONDS
+
+    def _read(self, found: dict[Path, _Stamp], moving: set[Path]) -> dict[Path, _Read] | None:
+        """The files of a look, those that are moving as they were; None if it does not hold."""
+        files = {path: self._taken[path] for path in moving & self._taken.keys()}
+        try:
+            for path, stamp in found.items():
+                if path not in moving:
+                    files[path] = self._load(path, stamp)
+        except DescriptorError:
+            if self._holds(found, moving):
+                raise
             return None
-        self._files = {path: self._files[path] for path in stamps}
-        return ModelPool(read.descriptor for read in self._files.values())
+        return files if self._holds(found, moving) else None
+
+    def _load(self, path: Path, stamp: _Stamp) -> _Read:
+        for read in (self._taken.get(path), self._known.get(path)):
+            if read is not None and read.stamp == stamp:
+                return read
+        self._known[path] = _Read(stamp, ModelDescriptor.load(path))
+        return self._known[path]
+
+    def _holds(self, found: dict[Path, _Stamp], moving: set[Path]) -> bool:
+        """Whether the folder, without what is moving, is still as it was found."""
+        again = self._look()
+        if all(found.get(path) == again.get(path) for path in (found | again).keys() - moving):
+            return True
+        # What was read may be of neither.
+        self._known = {}
+        return False
 
 
 class LiveRouter:
@@ -240,9 +329,13 @@ def followed(folder: str | Path) -> tuple[CrossRouter, Path]:
     return CrossRouter.default(), folder
 
 
-def _stamp(path: Path) -> _Stamp:
-    found = path.stat()
-    return found.st_size, found.st_mtime_ns, found.st_ino
+def _stamp(path: Path) -> _Stamp | None:
+    """What changes with a file; None if there is none."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return _Stamp(found.st_size, found.st_mtime_ns, found.st_ino)
 
 
 def _changes(before: ModelPool, after: ModelPool) -> str:

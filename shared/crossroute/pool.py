@@ -9,7 +9,7 @@ from importlib.resources import as_file, files
 from pathlib import Path
 
 from crossroute.descriptor import ModelDescriptor
-from crossroute.errors import PoolError, UnknownModelError
+from crossroute.errors import DescriptorError, PoolError, UnknownModelError
 
 
 class ModelPool(Mapping[str, ModelDescriptor]):
@@ -55,7 +55,13 @@ class ModelPool(Mapping[str, ModelDescriptor]):
         loaded: dict[str, Path] = {}
         descriptors = []
         for path in paths:
-            descriptor = ModelDescriptor.load(path)
+            try:
+                descriptor = ModelDescriptor.load(path)
+            except DescriptorError as error:
+                # It was removed since the folder was listed.
+                if isinstance(error.__cause__, FileNotFoundError):
+                    continue
+                raise
             if descriptor.id in loaded:
                 raise PoolError(
                     f"{path}: the id {descriptor.id!r} is taken by {loaded[descriptor.id]}; "
@@ -112,9 +118,14 @@ def _shipped() -> ModelPool:
 
 
 def descriptor_files(folder: Path) -> list[Path]:
-    """The files of a folder that are read as descriptors; hidden ones are editors' own."""
+    """The files of a folder that are read as descriptors; hidden ones are editors' own.
+
+    A pipe, say, is no file: reading it would wait for whoever writes to it.
+    """
     return sorted(
         path
         for path in folder.iterdir()
-        if path.suffix.lower() in (".yaml", ".yml") and not path.name.startswith(".")
+        if path.suffix.lower() in (".yaml", ".yml")
+        and not path.name.startswith(".")
+        and path.is_file()
     )

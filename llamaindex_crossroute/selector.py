@@ -127,7 +127,8 @@ class CrossRouteSelector(BaseSelector):
         # They may name models of the pool that are not offered this time.
         limits.check(self._router.pool)
         if limits.model is not None and limits.model not in models:
-            raise NoCandidateError({model: limits.forbids(model) or "" for model in models})
+            found = {model: limits.forbids(model) for model in models}
+            raise NoCandidateError({model: [why] for model, why in found.items() if why})
         allowed = models if limits.allowed is None else limits.allowed
         return willingness, replace(
             limits,
@@ -194,7 +195,7 @@ def _about(models: Sequence[str]) -> Iterator[None]:
     try:
         yield
     except NoCandidateError as error:
-        raise NoCandidateError({model: error.removed[model] for model in models}) from None
+        raise NoCandidateError({model: error.reasons[model] for model in models}) from None
 
 
 def _result(models: Sequence[str], decision: Decision) -> CrossRouteSelectorResult:

@@ -572,7 +572,9 @@ def test_images_go_to_models_that_take_them(router_class: Any) -> None:
     chat = router_class(models=scripted(), willingness_to_pay=0)
     answer = chat.invoke([HumanMessage([{"type": "text", "text": QUESTION}, IMAGE])])
     assert decision_of(answer)["model"] == MEDIUM
-    assert decision_of(answer)["removed"] == {SMALL: "cannot take images"}
+    assert decision_of(answer)["removed"] == {
+        SMALL: "image_input is not among the capabilities in its descriptor"
+    }
     assert decision_of(chat.invoke([HumanMessage([IMAGE])]))["model"] == MEDIUM
 
 
@@ -591,7 +593,7 @@ def test_tools_count_and_need_a_model_that_calls_them(router: CrossRouter) -> No
     ):
         answer: Any = bound.invoke(QUESTION)
         found = decision_of(answer["raw"] if isinstance(answer, dict) else answer)
-        assert found["removed"] == {SMALL: "has no tools"}
+        assert found["removed"] == {SMALL: "tools is not among the capabilities in its descriptor"}
         assert found["input_tokens"] > plain["input_tokens"] + 5
     assert decision_of(chat.bind_tools([]).invoke(QUESTION))["model"] == SMALL
 

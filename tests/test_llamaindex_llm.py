@@ -655,7 +655,7 @@ def test_a_model_that_cannot_call_tools_does_not_get_them() -> None:
     ):
         found = answer.additional_kwargs["crossroute"]
         assert found["model"] == MEDIUM
-        assert found["removed"] == {SMALL: "has no tools"}
+        assert found["removed"] == {SMALL: "tools is not among the capabilities in its descriptor"}
 
 
 def test_metadata_adds_tools_to_a_descriptor() -> None:
@@ -672,13 +672,25 @@ def test_metadata_adds_tools_to_a_descriptor() -> None:
 @pytest.mark.parametrize(
     ("block", "reason"),
     [
-        (ImageBlock(url="https://example.com/cat.png"), "cannot take images"),
-        (AudioBlock(url="https://example.com/cat.mp3"), "cannot take audio"),
-        (VideoBlock(url="https://example.com/cat.mp4"), "cannot take files"),
-        (DocumentBlock(data=b"%PDF-1.7", title="a"), "cannot take files"),
+        (
+            ImageBlock(url="https://example.com/cat.png"),
+            "image_input is not among the capabilities in its descriptor",
+        ),
+        (
+            AudioBlock(url="https://example.com/cat.mp3"),
+            "audio_input is not among the capabilities in its descriptor",
+        ),
+        (
+            VideoBlock(url="https://example.com/cat.mp4"),
+            "file_input is not among the capabilities in its descriptor",
+        ),
+        (
+            DocumentBlock(data=b"%PDF-1.7", title="a"),
+            "file_input is not among the capabilities in its descriptor",
+        ),
         (
             CitableBlock(title="a", source="b", content=[ImageBlock(url="https://a.b/c.png")]),
-            "cannot take images",
+            "image_input is not among the capabilities in its descriptor",
         ),
     ],
 )
@@ -720,7 +732,9 @@ def test_a_response_format_needs_a_model_that_keeps_it(response_format: Any) -> 
     llm = CrossRouteLLM(models=scripted(), willingness_to_pay=0)
     answer = llm.chat(user(QUESTION), response_format=response_format)
     found = answer.additional_kwargs["crossroute"]
-    assert found["removed"] == {SMALL: "has no structured output"}
+    assert found["removed"] == {
+        SMALL: "structured_output is not among the capabilities in its descriptor"
+    }
     answer = llm.chat(user(QUESTION), response_format={"type": "json_object"})
     assert answer.additional_kwargs["crossroute"]["model"] == SMALL
 

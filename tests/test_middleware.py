@@ -389,7 +389,7 @@ async def test_a_model_that_cannot_take_a_tool_result_is_left() -> None:
     )
     assert first["model"] == SMALL
     assert second["model"] == LARGE
-    assert "images" in second["removed"][SMALL]
+    assert "image_input" in second["removed"][SMALL]
 
 
 async def test_a_model_without_tools_is_removed(router: CrossRouter) -> None:
@@ -401,7 +401,9 @@ async def test_a_model_without_tools_is_removed(router: CrossRouter) -> None:
     narrow = router.over(ModelPool(pool))
     agent = agent_of(models, [lookup], router=narrow, willingness_to_pay=0)
     state = await run("invoke", agent)
-    assert state["crossroute"]["removed"] == {SMALL: "has no tools"}
+    assert state["crossroute"]["removed"] == {
+        SMALL: "tools is not among the capabilities in its descriptor"
+    }
     # The tools count as input tokens.
     plain = await run("invoke", agent_of(scripted(), router=narrow, willingness_to_pay=0))
     calls = [m for m in state["messages"] if isinstance(m, AIMessage)]
@@ -778,7 +780,9 @@ async def test_structured_output(way: str, strategy: Any, router: CrossRouter) -
     assert state["structured_response"] == Capital(city="Paris")
     decision = state["crossroute"]
     if isinstance(strategy, ProviderStrategy):
-        assert decision["removed"] == {SMALL: "has no structured output"}
+        assert decision["removed"] == {
+            SMALL: "structured_output is not among the capabilities in its descriptor"
+        }
     else:
         # A model that calls tools gives structured output by a tool.
         assert decision["removed"] == {}

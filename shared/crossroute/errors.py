@@ -19,7 +19,8 @@ Messages name the file, the field and the value, and say what to do.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from pydantic import ValidationError
 
@@ -29,6 +30,10 @@ SHOWN_PROBLEMS = 3
 """How many of a value's errors a message lists."""
 SHOWN_CHARACTERS = 60
 """How much of a field's name a message shows."""
+SHOWN_ALIKE = 3
+"""How many of those for which the same is true."""
+LEAST_PART = 3
+"""Fewer characters of an id say nothing of which one is meant."""
 
 
 class CrossRouteError(Exception):
@@ -47,21 +52,48 @@ class ConstraintError(CrossRouteError, ValueError):
     """A demand on the candidates of a call that makes no sense, for example a negative limit."""
 
 
+class Reason(NamedTuple):
+    """Why a model may not serve a call.
+
+    Attributes:
+        text: What is in the way.
+        mend: What would remove it.
+    """
+
+    text: str
+    mend: str
+
+
 class NoCandidateError(CrossRouteError, ValueError):
     """A query that no model of the pool may serve.
 
     Attributes:
-        removed: Why each model was removed, by its id.
+        reasons: Why each model was removed, by its id.
+        removed: The same as text.
+        position: Of the query, where several were routed at once; None for a single one.
     """
 
-    def __init__(self, removed: Mapping[str, str]) -> None:
-        self.removed = dict(removed)
+    def __init__(
+        self, reasons: Mapping[str, Sequence[Reason]], position: int | None = None
+    ) -> None:
+        self.reasons = dict(reasons)
+        self.position = position
+        # Of a large pool, most models are removed for one and the same reason.
+        alike: dict[str, list[str]] = {}
+        for model, why in self.removed.items():
+            alike.setdefault(why, []).append(model)
+        mends = dict.fromkeys(reason.mend for why in self.reasons.values() for reason in why)
         super().__init__(
-            "No model of the pool may serve this call:\n"
-            + "\n".join(f"  {model}: {reason}" for model, reason in removed.items())
-            + "\nAdd a model that can, or change what the call demands. If a model can do what is "
-            "said to be missing, write it in its descriptor, for example capabilities: [tools]."
+            ("" if position is None else f"Query {position}: ")
+            + "No model of the pool may serve this call:\n"
+            + "\n".join(f"  {_some(models)}: {why}" for why, models in alike.items())
+            + f"\nTo change that: {'; or '.join(mends)}."
         )
+
+    @property
+    def removed(self) -> dict[str, str]:
+        """Why each model was removed, by its id."""
+        return {model: explained(why) for model, why in self.reasons.items()}
 
 
 class DescriptorError(CrossRouteError, ValueError):
@@ -75,12 +107,12 @@ class PoolError(CrossRouteError, ValueError):
 class UnknownModelError(PoolError, KeyError):
     """A model id that the pool does not hold."""
 
-    def __init__(self, model: str, known: Iterable[str]) -> None:
+    def __init__(self, model: object, known: Iterable[str]) -> None:
         known = sorted(known)
-        shown = ", ".join(known[:SHOWN_IDS]) + (", ..." if len(known) > SHOWN_IDS else "")
+        listed = ", ".join(known[:SHOWN_IDS]) + (", ..." if len(known) > SHOWN_IDS else "")
         super().__init__(
-            f"Model {model!r} is not in the pool{did_you_mean(model, known)} "
-            f"The pool holds {len(known)}: {shown}."
+            f"Model {shortened(model)} is not in the pool{did_you_mean(model, known)} "
+            f"The pool holds {len(known)}: {listed}."
         )
 
     def __str__(self) -> str:
@@ -110,10 +142,23 @@ class MissingExtraError(CrossRouteError, ImportError):
         )
 
 
+def explained(reasons: Iterable[Reason]) -> str:
+    """Why a model was removed, as text."""
+    return "; ".join(reason.text for reason in reasons)
+
+
 def did_you_mean(word: object, known: Iterable[str]) -> str:
-    """The end of a sentence: `; did you mean 'x'?` where a known word is close, else `.`."""
-    close = difflib.get_close_matches(word, list(known), n=1) if isinstance(word, str) else []
-    return f"; did you mean {close[0]!r}?" if close else "."
+    """The end of a sentence: `; did you mean 'x'?` where known words are like it, else `.`.
+
+    Those that hold the word are meant first: a model's id has its vendor and date, too.
+    """
+    text, known = word if isinstance(word, str) else shortened(word), sorted(known)
+    alike: list[str] = []
+    if len(text) >= LEAST_PART:
+        alike = [one for one in known if text.lower() in one.lower()]
+        alike.sort(key=lambda one: not one.lower().startswith(text.lower()))
+    alike = alike[:SHOWN_ALIKE] or difflib.get_close_matches(text, known, n=1)
+    return f"; did you mean {' or '.join(map(repr, alike))}?" if alike else "."
 
 
 def shortened(value: object, limit: int = 80) -> str:
@@ -134,3 +179,8 @@ def problems(error: ValidationError) -> str:
         value = f", got {shortened(problem['input'])}" if problem["type"] != "json_invalid" else ""
         found.append(f"{field}: " * bool(field) + problem["msg"] + value)
     return "; ".join(found)
+
+
+def _some(models: Sequence[str]) -> str:
+    rest = len(models) - SHOWN_ALIKE
+    return ", ".join(models[:SHOWN_ALIKE]) + (f" and {rest} more" if rest > 0 else "")

@@ -18,15 +18,10 @@ from crossroute.checkpoint import MANIFEST, models_folder
 from crossroute.decision import Decision
 from crossroute.descriptor import ModelDescriptor
 from crossroute.errors import DescriptorError, PoolError
-from crossroute.policy import Constraints, Stay
+from crossroute.policy import ConstraintsLike, Stay
 from crossroute.pool import ModelPool, descriptor_files
 from crossroute.query import QueryLike
-from crossroute.router import (
-    DEFAULT_WILLINGNESS_TO_PAY,
-    NO_CONSTRAINTS,
-    CrossRouter,
-    Predictions,
-)
+from crossroute.router import DEFAULT_WILLINGNESS_TO_PAY, CrossRouter, Predictions
 
 logger = logging.getLogger(__name__)
 
@@ -283,7 +278,7 @@ class LiveRouter:
         query: QueryLike,
         willingness_to_pay: float = DEFAULT_WILLINGNESS_TO_PAY,
         *,
-        constraints: Constraints = NO_CONSTRAINTS,
+        constraints: ConstraintsLike = None,
         stay: Stay | None = None,
     ) -> Decision:
         """Choose the model for one query; see `CrossRouter.route`."""
@@ -294,7 +289,7 @@ class LiveRouter:
         query: QueryLike,
         willingness_to_pay: float = DEFAULT_WILLINGNESS_TO_PAY,
         *,
-        constraints: Constraints = NO_CONSTRAINTS,
+        constraints: ConstraintsLike = None,
         stay: Stay | None = None,
     ) -> Decision:
         """`route` in a worker thread."""
@@ -307,7 +302,7 @@ class LiveRouter:
         queries: Sequence[QueryLike],
         willingness_to_pay: float = DEFAULT_WILLINGNESS_TO_PAY,
         *,
-        constraints: Constraints = NO_CONSTRAINTS,
+        constraints: ConstraintsLike = None,
     ) -> list[Decision]:
         """Choose a model for each of several queries, all from one pool."""
         return self.current.route_batch(queries, willingness_to_pay, constraints=constraints)

@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 from crossroute.descriptor import DISABLED, ModelDescriptor
-from crossroute.errors import ConstraintError, UnknownModelError
+from crossroute.errors import ConstraintError, Reason, UnknownModelError, did_you_mean, shortened
 from crossroute.query import Query
-
-CAPABILITY_NAMES = {
-    "tools": "tools",
-    "structured_output": "structured output",
-    "image_input": "images",
-    "audio_input": "audio",
-    "file_input": "files",
-}
+from crossroute.reward import amount
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +31,7 @@ class Constraints:
     The last four go by the descriptor, and a model whose descriptor does not say is removed.
 
     Raises:
-        ConstraintError: If a limit is no number from 0 up, or a list is a string.
+        ConstraintError: If a limit is no number from 0 up, or a list is a string or bytes.
     """
 
     model: str | None = None
@@ -55,16 +49,50 @@ class Constraints:
             value = getattr(self, name)
             if value is None and name in ("allowed", "regions"):
                 continue
+            # Bytes are a collection of numbers, an empty one of nothing at all.
             if (
-                isinstance(value, str)
+                isinstance(value, (str, bytes, bytearray, memoryview))
                 or not isinstance(value, Collection)
                 or not all(isinstance(item, str) for item in value)
             ):
-                raise ConstraintError(f"{name} is {value!r}; give a list of {items}.")
+                raise ConstraintError(f"{name} is {shortened(value)}; give a list of {items}.")
         for name, unit in _LIMITS.items():
             value = getattr(self, name)
-            if value is not None and not _is_limit(value):
-                raise ConstraintError(f"{name} is {value!r}; give a number of {unit} from 0 up.")
+            if value is None:
+                continue
+            limit = amount(value)
+            if limit is None:
+                raise ConstraintError(
+                    f"{name} is {shortened(value)}; give a number of {unit} from 0 up."
+                )
+            if math.isinf(limit):
+                # An integer that no float holds can hardly be compared or printed.
+                object.__setattr__(self, name, limit)
+
+    @classmethod
+    def of(cls, constraints: ConstraintsLike) -> Constraints:
+        """Read what a caller gives: None is no limit, a mapping names the limits.
+
+        Raises:
+            ConstraintError: If it is nothing of that kind, or names a limit that there is not.
+        """
+        if constraints is None:
+            return cls()
+        if isinstance(constraints, Constraints):
+            return constraints
+        known = [field.name for field in fields(cls)]
+        if not isinstance(constraints, Mapping):
+            raise ConstraintError(
+                f"constraints is {shortened(constraints)}; give Constraints(...), or a mapping with "
+                f"some of {', '.join(known)}."
+            )
+        for name in constraints:
+            if name not in known:
+                raise ConstraintError(
+                    f"constraints: there is no {shortened(name)}{did_you_mean(name, known)} "
+                    f"The limits are {', '.join(known)}."
+                )
+        return cls(**constraints)
 
     def check(self, pool: Mapping[str, ModelDescriptor]) -> None:
         """See that every id is in the pool.
@@ -77,39 +105,52 @@ class Constraints:
             if model not in pool:
                 raise UnknownModelError(model, pool)
 
-    def forbids(self, model: str) -> str | None:
+    def forbids(self, model: str) -> Reason | None:
         """Why the model may not be chosen, or None if it may."""
         if self.model is not None and model != self.model:
-            return f"the call forces {self.model}"
+            return Reason(f"the call forces {self.model}", "force no model")
         if self.allowed is not None and model not in self.allowed:
-            return "not among the models that the call allows"
+            return Reason("not among the models that the call allows", "allow more models")
         if model in self.excluded:
-            return "excluded by the call"
+            return Reason("excluded by the call", "exclude fewer models")
         return None
 
-    def unmet(self, descriptor: ModelDescriptor) -> Iterator[str]:
+    def unmet(self, descriptor: ModelDescriptor) -> Iterator[Reason]:
         """Which demands the model's descriptor does not meet; what it does not say is unmet."""
         region, days = descriptor.region, descriptor.data_retention_days
         seconds = descriptor.expected_latency_seconds
         if self.regions is not None and (
             region is None or region.lower() not in map(str.lower, self.regions)
         ):
-            yield (
+            yield Reason(
                 f"its region is {region or 'not known'}, the call allows "
-                f"{', '.join(self.regions) or 'none'}"
+                f"{', '.join(self.regions) or 'none'}",
+                "allow more regions, or write the region of a model into its descriptor",
             )
         for language in self.languages:
             if not any(_covers(known, language) for known in descriptor.languages):
-                yield f"is not known to know the language {language}"
+                yield Reason(
+                    f"{language} is not among the languages in its descriptor",
+                    "write the languages that a model knows into its descriptor",
+                )
         limit = self.max_data_retention_days
         if limit is not None and (days is None or days > limit):
             kept = "for an unknown time" if days is None else f"for {days} days"
-            yield f"its provider keeps requests {kept}, the call allows {limit} days"
+            yield Reason(
+                f"its provider keeps requests {kept}, the call allows {limit} days",
+                "raise max_data_retention_days, or write data_retention_days into a descriptor",
+            )
         most = self.max_latency_seconds
         if most is not None and (seconds is None or seconds > most):
             time = "is not known" if seconds is None else f"is {seconds:g} s"
-            yield f"its expected latency {time}, the call's limit is {most:g} s"
+            yield Reason(
+                f"its expected latency {time}, the call's limit is {most:g} s",
+                "raise max_latency_seconds, or write expected_latency_seconds into a descriptor",
+            )
 
+
+ConstraintsLike = Constraints | Mapping[str, Any] | None
+"""What callers may limit a call by: None limits nothing."""
 
 _LISTS = {
     "allowed": "model ids",
@@ -147,35 +188,35 @@ class Stay:
 
     def __post_init__(self) -> None:
         _check_model(self.model)
-        if not _is_limit(self.margin) or math.isinf(self.margin):
-            raise ConstraintError(f"margin is {self.margin!r}; give a number from 0 up.")
-
-
-def _is_limit(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0
+        margin = amount(self.margin)
+        if margin is None or math.isinf(margin):
+            raise ConstraintError(f"margin is {shortened(self.margin)}; give a number from 0 up.")
 
 
 def _check_model(model: object, *, optional: bool = False) -> None:
     if not isinstance(model, str) and not (optional and model is None):
-        raise ConstraintError(f"model is {model!r}; give a model id.")
+        raise ConstraintError(f"model is {shortened(model)}; give a model id.")
 
 
-def shortcomings(descriptor: ModelDescriptor, query: Query) -> Iterator[str]:
+def shortcomings(descriptor: ModelDescriptor, query: Query) -> Iterator[Reason]:
     """Why the model cannot serve the query: disabled, not capable, no room for its tokens."""
     if descriptor.disabled:
-        yield DISABLED
+        yield Reason(DISABLED, "enable a model that is disabled in its descriptor")
     for need in sorted(query.needs - set(descriptor.capabilities)):
-        yield (
-            f"cannot take {CAPABILITY_NAMES[need]}"
-            if need.endswith("input")
-            else (f"has no {CAPABILITY_NAMES[need]}")
+        yield Reason(
+            f"{need} is not among the capabilities in its descriptor",
+            f"write capabilities: [{need}] into the descriptor of a model that has it",
         )
     window, longest = descriptor.context_window_tokens, descriptor.max_output_tokens
     asked = query.output_tokens or 0
     if window is not None and query.input_tokens + asked > window:
-        yield (
+        yield Reason(
             f"its context window of {window} tokens is less than the "
-            f"{query.input_tokens + asked:.0f} of the request"
+            f"{query.input_tokens + asked:.0f} of the request",
+            "shorten the request, or add a model with a larger context_window_tokens",
         )
     if longest is not None and asked > longest:
-        yield f"answers with {longest} tokens at most, {asked} are asked for"
+        yield Reason(
+            f"answers with {longest} tokens at most, {asked} are asked for",
+            "ask for a shorter answer, or add a model with larger max_output_tokens",
+        )

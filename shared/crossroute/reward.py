@@ -20,7 +20,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from crossroute.errors import WillingnessToPayError
+from crossroute.errors import WillingnessToPayError, shortened
 
 RewardName = Literal["exponential", "linear"]
 FloatArray = NDArray[np.float64]
@@ -32,8 +32,24 @@ QUALITY_FLOOR = 1e-4
 LEAST_WILLINGNESS = 1e-200
 """Below it, a cost over a willingness to pay may be too large for a number: it is infinite."""
 
+MOST_WILLINGNESS = 1e100
+"""Above it, no cost makes a difference, and a product with it may be too large for a number."""
 
-def check_willingness_to_pay(value: float) -> float:
+
+def amount(value: object) -> float | None:
+    """A number from 0 up as a float, infinite where it is too large for one; None for all else."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.floating, np.integer)):
+        return None
+    if not value >= 0:  # NaN, too; math.isnan refuses huge integers.
+        return None
+    try:
+        # Minus zero is zero.
+        return abs(float(value))
+    except OverflowError:
+        return math.inf
+
+
+def check_willingness_to_pay(value: object) -> float:
     """Return `value` as a float, or say what is wrong with it.
 
     Args:
@@ -43,20 +59,13 @@ def check_willingness_to_pay(value: float) -> float:
     Raises:
         WillingnessToPayError: If it is not a number, NaN, or negative.
     """
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.floating, np.integer)):
+    willingness = amount(value)
+    if willingness is None:
         raise WillingnessToPayError(
-            f"willingness_to_pay must be a number of USD a unit of quality, got {value!r}."
+            f"willingness_to_pay is {shortened(value)}; give a number of USD a unit of quality, from 0 "
+            "(the cheapest model) up (math.inf: the best model at any cost)."
         )
-    if value != value or value < 0:  # math.isnan refuses huge integers
-        raise WillingnessToPayError(
-            f"willingness_to_pay is {value!r}; it must be 0 (the cheapest model) or more, in USD a "
-            "unit of quality (math.inf: the best model at any cost)."
-        )
-    try:
-        # Minus zero is zero.
-        return abs(float(value))
-    except OverflowError:
-        return math.inf
+    return willingness if willingness <= MOST_WILLINGNESS else math.inf
 
 
 def utility(name: RewardName, quality: FloatArray) -> FloatArray:

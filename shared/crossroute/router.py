@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import as_file, files
@@ -20,13 +20,17 @@ from crossroute.descriptor import ModelDescriptor
 from crossroute.encoders import QueryEncoder, load_encoder
 from crossroute.errors import (
     CheckpointError,
+    ConstraintError,
     CrossRouteError,
     NoCandidateError,
     PoolError,
     QueryError,
+    Reason,
+    explained,
+    shortened,
 )
 from crossroute.onboarding import Scores, guess, onboard
-from crossroute.policy import Constraints, Stay, shortcomings
+from crossroute.policy import Constraints, ConstraintsLike, Stay, shortcomings
 from crossroute.pool import ModelPool
 from crossroute.predictor import Predictor, query_features
 from crossroute.query import FORM_FEATURES, Query, QueryLike
@@ -36,8 +40,6 @@ FloatArray = NDArray[np.float64]
 
 DEFAULT_WILLINGNESS_TO_PAY = 0.01
 """One cent a unit of quality; `crossroute.reward` says what that unit is."""
-
-NO_CONSTRAINTS = Constraints()
 
 CHUNK = 512
 """Queries predicted at a time, which bounds the memory of a large batch."""
@@ -219,7 +221,7 @@ class CrossRouter:
         query: QueryLike,
         willingness_to_pay: float = DEFAULT_WILLINGNESS_TO_PAY,
         *,
-        constraints: Constraints = NO_CONSTRAINTS,
+        constraints: ConstraintsLike = None,
         stay: Stay | None = None,
     ) -> Decision:
         """Choose the model for one query.
@@ -232,12 +234,14 @@ class CrossRouter:
             query: A prompt, a conversation as messages in OpenAI's dict form, or a `Query`.
             willingness_to_pay: lambda, USD a unit of quality; 0 takes the cheapest model,
                 `math.inf` the best one.
-            constraints: Limits the candidates of this call.
+            constraints: Limits the candidates of this call: `Constraints`, or a mapping with some
+                of its fields.
             stay: The model that answered before, to be kept unless another is better by a margin.
 
         Raises:
             QueryError: If the query has not that form.
-            WillingnessToPayError: If the willingness to pay is NaN or negative.
+            WillingnessToPayError: If the willingness to pay is NaN, negative or no number.
+            ConstraintError: If the constraints or `stay` are nothing of that kind.
             NoCandidateError: If no model may serve the query.
             UnknownModelError: If a model of the constraints is not in the pool.
         """
@@ -248,7 +252,7 @@ class CrossRouter:
         query: QueryLike,
         willingness_to_pay: float = DEFAULT_WILLINGNESS_TO_PAY,
         *,
-        constraints: Constraints = NO_CONSTRAINTS,
+        constraints: ConstraintsLike = None,
         stay: Stay | None = None,
     ) -> Decision:
         """`route` in a worker thread: the event loop is not held up, whatever the encoder."""
@@ -261,10 +265,13 @@ class CrossRouter:
         queries: Sequence[QueryLike],
         willingness_to_pay: float = DEFAULT_WILLINGNESS_TO_PAY,
         *,
-        constraints: Constraints = NO_CONSTRAINTS,
+        constraints: ConstraintsLike = None,
     ) -> list[Decision]:
-        """Choose a model for each of several queries; see `route`."""
-        return self._decide(_read(queries), willingness_to_pay, constraints, None)
+        """Choose a model for each of several queries; see `route`.
+
+        An error about one of them names its position.
+        """
+        return self._decide(_read(queries), willingness_to_pay, constraints, None, many=True)
 
     def predict(self, queries: Sequence[QueryLike]) -> Predictions:
         """Predict quality and cost of every model for every query.
@@ -295,11 +302,16 @@ class CrossRouter:
         self,
         queries: Sequence[Query],
         willingness_to_pay: float,
-        constraints: Constraints,
+        constraints: ConstraintsLike,
         stay: Stay | None,
+        *,
+        many: bool = False,
     ) -> list[Decision]:
         willingness = check_willingness_to_pay(willingness_to_pay)
-        constraints.check(self._pool)
+        limits = Constraints.of(constraints)
+        limits.check(self._pool)
+        if stay is not None and not isinstance(stay, Stay):
+            raise ConstraintError(f"stay is {shortened(stay)}; give Stay(model), or None.")
         found = self._predict(queries)
         preferences = preference(self._reward, found.quality, found.cost_usd, willingness)
         rewards = reward(self._reward, found.quality, found.cost_usd, willingness)
@@ -313,14 +325,14 @@ class CrossRouter:
         for i, query in enumerate(queries):
             quality, cost = found.quality[i].tolist(), found.cost_usd[i].tolist()
             values = rewards[i].tolist()
-            removed = self._removed(query, constraints, cost)
+            reasons = self._removed(query, limits, cost)
             candidates = tuple(
                 CandidateScore(found.models[j], quality[j], cost[j], values[j])
                 for j in ranking[i].tolist()
-                if found.models[j] not in removed
+                if found.models[j] not in reasons
             )
             if not candidates:
-                raise NoCandidateError(removed)
+                raise NoCandidateError(reasons, position=i if many else None)
             best = candidates[0]
             decisions.append(
                 Decision(
@@ -331,7 +343,7 @@ class CrossRouter:
                     willingness_to_pay=willingness,
                     reward=self._reward,
                     input_tokens=query.input_tokens,
-                    removed=removed,
+                    removed={model: explained(why) for model, why in reasons.items()},
                     blank=query.is_blank,
                     kept=kept_at is not None
                     and best.model == found.models[kept_at]
@@ -354,19 +366,22 @@ class CrossRouter:
         return stay.margin * willingness + np.array(cached)
 
     def _removed(
-        self, query: Query, constraints: Constraints, cost_usd: Sequence[float]
-    ) -> dict[str, str]:
+        self, query: Query, limits: Constraints, cost_usd: Sequence[float]
+    ) -> dict[str, list[Reason]]:
         """Why models may not serve the query, by their ids."""
-        removed: dict[str, str] = {}
-        limit = constraints.max_cost_usd
+        removed: dict[str, list[Reason]] = {}
+        most = limits.max_cost_usd
         for (model, descriptor), cost in zip(self._pool.items(), cost_usd, strict=True):
-            reasons = [*shortcomings(descriptor, query), *constraints.unmet(descriptor)]
-            if forbidden := constraints.forbids(model):
-                reasons.append(forbidden)
-            elif limit is not None and cost > limit:
-                reasons.append(f"predicted to cost {usd(cost)}, the call's limit is {usd(limit)}")
+            if forbidden := limits.forbids(model):
+                # Whatever else is in its way, nobody asked for it.
+                removed[model] = [forbidden]
+                continue
+            reasons = [*shortcomings(descriptor, query), *limits.unmet(descriptor)]
+            if most is not None and cost > most:
+                text = f"predicted to cost {usd(cost)}, the call's limit is {usd(most)}"
+                reasons.append(Reason(text, "raise max_cost_usd"))
             if reasons:
-                removed[model] = "; ".join(reasons)
+                removed[model] = reasons
         return removed
 
 
@@ -377,8 +392,8 @@ def _default() -> CrossRouter:
 
 
 def _read(queries: Sequence[QueryLike]) -> list[Query]:
-    if isinstance(queries, str):
-        raise QueryError("Give a list of queries, not one string: [query].")
+    if isinstance(queries, (str, bytes, Mapping)) or not isinstance(queries, Iterable):
+        raise QueryError(f"Give a list of queries, not {shortened(queries)}.")
     read = []
     for position, query in enumerate(queries):
         try:

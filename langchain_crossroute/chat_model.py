@@ -28,6 +28,7 @@ from typing_extensions import override
 
 from crossroute import DEFAULT_WILLINGNESS_TO_PAY, CrossRouter
 from crossroute.live import FollowedPool
+from crossroute.policy import check_settings
 from crossroute.query import estimate_tokens
 from langchain_crossroute.demands import LateCall, schema_text
 from langchain_crossroute.dispatch import (
@@ -35,7 +36,6 @@ from langchain_crossroute.dispatch import (
     DEFAULT_ATTEMPTS,
     Dispatch,
     Entry,
-    check_settings,
 )
 from langchain_crossroute.lazy import Candidates, candidates_of
 from langchain_crossroute.profiles import common_profile, over_models
@@ -154,8 +154,9 @@ class ChatCrossRoute(BaseChatModel):
                 raise ValueError(
                     f"{setting} has no effect on a router; give it to the candidates instead."
                 )
-        check_settings(self.willingness_to_pay, self.attempts, self.stay_margin)
-        self.willingness_to_pay = float(self.willingness_to_pay)
+        self.willingness_to_pay = check_settings(
+            self.willingness_to_pay, self.attempts, self.stay_margin
+        )
         self.router = over_models(self.router, self.models)
         if self.profile is None:
             self.profile = cast("ModelProfile", common_profile(self.router.pool, self.models))

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from functools import lru_cache
 from inspect import Parameter, Signature
 from types import TracebackType
 from typing import Any
@@ -17,7 +19,7 @@ from typing import Any
 from langchain_core.runnables import ConfigurableFieldSpec, Runnable, RunnableConfig
 
 from crossroute import ConstraintError, Constraints, CrossRouter, Decision, Query, Stay
-from crossroute.errors import did_you_mean
+from crossroute.errors import alike
 from crossroute.failures import (
     REFUSED,
     Failure,
@@ -28,7 +30,6 @@ from crossroute.failures import (
     note,
 )
 from crossroute.live import FollowedPool
-from crossroute.reward import check_willingness_to_pay
 from langchain_crossroute.demands import LateCall, demands_of, output_limit
 from langchain_crossroute.failures import is_refusal
 from langchain_crossroute.lazy import Candidates, aload_model, load_model
@@ -69,6 +70,8 @@ CALL_SETTINGS = [
 
 PREFIX = "crossroute_"
 KNOWN = [setting.id for setting in CALL_SETTINGS]
+LIKENESS = 0.85
+"""Names of others that are as like to one of these are misspelt, by difflib's ratio."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,11 +255,9 @@ class Dispatch:
             late_needs, late_text = self.late.demands
             needs, text = needs | late_needs, text + late_text
         settings = config.get("configurable") or {}
-        if wrong := [name for name in settings if name.startswith(PREFIX) and name not in KNOWN]:
-            raise ConstraintError(
-                f"configurable: there is no {wrong[0]!r}{did_you_mean(wrong[0], KNOWN)} "
-                f"The settings are {', '.join(KNOWN)}."
-            )
+        for name in settings:
+            if wrong := _misspelt(name):
+                raise ConstraintError(f"configurable: {wrong} The settings are {', '.join(KNOWN)}.")
         willingness = settings.get("willingness_to_pay")
         stay = None
         if last is None:
@@ -464,20 +465,20 @@ class Attempt:
         )
 
 
-def check_settings(
-    willingness_to_pay: float, attempts: int, stay_margin: float | None = None
-) -> None:
-    """See that a router's settings make sense.
-
-    Raises:
-        WillingnessToPayError: If the willingness to pay is NaN, negative or no number.
-        ConstraintError: If fewer than one attempt is allowed, or the margin is no margin.
-    """
-    check_willingness_to_pay(willingness_to_pay)
-    if attempts < 1:
-        raise ConstraintError(f"attempts is {attempts!r}; at least one model has to be tried.")
-    if stay_margin is not None:
-        Stay("", stay_margin)
+@lru_cache(maxsize=256)
+def _misspelt(name: str) -> str | None:
+    """What is wrong with the name of a setting; None if it is known, or that of somebody else."""
+    if name in KNOWN:
+        return None
+    if name.startswith(PREFIX):
+        bare = {known.removeprefix(PREFIX): known for known in KNOWN}
+        meant = [bare[one] for one in alike(name.removeprefix(PREFIX), bare)]
+    # Who names a setting of the own after one of these means no other.
+    elif any(known in name for known in KNOWN) or not (
+        meant := get_close_matches(name.lower().replace("-", "_"), KNOWN, n=1, cutoff=LIKENESS)
+    ):
+        return None
+    return f"there is no {name!r}" + (f"; did you mean {meant[0]!r}?" if meant else ".")
 
 
 def _kept(decision: Decision, model: str | None) -> Decision:

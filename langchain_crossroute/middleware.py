@@ -32,12 +32,12 @@ from typing_extensions import override
 
 from crossroute import DEFAULT_WILLINGNESS_TO_PAY, CrossRouter, PoolError
 from crossroute.live import FollowedPool
+from crossroute.policy import check_settings
 from langchain_crossroute.dispatch import (
     DEFAULT_ATTEMPTS,
     Attempt,
     Call,
     Dispatch,
-    check_settings,
 )
 from langchain_crossroute.lazy import Candidates, LazyChatModel, candidates_of
 from langchain_crossroute.marks import DECISION

@@ -20,12 +20,12 @@ from typing_extensions import override
 
 from crossroute import DEFAULT_WILLINGNESS_TO_PAY, CrossRouter
 from crossroute.live import FollowedPool
+from crossroute.policy import check_settings
 from langchain_crossroute.dispatch import (
     CALL_SETTINGS,
     DEFAULT_ATTEMPTS,
     Dispatch,
     Entry,
-    check_settings,
 )
 from langchain_crossroute.lazy import Candidates, candidates_of
 from langchain_crossroute.marks import DECISION
@@ -126,8 +126,9 @@ class CrossRouteRunnable(RunnableSerializable[Any, Any]):
             name=name,
         )
         # Here and not in a validator, where pydantic would wrap CrossRoute's errors in its own.
-        check_settings(self.willingness_to_pay, self.attempts, self.stay_margin)
-        self.willingness_to_pay = float(self.willingness_to_pay)
+        self.willingness_to_pay = check_settings(
+            self.willingness_to_pay, self.attempts, self.stay_margin
+        )
         self.router = over_models(self.router, self.models)
 
     @classmethod

@@ -28,7 +28,6 @@ from typing_extensions import override
 
 from crossroute import (
     DEFAULT_WILLINGNESS_TO_PAY,
-    ConstraintError,
     Constraints,
     CrossRouter,
     ModelDescriptor,
@@ -36,7 +35,7 @@ from crossroute import (
     Query,
     Stay,
 )
-from crossroute.reward import check_willingness_to_pay
+from crossroute.policy import check_settings
 from llamaindex_crossroute.dispatch import ANSWERED_BY, DECISION, Call, Request
 from llamaindex_crossroute.messages import conversation_of, is_answer
 from llamaindex_crossroute.settings import current_settings
@@ -126,13 +125,9 @@ class CrossRouteLLM(FunctionCallingLLM):
             **settings,
         )
         # Here and not in a validator, where pydantic would wrap CrossRoute's errors in its own.
-        check_willingness_to_pay(self.willingness_to_pay)
-        if self.attempts < 1:
-            raise ConstraintError(
-                f"attempts is {self.attempts!r}; at least one model has to be tried."
-            )
-        if self.stay_margin is not None:
-            Stay("", self.stay_margin)
+        self.willingness_to_pay = check_settings(
+            self.willingness_to_pay, self.attempts, self.stay_margin
+        )
         if self.rate_limiter is not None:
             raise ValueError(
                 "rate_limiter has no effect on a router; give it to the candidates instead."

@@ -79,14 +79,14 @@ class NoCandidateError(CrossRouteError, ValueError):
         self.reasons = dict(reasons)
         self.position = position
         # Of a large pool, most models are removed for one and the same reason.
-        alike: dict[str, list[str]] = {}
+        together: dict[str, list[str]] = {}
         for model, why in self.removed.items():
-            alike.setdefault(why, []).append(model)
+            together.setdefault(why, []).append(model)
         mends = dict.fromkeys(reason.mend for why in self.reasons.values() for reason in why)
         super().__init__(
             ("" if position is None else f"Query {position}: ")
             + "No model of the pool may serve this call:\n"
-            + "\n".join(f"  {_some(models)}: {why}" for why, models in alike.items())
+            + "\n".join(f"  {_some(models)}: {why}" for why, models in together.items())
             + f"\nTo change that: {'; or '.join(mends)}."
         )
 
@@ -148,17 +148,19 @@ def explained(reasons: Iterable[Reason]) -> str:
 
 
 def did_you_mean(word: object, known: Iterable[str]) -> str:
-    """The end of a sentence: `; did you mean 'x'?` where known words are like it, else `.`.
+    """The end of a sentence: `; did you mean 'x'?` where known words are like it, else `.`."""
+    meant = alike(word, known)
+    return f"; did you mean {' or '.join(map(repr, meant))}?" if meant else "."
 
-    Those that hold the word are meant first: a model's id has its vendor and date, too.
-    """
+
+def alike(word: object, known: Iterable[str]) -> list[str]:
+    """Known words that may be meant: those that hold it, as a model's id has its date, too."""
     text, known = word if isinstance(word, str) else shortened(word), sorted(known)
-    alike: list[str] = []
+    held: list[str] = []
     if len(text) >= LEAST_PART:
-        alike = [one for one in known if text.lower() in one.lower()]
-        alike.sort(key=lambda one: not one.lower().startswith(text.lower()))
-    alike = alike[:SHOWN_ALIKE] or difflib.get_close_matches(text, known, n=1)
-    return f"; did you mean {' or '.join(map(repr, alike))}?" if alike else "."
+        held = [one for one in known if text.lower() in one.lower()]
+        held.sort(key=lambda one: not one.lower().startswith(text.lower()))
+    return held[:SHOWN_ALIKE] or difflib.get_close_matches(text, known, n=1)
 
 
 def shortened(value: object, limit: int = 80) -> str:

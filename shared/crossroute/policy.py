@@ -10,7 +10,7 @@ from typing import Any
 from crossroute.descriptor import DISABLED, ModelDescriptor
 from crossroute.errors import ConstraintError, Reason, UnknownModelError, did_you_mean, shortened
 from crossroute.query import Query
-from crossroute.reward import amount
+from crossroute.reward import amount, check_willingness_to_pay
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +83,8 @@ class Constraints:
         known = [field.name for field in fields(cls)]
         if not isinstance(constraints, Mapping):
             raise ConstraintError(
-                f"constraints is {shortened(constraints)}; give Constraints(...), or a mapping with "
-                f"some of {', '.join(known)}."
+                f"constraints is {shortened(constraints)}; give Constraints(...), or a mapping "
+                f"with some of {', '.join(known)}."
             )
         for name in constraints:
             if name not in known:
@@ -191,6 +191,33 @@ class Stay:
         margin = amount(self.margin)
         if margin is None or math.isinf(margin):
             raise ConstraintError(f"margin is {shortened(self.margin)}; give a number from 0 up.")
+
+
+def check_settings(
+    willingness_to_pay: object, attempts: object, stay_margin: float | None = None
+) -> float:
+    """See that the settings of a router that asks models make sense.
+
+    Args:
+        willingness_to_pay: lambda, USD a unit of quality.
+        attempts: How many candidates are tried at most.
+        stay_margin: Margin of `Stay`; None is none.
+
+    Returns:
+        The willingness to pay as a float.
+
+    Raises:
+        WillingnessToPayError: If the willingness to pay is NaN, negative or no number.
+        ConstraintError: If fewer than one attempt is allowed, or the margin is no margin.
+    """
+    if isinstance(attempts, bool) or not isinstance(attempts, int) or attempts < 1:
+        raise ConstraintError(
+            f"attempts is {shortened(attempts)}; give a whole number from 1 up: at least one model has "
+            "to be tried."
+        )
+    if stay_margin is not None:
+        Stay("", stay_margin)
+    return check_willingness_to_pay(willingness_to_pay)
 
 
 def _check_model(model: object, *, optional: bool = False) -> None:

@@ -62,8 +62,8 @@ def check_willingness_to_pay(value: object) -> float:
     willingness = amount(value)
     if willingness is None:
         raise WillingnessToPayError(
-            f"willingness_to_pay is {shortened(value)}; give a number of USD a unit of quality, from 0 "
-            "(the cheapest model) up (math.inf: the best model at any cost)."
+            f"willingness_to_pay is {shortened(value)}; give a number of USD a unit of quality, "
+            "from 0 (the cheapest model) up (math.inf: the best model at any cost)."
         )
     return willingness if willingness <= MOST_WILLINGNESS else math.inf
 

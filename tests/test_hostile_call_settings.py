@@ -1,0 +1,114 @@
+"""Settings of the integrations and of their single calls that make no sense, or are misspelt."""
+
+# ruff: noqa: ANN401  # Settings can be anything.
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from langchain_core.language_models import FakeListChatModel
+from llama_index.core.llms import MockLLM
+
+from crossroute import ConstraintError, CrossRouteError, WillingnessToPayError
+from crossroute.errors import shortened
+from crossroute.policy import check_settings
+from langchain_crossroute import ChatCrossRoute, CrossRouteMiddleware, CrossRouteRunnable
+from llamaindex_crossroute import CrossRouteLLM
+
+MODELS = ("gpt-4o-2024-08-06", "gpt-4o-mini-2024-07-18")
+ENDLESS = 10**5000
+
+
+def made(kind: Callable[..., Any], **settings: Any) -> Any:
+    def candidate() -> Any:
+        return MockLLM() if kind is CrossRouteLLM else FakeListChatModel(responses=["Well."])
+
+    return kind(models={model: candidate() for model in MODELS}, **settings)
+
+
+ALL = pytest.mark.parametrize(
+    "kind", [ChatCrossRoute, CrossRouteRunnable, CrossRouteMiddleware, CrossRouteLLM]
+)
+
+
+@ALL
+@pytest.mark.parametrize("value", [10**400, ENDLESS, math.inf], ids=shortened)
+def test_any_willingness_from_0_up_is_taken(kind: Any, value: Any) -> None:
+    router = made(kind, willingness_to_pay=value)
+    if kind is not CrossRouteMiddleware:
+        assert router.willingness_to_pay == math.inf
+
+
+@ALL
+@pytest.mark.parametrize("value", [-(10**400), -ENDLESS, "1", None], ids=shortened)
+def test_any_other_willingness_is_refused(kind: Any, value: Any) -> None:
+    with pytest.raises(WillingnessToPayError, match="willingness_to_pay is "):
+        made(kind, willingness_to_pay=value)
+
+
+@ALL
+@pytest.mark.parametrize("value", [0, -(10**400), -ENDLESS], ids=shortened)
+def test_less_than_one_attempt_is_refused(kind: Any, value: Any) -> None:
+    with pytest.raises(ConstraintError, match=r"attempts is .*; give a whole number from 1 up"):
+        made(kind, attempts=value)
+    made(kind, attempts=ENDLESS)
+
+
+@pytest.mark.parametrize(
+    "value", ["2", 1.5, math.nan, math.inf, None, True, [ENDLESS]], ids=shortened
+)
+def test_attempts_are_whole(value: Any) -> None:
+    with pytest.raises(ConstraintError, match="attempts is"):
+        check_settings(0.1, value)
+
+
+# Of single calls
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("wilingness_to_pay", "willingness_to_pay"),
+        ("willingness-to-pay", "willingness_to_pay"),
+        ("Willingness_to_pay", "willingness_to_pay"),
+        ("willing_to_pay", "willingness_to_pay"),
+        ("crossroute_willingness", "willingness_to_pay"),
+        ("crossroute_willingness_to_pay", "willingness_to_pay"),
+        ("crossroute_alowed", "crossroute_allowed"),
+        ("crossroute_cost", "crossroute_max_cost_usd"),
+        ("crosroute_model", "crossroute_model"),
+    ],
+)
+def test_a_misspelt_setting_is_named_with_the_one_that_is_meant(name: str, meant: str) -> None:
+    chat = made(ChatCrossRoute)
+    said = rf"configurable: there is no '{name}'; did you mean '{meant}'\?"
+    with pytest.raises(ConstraintError, match=said):
+        chat.invoke("Why?", config={"configurable": {name: 0}})
+
+
+def test_a_setting_that_is_like_none_has_no_hint() -> None:
+    with pytest.raises(ConstraintError, match=r"there is no 'crossroute_xyz'\. The settings are"):
+        made(ChatCrossRoute).invoke("Why?", config={"configurable": {"crossroute_xyz": 0}})
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("thread_id", "checkpoint_id", "checkpoint_ns", "user_id", "model", "model_provider"),
+        *("temperature", "max_tokens", "model_name", "route_model", "pay", "regions", "x" * 5000),
+        *("my_willingness_to_pay", "willingness_to_pay_of_the_second"),
+    ],
+)
+def test_settings_of_others_pass(name: str) -> None:
+    chat = made(ChatCrossRoute)
+    assert chat.invoke("Why?", config={"configurable": {name: 0}}).content == "Well."
+
+
+@pytest.mark.parametrize("value", [-ENDLESS, "1", [ENDLESS]], ids=shortened)
+@pytest.mark.parametrize("name", ["willingness_to_pay", "crossroute_max_cost_usd"])
+def test_a_number_of_a_call_is_checked(name: str, value: Any) -> None:
+    with pytest.raises(CrossRouteError, match=f"{name.removeprefix('crossroute_')} is "):
+        made(ChatCrossRoute).invoke("Why?", config={"configurable": {name: value}})

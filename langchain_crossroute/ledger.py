@@ -62,6 +62,12 @@ class Spend:
     predicted_usd: float = 0.0
     baseline_usd: float = 0.0
 
+    @property
+    def is_unknown(self) -> bool:
+        """Whether there were answers and the cost of none is known: the sums say nothing."""
+        unknown = self.without_usage + self.without_price
+        return 0 < unknown == self.calls - self.failures - self.cached_answers
+
 
 class _Run(NamedTuple):
     """A model run that has not ended, and the prices that it began with."""
@@ -176,12 +182,18 @@ class CostLedger(BaseCallbackHandler):
             f"{'cost':>11} {'predicted':>11}"
         ]
         for model, row in [*spend.items(), ("total", total)]:
+            tokens = (row.input_tokens, row.cached_tokens, row.output_tokens)
+            sums = [*map(str, tokens), usd(row.cost_usd), usd(row.predicted_usd)]
+            if row.is_unknown:
+                sums = ["?"] * len(sums)
+            cells = zip(sums, (9, 9, 9, 11, 11), strict=True)
             lines.append(
-                f"{model:<34} {row.calls:>6} {row.failures:>6} {row.input_tokens:>9} "
-                f"{row.cached_tokens:>9} {row.output_tokens:>9} {usd(row.cost_usd):>11} "
-                f"{usd(row.predicted_usd):>11}"
+                f"{model:<34} {row.calls:>6} {row.failures:>6} "
+                + " ".join(f"{cell:>{width}}" for cell, width in cells)
             )
-        if self.baseline is not None:
+        if self.baseline is not None and total.is_unknown:
+            lines.append(f"All by {self.baseline}: not known, for the cost of no call is.")
+        elif self.baseline is not None:
             saving = total.baseline_usd - total.cost_usd
             share = f" ({saving / total.baseline_usd:.0%})" if total.baseline_usd else ""
             verb = "saved" if saving >= 0 else "spent more"

@@ -4,6 +4,7 @@
 
 import asyncio
 import json
+import math
 import re
 import threading
 import time
@@ -203,7 +204,21 @@ async def test_a_call_without_usage_is_not_free(way: str, pair: CrossRouter) -> 
     row = costs.spend[SMALL]
     assert (row.calls, row.without_usage, row.cached_answers) == (1, 1, 0)
     assert row.cost_usd == row.predicted_usd == row.baseline_usd == 0
-    assert "Calls without usage, NOT in the sums: 1." in costs.report()
+    report = costs.report()
+    assert "Calls without usage, NOT in the sums: 1." in report
+    # Nothing that is told of it reads as if it had been free.
+    assert "$" not in report
+    _, one, total, saving, _ = report.splitlines()
+    assert one.split() == [SMALL, "1", "0", *"?????"]
+    assert total.split() == ["total", "1", "0", *"?????"]
+    assert saving == f"All by {LARGE}: not known, for the cost of no call is."
+    # One that is known, and one that failed, beside it.
+    await call(way, routed(pair, math.inf), {"callbacks": [costs]})
+    _, one, known, total, saving, _ = costs.report().splitlines()
+    assert one.split() == [SMALL, "1", "0", *"?????"]
+    assert "$" in known
+    assert "$" in total
+    assert "saved" in saving
 
 
 def test_a_model_without_a_price_is_not_free(pair: CrossRouter) -> None:

@@ -164,3 +164,30 @@ def test_all_models_may_cost_nothing(data: RoutingData) -> None:
     free = replace(data, cost_usd=np.where(np.isnan(data.cost_usd), np.nan, 0.0))
     figures = named(benchmark(free, seeds=1, baselines=BASELINES[:1]))
     assert figures[CROSSROUTE].aiq is not None
+
+
+def test_all_answers_may_be_wrong(data: RoutingData) -> None:
+    wrong = replace(data, score=np.where(np.isnan(data.score), np.nan, 0.0))
+    figures = named(benchmark(wrong, seeds=1, baselines=BASELINES[:1]))
+    assert figures[CROSSROUTE].quality == 0
+    assert figures[CROSSROUTE].perf_gain is None
+
+
+def test_a_model_of_one_split_only_is_named(data: RoutingData) -> None:
+    one = data.select(data.dataset == "one")
+    score = one.score.copy()
+    score[one.split == "test", one.models.index("sage")] = np.nan
+    with pytest.raises(DataError, match="one: no row of the split 'test' has an answer of sage"):
+        benchmark(replace(one, score=score), seeds=1, baselines=())
+
+
+@pytest.mark.parametrize("alike", [False, True])
+def test_few_rows_make_few_clusters(alike: bool) -> None:
+    features = np.random.default_rng(0).normal(size=(20, 6))
+    if alike:
+        features[1:] = features[0]
+    data = Training(features, np.full((20, 2), 0.5), np.full((20, 2), 0.01), 0)
+    (cluster,) = (baseline for baseline in BASELINES if "k-means" in baseline.name)
+    quality, usd = cluster.fit(data, clusters=64)(features)
+    assert quality == pytest.approx(data.score)
+    assert usd == pytest.approx(data.cost_usd)

@@ -142,3 +142,64 @@ def test_training_does_not_lose_onboarded_models(
     assert "poet would be lost" in err
     assert "crossroute models rebase" in err
     assert path.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--leave-one-out"], "Leaving one out needs two data sets"),
+        (["--model", "sag"], "No row has an answer of 'sag'; did you mean 'sage'?"),
+        (["--model", "sage"], "has answers of one model only"),
+        (["--models", "nowhere"], "nowhere: no such folder"),
+        (["--out", "{file}"], "File exists"),
+    ],
+)
+def test_a_benchmark_says_what_is_wrong_before_it_trains(
+    run: Run,
+    toy_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: list[str],
+    said: str,
+) -> None:
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("trained")
+
+    monkeypatch.setattr("crossroute.evaluation.benchmark.train", never)
+    options = [option.format(file=toy_file) for option in options]
+    code, _, err = run("benchmark", toy_file, *options)
+    assert code == 1
+    assert err.startswith("Error: ")
+    assert said in err
+
+
+@pytest.mark.parametrize(
+    ("package", "extra"),
+    [("torch", "train"), ("sklearn", "benchmark"), ("matplotlib", "benchmark")],
+)
+def test_a_benchmark_names_the_package_that_is_missing(
+    toy_file: Path, tmp_path: Path, package: str, extra: str
+) -> None:
+    code = (
+        "import importlib.abc, sys\n"
+        "class Gone(importlib.abc.MetaPathFinder):\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name.partition('.')[0] == {package!r}: raise ModuleNotFoundError(name)\n"
+        "sys.meta_path.insert(0, Gone())\n"
+        "import importlib.util\n"
+        "found = importlib.util.find_spec\n"
+        f"importlib.util.find_spec = lambda n: None if n == {package!r} else found(n)\n"
+        f"sys.argv = ['crossroute', 'benchmark', {str(toy_file)!r}, '--out', {str(tmp_path)!r}]\n"
+        "from crossroute.cli import main\n"
+        "main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert done.stderr.startswith("Error: ")
+    assert f"pip install 'crossroute[{extra}]'" in done.stderr
+
+
+def test_a_part_of_an_id_finds_the_candidates(run: Run) -> None:
+    code, _, err = run("route", "hello", "-m", "gpt-4o")
+    assert code == 1
+    assert "did you mean 'gpt-4o-2024-05-13' or 'gpt-4o-2024-08-06'" in err

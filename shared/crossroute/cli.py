@@ -20,7 +20,13 @@ from crossroute.cli_models import models_app
 from crossroute.data import RoutingData
 from crossroute.decision import usd
 from crossroute.encoders import load_encoder
-from crossroute.errors import CheckpointError, CrossRouteError, MissingExtraError
+from crossroute.errors import (
+    CheckpointError,
+    CrossRouteError,
+    DataError,
+    MissingExtraError,
+    did_you_mean,
+)
 from crossroute.evaluation.evaluate import Evaluation, evaluate
 from crossroute.pool import ModelPool
 from crossroute.router import DEFAULT_WILLINGNESS_TO_PAY
@@ -41,6 +47,9 @@ ModelsOption = Annotated[
         help="Folder of descriptors with prices and providers. If absent: the shipped ones and "
         "those of the checkpoint that is replaced."
     ),
+]
+OnlyModels = Annotated[
+    list[str] | None, typer.Option("--model", "-m", help="Only this model; repeat it.")
 ]
 SkipBroken = Annotated[
     bool, typer.Option("--skip-broken", help="Leave broken rows out instead of stopping at them.")
@@ -145,9 +154,7 @@ def train(
 def evaluate_command(
     files: Files,
     checkpoint: CheckpointOption = None,
-    model: Annotated[
-        list[str] | None, typer.Option("--model", "-m", help="Only this model; repeat it.")
-    ] = None,
+    model: OnlyModels = None,
     split: Annotated[str, typer.Option(help="Rows to evaluate on: train, valid or test.")] = "test",
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the figures to this file, too.")
@@ -155,8 +162,8 @@ def evaluate_command(
     skip_broken: SkipBroken = False,
 ) -> None:
     """Evaluate a checkpoint on scored answers, beside baselines that need no training."""
-    data = RoutingData.load(files, skip_broken=skip_broken).of_split(split)
-    evaluations = evaluate(load_router(checkpoint), data.of_models(model) if model else data)
+    data = _load(files, model, skip_broken=skip_broken).of_split(split)
+    evaluations = evaluate(load_router(checkpoint), data)
     for evaluation in evaluations:
         out.print(_evaluation_table(evaluation, split))
         if evaluation.left_out:
@@ -174,6 +181,7 @@ def benchmark_command(
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Repetitions of whatever is random.")] = 3,
     models: ModelsOption = None,
+    model: OnlyModels = None,
     leave_out: Annotated[
         bool,
         typer.Option("--leave-one-out", help="Also train without each data set and test on it."),
@@ -181,16 +189,20 @@ def benchmark_command(
     skip_broken: SkipBroken = False,
 ) -> None:
     """Train, tune and compare CrossRoute and the usual routers on FILES."""
+    # What would end a long run at its end is looked at before.
     _need("torch", "train")
+    if folder is not None:
+        _need("matplotlib", "benchmark")
+        folder.mkdir(parents=True, exist_ok=True)
     from crossroute.evaluation.benchmark import benchmark
     from crossroute.evaluation.leave_one_out import leave_one_out
     from crossroute.evaluation.report import markdown, tables
 
-    data = RoutingData.load(files, skip_broken=skip_broken)
+    data = _load(files, model, skip_broken=skip_broken)
     with err.status("Benchmark") as status:
         known = _known(models, None)
-        report = benchmark(data, known=known, seeds=seeds, on_step=status.update)
         unseen = leave_one_out(data, known=known, on_step=status.update) if leave_out else []
+        report = benchmark(data, known=known, seeds=seeds, on_step=status.update)
     for table in tables(report):
         out.print(table)
     for evaluation in unseen:
@@ -199,7 +211,6 @@ def benchmark_command(
         return
     from crossroute.evaluation.plots import plot
 
-    folder.mkdir(parents=True, exist_ok=True)
     content = report.to_dict() | {"leave_one_out": [item.to_dict() for item in unseen]}
     (folder / "benchmark.json").write_text(json.dumps(content, indent=1) + "\n", "utf-8")
     names = " ".join(path.name for path in files)
@@ -235,6 +246,15 @@ def demo(
     except ImportError as error:
         raise MissingExtraError("langchain-core", "langchain") from error
     run(out, live=live)
+
+
+def _load(files: list[Path], models: list[str] | None, *, skip_broken: bool) -> RoutingData:
+    """Routing data, of some models or of all."""
+    data = RoutingData.load(files, skip_broken=skip_broken)
+    for model in models or ():
+        if model not in data.models:
+            raise DataError(f"No row has an answer of {model!r}{did_you_mean(model, data.models)}")
+    return data.of_models(models) if models else data
 
 
 def _need(package: str, extra: str) -> None:

@@ -212,8 +212,8 @@ def check_settings(
     """
     if isinstance(attempts, bool) or not isinstance(attempts, int) or attempts < 1:
         raise ConstraintError(
-            f"attempts is {shortened(attempts)}; give a whole number from 1 up: at least one model has "
-            "to be tried."
+            f"attempts is {shortened(attempts)}; give a whole number from 1 up: at least one "
+            "model has to be tried."
         )
     if stay_margin is not None:
         Stay("", stay_margin)

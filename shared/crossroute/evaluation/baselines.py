@@ -71,9 +71,12 @@ def _knn(data: Training, neighbours: int) -> Predict:
 
 def _cluster(data: Training, clusters: int) -> Predict:
     """Means of score and cost in the query's cluster, after Avengers-Pro (arXiv 2508.12631)."""
+    clusters = min(clusters, len(data.features))
     k_means = KMeans(clusters, n_init=3, random_state=data.seed).fit(data.features)
     targets = np.hstack([data.score, data.cost_usd])
-    means = np.stack([targets[k_means.labels_ == k].mean(axis=0) for k in range(clusters)])
+    members = [targets[k_means.labels_ == k] for k in range(clusters)]
+    # Of rows that are all alike, fewer clusters are made.
+    means = np.stack([own.mean(axis=0) if len(own) else targets.mean(axis=0) for own in members])
 
     def predict(features: FloatArray) -> tuple[FloatArray, FloatArray]:
         found = means[k_means.predict(features)]

@@ -189,20 +189,20 @@ def benchmark(
         on_step: Told what is being done.
 
     Raises:
-        DataError: If a data set lacks a split, or has fewer than two models.
+        DataError: If a data set lacks a split, has fewer than two models, or has one of them in
+            some splits only.
     """
     encoder = encoder or StaticEncoder()
+    # Before anything is trained, which takes long.
+    datasets = [(name, _splits(name, part)) for name, part in data.by_dataset()]
     routers = []
     for seed in range(seeds):
         on_step(f"{CROSSROUTE}, seed {seed}")
         routers.append(train(data, known=known, encoder=encoder, seed=seed))
     reports, samples = [], []
-    for name, part in data.by_dataset():
-        if len(part.models) < 2:
-            raise DataError(f"{name}: has answers of one model only; a benchmark needs two.")
-        splits = {split: part.of_split(split).of_models(part.models) for split in _SPLITS}
-        arrays = {split: _arrays(rows.complete(), encoder) for split, rows in splits.items()}
-        contest = _Contest(name, splits["test"].complete(), routers)
+    for name, splits in datasets:
+        arrays = {split: _arrays(rows, encoder) for split, rows in splits.items()}
+        contest = _Contest(name, splits["test"], routers)
         for baseline in baselines:
             on_step(f"{name}: {baseline.name}")
             contest.enter(baseline, *_tune(baseline, arrays, seeds), arrays["test"])
@@ -217,7 +217,18 @@ def benchmark(
     return Report(tuple(reports), pooled, seeds)
 
 
-_SPLITS = ("train", "valid", "test")
+def _splits(name: str, data: RoutingData) -> dict[str, RoutingData]:
+    """The rows of each split that have all models of the data set."""
+    if len(data.models) < 2:
+        raise DataError(f"{name}: has answers of one model only; a benchmark needs two.")
+    splits = {split: data.of_split(split) for split in ("train", "valid", "test")}
+    for split, rows in splits.items():
+        if missing := [model for model in data.models if model not in rows.models]:
+            raise DataError(
+                f"{name}: no row of the split {split!r} has an answer of {', '.join(missing)}; "
+                "name the others with --model."
+            )
+    return {split: rows.complete(name) for split, rows in splits.items()}
 
 
 @dataclass(frozen=True)
@@ -373,7 +384,7 @@ class _Contest:
             routerbench_aiq=float(np.mean([_routerbench_aiq(hull, highest) for hull in hulls])),
             quality=quality,
             cost_usd=float(np.mean([hull.cost_usd[-1] for hull in hulls])),
-            perf_gain=quality / single_score - 1,
+            perf_gain=quality / single_score - 1 if single_score > 0 else None,
             cost_save=1 - float(np.mean(reached)) / single_cost if comparable else None,
         )
 

@@ -13,8 +13,6 @@ from langchain_core.runnables import Runnable
 from crossroute.query import Capability
 from langchain_crossroute.messages import for_provider
 
-_OUTPUT_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
-
 
 class LateCall:
     """A `bind_tools` or `with_structured_output` that waits for the model that is chosen.
@@ -80,11 +78,6 @@ def demands_of(settings: Mapping[str, Any]) -> tuple[set[Capability], str]:
         needs.add("structured_output")
         text += schema_text([form])
     return needs, text
-
-
-def output_limit(settings: Mapping[str, Any]) -> int | None:
-    """The most tokens that a call's keyword arguments let the answer have; None if any number."""
-    return next((settings[name] for name in _OUTPUT_LIMITS if settings.get(name)), None)
 
 
 def schema_text(tools: Sequence[Any]) -> str:

@@ -30,7 +30,8 @@ from crossroute.failures import (
     note,
 )
 from crossroute.live import FollowedPool
-from langchain_crossroute.demands import LateCall, demands_of, output_limit
+from crossroute.query import output_limit
+from langchain_crossroute.demands import LateCall, demands_of
 from langchain_crossroute.failures import is_refusal
 from langchain_crossroute.lazy import Candidates, aload_model, load_model
 from langchain_crossroute.marks import DECISION, Marks, answered_by

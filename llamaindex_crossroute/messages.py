@@ -20,10 +20,9 @@ from llama_index.core.base.llms.types import (
 from llama_index.core.tools import BaseTool
 
 from crossroute import Query, QueryError
-from crossroute.query import Capability
+from crossroute.query import Capability, output_limit
 
 _ASSISTANT_ROLES = (MessageRole.ASSISTANT, MessageRole.CHATBOT, MessageRole.MODEL)
-_OUTPUT_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "num_output")
 
 
 def to_query(
@@ -51,12 +50,11 @@ def to_query(
     if form and not (isinstance(form, Mapping) and form.get("type") in ("json_object", "text")):
         needs.add("structured_output")
         text += json.dumps(form, default=str)
-    limit = next((arguments[name] for name in _OUTPUT_LIMITS if arguments.get(name)), None)
     return Query.of(
         conversation if isinstance(conversation, str) else _to_dicts(conversation),
         needs=needs,
         tools=text,
-        output_tokens=limit,
+        output_tokens=output_limit(arguments),
     )
 
 

@@ -8,11 +8,18 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 from langchain_core.language_models import FakeListChatModel
 from llama_index.core.llms import MockLLM
 
-from crossroute import ConstraintError, CrossRouteError, WillingnessToPayError
+from crossroute import (
+    ConstraintError,
+    CrossRouteError,
+    NoCandidateError,
+    QueryError,
+    WillingnessToPayError,
+)
 from crossroute.errors import shortened
 from crossroute.policy import check_settings
 from langchain_crossroute import ChatCrossRoute, CrossRouteMiddleware, CrossRouteRunnable
@@ -112,3 +119,48 @@ def test_settings_of_others_pass(name: str) -> None:
 def test_a_number_of_a_call_is_checked(name: str, value: Any) -> None:
     with pytest.raises(CrossRouteError, match=f"{name.removeprefix('crossroute_')} is "):
         made(ChatCrossRoute).invoke("Why?", config={"configurable": {name: value}})
+
+
+LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+BOTH = pytest.mark.parametrize("kind", [ChatCrossRoute, CrossRouteLLM])
+
+
+def answered(kind: Any, **settings: Any) -> dict[str, Any]:
+    """The decision of a call with these settings."""
+    router = made(kind, willingness_to_pay=math.inf)
+    if kind is ChatCrossRoute:
+        found: dict[str, Any] = router.invoke("Why?", **settings).response_metadata["crossroute"]
+    else:
+        found = router.complete("Why?", **settings).additional_kwargs["crossroute"]
+    return found
+
+
+@BOTH
+@pytest.mark.parametrize("name", LIMITS)
+@pytest.mark.parametrize("value", ["16385", " 16385 ", 16385.0, np.int64(16385), 16385])
+def test_a_longest_answer_is_read_as_clients_do(kind: Any, name: str, value: Any) -> None:
+    with pytest.raises(NoCandidateError, match="at most, 16385 are asked for"):
+        answered(kind, **{name: value})
+
+
+@BOTH
+@pytest.mark.parametrize("value", [None, 0, -1, "100", True])
+def test_no_longest_answer_removes_nobody(kind: Any, value: Any) -> None:
+    assert answered(kind, max_tokens=value)["removed"] == {}
+
+
+@BOTH
+@pytest.mark.parametrize(
+    "value",
+    ["much", "1e3", "9" * 5000, -2, -ENDLESS, 1.5, math.nan, math.inf, [1], b"12"],
+    ids=shortened,
+)
+def test_any_other_longest_answer_is_refused(kind: Any, value: Any) -> None:
+    with pytest.raises(QueryError, match=r"The longest answer \(max_tokens\) is .*; give a whole"):
+        answered(kind, max_tokens=value)
+
+
+@BOTH
+def test_an_endless_answer_is_too_long_for_every_model(kind: Any) -> None:
+    with pytest.raises(NoCandidateError, match="ask for a shorter answer"):
+        answered(kind, max_tokens=ENDLESS)

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -231,3 +232,20 @@ def test_what_cannot_be_shown_is_named_by_its_type() -> None:
     assert shortened(Sulky()) == "<Sulky>"
     assert len(shortened("x" * 10**6)) < 100
     assert issubclass(WillingnessToPayError, CrossRouteError)
+
+
+# Queries that are made by hand
+
+
+@pytest.mark.parametrize("name", ["input_tokens", "past_tokens"])
+@pytest.mark.parametrize("value", [10**400, -ENDLESS, -1, math.nan, math.inf, "9"], ids=shortened)
+def test_tokens_are_a_number_from_0_up(name: str, value: Any) -> None:
+    known = Query.of("Why?")
+    with pytest.raises(QueryError, match=f"{name} is .*; give a number from 0 up"):
+        replace(known, **{name: value})
+
+
+@pytest.mark.parametrize("needs", ["tools", None, 3, ENDLESS], ids=shortened)
+def test_needs_are_a_list(needs: Any) -> None:
+    with pytest.raises(QueryError, match=r"needs is .*; give a list of capabilities"):
+        Query.of("Why?", needs=needs)

@@ -7,9 +7,11 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import index
 from typing import Any, Literal, NamedTuple, get_args
 
 from crossroute.errors import QueryError, did_you_mean, shortened
+from crossroute.reward import amount
 
 Message = Mapping[str, Any]
 """A chat message in OpenAI's dict form: `{"role": "user", "content": "..."}`."""
@@ -32,6 +34,12 @@ SHORT_FOLLOW_UP_TOKENS = 8
 
 LONGEST_ANSWER = 10**9
 """In tokens; whoever asks for more asks for no limit."""
+
+MOST_DIGITS = 20
+"""Of a number in a string; reading a longer one takes long."""
+
+_OUTPUT_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "num_output")
+"""What clients call the longest answer of a call."""
 
 ATTACHMENT = "[attachment]"
 """Read in place of a turn that has no text."""
@@ -78,6 +86,9 @@ class Query:
             cache of the model that gave it.
         output_tokens: The longest answer that the request asks for, None if it does not say.
         needs: What a model must be able to take.
+
+    Raises:
+        QueryError: If a number of tokens is none, or a model cannot need to take such a thing.
     """
 
     text: str
@@ -86,6 +97,15 @@ class Query:
     past_tokens: float = 0.0
     output_tokens: int | None = None
     needs: frozenset[Capability] = frozenset()
+
+    def __post_init__(self) -> None:
+        for name in ("input_tokens", "past_tokens"):
+            tokens = amount(getattr(self, name))
+            if tokens is None or math.isinf(tokens):
+                raise QueryError(
+                    f"{name} is {shortened(getattr(self, name))}; give a number from 0 up."
+                )
+        object.__setattr__(self, "output_tokens", _checked_limit(self.output_tokens))
 
     @classmethod
     def of(
@@ -139,8 +159,8 @@ class Query:
             form=scanned.form(len(text)),
             input_tokens=tokens + estimate_tokens(tools),
             past_tokens=past,
-            output_tokens=_checked_limit(output_tokens),
-            needs=read.needs.union(map(_checked_need, needs)),
+            output_tokens=output_tokens,
+            needs=read.needs.union(_checked_needs(needs)),
         )
 
     @property
@@ -264,14 +284,18 @@ def _needs(content: Iterable[object]) -> Iterator[Capability]:
             yield need
 
 
-def _checked_need(need: Capability) -> Capability:
-    known = get_args(Capability)
-    if need not in known:
-        raise QueryError(
-            f"There is no capability {shortened(need)} that a query could need"
-            f"{did_you_mean(need, known)} They are {', '.join(known)}."
-        )
-    return need
+def _checked_needs(needs: Iterable[Capability]) -> list[Capability]:
+    # A string is one of letters.
+    if isinstance(needs, str) or not isinstance(needs, Iterable):
+        raise QueryError(f"needs is {shortened(needs)}; give a list of capabilities.")
+    needs, known = list(needs), get_args(Capability)
+    for need in needs:
+        if need not in known:
+            raise QueryError(
+                f"There is no capability {shortened(need)} that a query could need"
+                f"{did_you_mean(need, known)} They are {', '.join(known)}."
+            )
+    return needs
 
 
 def _checked_limit(tokens: int | None) -> int | None:
@@ -279,9 +303,30 @@ def _checked_limit(tokens: int | None) -> int | None:
         return None
     if isinstance(tokens, bool) or not isinstance(tokens, int) or tokens < 0:
         raise QueryError(
-            f"The longest answer is {shortened(tokens)}; give a whole number of tokens from 0 up."
+            f"The longest answer (max_tokens) is {shortened(tokens)}; give a whole number of "
+            "tokens from 0 up."
         )
     return min(tokens, LONGEST_ANSWER)
+
+
+def output_limit(settings: Mapping[str, Any]) -> Any:  # noqa: ANN401
+    """The most tokens that a call's settings let the answer have, as clients read them.
+
+    Args:
+        settings: Of the call, by their names.
+
+    Returns:
+        A number, that of a string of digits, too; None where there is no limit, as -1 says to some
+        servers. What is no such thing is given back as it is, for `Query.of` to refuse.
+    """
+    limit: Any = next((settings[name] for name in _OUTPUT_LIMITS if settings.get(name)), None)
+    digits = isinstance(limit, str) and limit.strip().isdecimal() and len(limit) <= MOST_DIGITS
+    if digits or (isinstance(limit, float) and limit.is_integer()):
+        limit = int(limit)
+    elif hasattr(limit, "__index__"):
+        # Such as one of numpy's integers.
+        limit = index(limit)
+    return None if limit == -1 else limit
 
 
 def _routed_text(turns: Sequence[str]) -> str:

@@ -203,3 +203,33 @@ def test_a_part_of_an_id_finds_the_candidates(run: Run) -> None:
     code, _, err = run("route", "hello", "-m", "gpt-4o")
     assert code == 1
     assert "did you mean 'gpt-4o-2024-05-13' or 'gpt-4o-2024-08-06'" in err
+
+
+def failing_providers(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def build(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("langchain.chat_models.init_chat_model", build)
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-0123456789")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ImportError("pip install langchain-openrouter"), "pip install langchain-openrouter"),
+        (ValueError("no OPENROUTER_API_KEY"), "no OPENROUTER_API_KEY"),
+        (RuntimeError("wrong key: sk-0123456789"), "wrong key: ***"),
+    ],
+)
+def test_a_live_demo_that_cannot_be_is_one_clear_message(
+    run: Run, monkeypatch: pytest.MonkeyPatch, error: Exception, said: str
+) -> None:
+    failing_providers(monkeypatch, error)
+    code, out, err = run("demo", "--live")
+    assert code == 1
+    assert "the answers come from the providers" in out
+    assert err.startswith("Error: The providers could not be asked: ")
+    assert said in err
+    assert "leave out --live" in err
+    assert "Traceback" not in err
+    assert "0123456789" not in err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -25,9 +26,11 @@ from crossroute.errors import (
     CrossRouteError,
     DataError,
     MissingExtraError,
+    PoolError,
     did_you_mean,
 )
 from crossroute.evaluation.evaluate import Evaluation, evaluate
+from crossroute.failures import LEAST_SECRET, describe
 from crossroute.pool import ModelPool
 from crossroute.router import DEFAULT_WILLINGNESS_TO_PAY
 
@@ -245,7 +248,24 @@ def demo(
         from langchain_crossroute.demo import run
     except ImportError as error:
         raise MissingExtraError("langchain-core", "langchain") from error
-    run(out, live=live)
+    try:
+        run(out, live=live)
+    except CrossRouteError:
+        raise
+    except Exception as error:
+        if not live:
+            raise
+        # A provider's package raises what it likes: it is missing, lacks a key, or was refused.
+        keys = [
+            value
+            for name, value in os.environ.items()
+            if name.endswith("_API_KEY") and len(value) >= LEAST_SECRET
+        ]
+        said = "\n".join([describe(error, keys), *getattr(error, "__notes__", [])])
+        raise PoolError(
+            f"The providers could not be asked: {said}\nInstall the package of each provider and "
+            "set its key, or leave out --live: the answers are simulated then."
+        ) from error
 
 
 def _load(files: list[Path], models: list[str] | None, *, skip_broken: bool) -> RoutingData:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import traceback
 from collections.abc import Callable
 from functools import partial
 from http import HTTPStatus
@@ -26,6 +27,7 @@ from crossroute.failures import (
     NoAnswerError,
     RefusedError,
     describe,
+    mask_error,
     masked,
     may_pass_elsewhere,
     secrets_of,
@@ -184,3 +186,21 @@ def test_a_masked_error_is_cut_after_masking() -> None:
     text = describe(ValueError("x" * 190 + KEY), [KEY])
     assert KEY[:4] not in text
     assert masked("nothing here", [KEY]) == "nothing here"
+
+
+def test_the_texts_of_an_error_are_masked() -> None:
+    first = error_with(message=f"you sent {KEY}", body={"sent": [f"Bearer {KEY}"]}, status_code=401)
+    first.add_note(f"with {KEY}")
+    second = chained(ValueError(f"in {KEY}", 3), first)
+    third = KeyError(KEY)
+    third.__context__ = second
+    first.__context__ = third
+    mask_error(third, [KEY])
+    assert KEY not in "".join(traceback.format_exception(third))
+    assert (second.args, third.args) == ((f"in {MASK}", 3), (MASK,))
+    assert vars(first) == {
+        "message": f"you sent {MASK}",
+        "body": {"sent": [f"Bearer {MASK}"]},
+        "status_code": 401,
+        "__notes__": [f"with {MASK}"],
+    }

@@ -19,9 +19,11 @@ from crossroute.errors import (
     DescriptorError,
     EncoderMismatchError,
     MissingExtraError,
+    NoAnswerError,
     NoCandidateError,
     PoolError,
     QueryError,
+    UnfinishedAnswerError,
     UnknownModelError,
     WillingnessToPayError,
 )
@@ -49,6 +51,7 @@ __all__ = [
     "MissingExtraError",
     "ModelDescriptor",
     "ModelPool",
+    "NoAnswerError",
     "NoCandidateError",
     "PoolError",
     "Predictions",
@@ -61,6 +64,7 @@ __all__ = [
     "SentenceTransformersEncoder",
     "StaticEncoder",
     "Stay",
+    "UnfinishedAnswerError",
     "UnknownModelError",
     "WillingnessToPayError",
 ]

@@ -5,6 +5,8 @@
     ├── WillingnessToPayError    a willingness to pay that is not a number of USD
     ├── ConstraintError          a demand on the candidates that makes no sense
     ├── NoCandidateError         a query that no model of the pool may serve
+    ├── NoAnswerError            a model that answered with nothing that is an answer
+    ├── UnfinishedAnswerError    a stream that ended without a finish reason
     ├── DescriptorError          a model descriptor that cannot be used
     ├── PoolError                a pool that cannot be routed over
     │   └── UnknownModelError    a model id that the pool does not hold
@@ -94,6 +96,20 @@ class NoCandidateError(CrossRouteError, ValueError):
     def removed(self) -> dict[str, str]:
         """Why each model was removed, by its id."""
         return {model: explained(why) for model, why in self.reasons.items()}
+
+
+class NoAnswerError(CrossRouteError):
+    """A model that answered with nothing that is an answer, such as a stream without a chunk."""
+
+
+class UnfinishedAnswerError(CrossRouteError):
+    """A stream that ended without a finish reason, where `strict_streams` is set."""
+
+    def __init__(self, model: str) -> None:
+        super().__init__(
+            f"The stream of {model!r} ended without a finish reason: the answer may be cut off. "
+            "strict_streams=False lets such an answer pass, marked as unfinished."
+        )
 
 
 class DescriptorError(CrossRouteError, ValueError):

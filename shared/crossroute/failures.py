@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, TypedDict
 
 from crossroute.decision import Decision
+from crossroute.errors import NoAnswerError as NoAnswerError
 
 REFUSED = "refused"
 """Stands for the error of a candidate that answered, but refused to."""
@@ -76,10 +77,6 @@ class Failure(TypedDict):
     error: str
 
 
-class NoAnswerError(Exception):
-    """A candidate answered with nothing that is an answer, such as a stream without a chunk."""
-
-
 class RefusedError(Exception):
     """A candidate refused to answer; the caller never sees it."""
 
@@ -131,6 +128,25 @@ def masked(text: str, secrets: Sequence[str]) -> str:
     return text
 
 
+def mask_error(error: BaseException, secrets: Sequence[str]) -> None:
+    """Mask secrets in the texts of an error that is raised, and of those that a traceback adds.
+
+    Its type stays, and so does what is no text: a vendor's response object holds all it held.
+    """
+    seen: set[int] = set()
+    waiting: list[BaseException | None] = [error] if secrets else []
+    while waiting:
+        found = waiting.pop()
+        if found is None or id(found) in seen:
+            continue
+        seen.add(id(found))
+        waiting += [found.__cause__, found.__context__]
+        found.args = _masked(found.args, secrets)
+        # The texts that errors hold beside: OpenAI's `message` and `body`, and notes.
+        held = getattr(found, "__dict__", {})
+        held.update({name: _masked(value, secrets) for name, value in held.items()})
+
+
 def secrets_of(client: object) -> list[str]:
     """What a candidate's client holds as secret: the longest first, as one may hold another.
 
@@ -178,6 +194,17 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         seen.add(id(found))
         yield found
         found = found.__cause__
+
+
+def _masked(value: Any, secrets: Sequence[str]) -> Any:  # noqa: ANN401  # All that errors hold.
+    """A value with the texts in it masked."""
+    if isinstance(value, str):
+        return masked(value, secrets)
+    if type(value) is dict:
+        return {key: _masked(inner, secrets) for key, inner in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(_masked(inner, secrets) for inner in value)
+    return value
 
 
 def _is_one_of(error: Exception, names: Mapping[str, Sequence[str]]) -> bool:

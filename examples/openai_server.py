@@ -38,7 +38,9 @@ class Reply:
             is not streamed is cut too: it never begins.
         fail_after: Send the error of `status` as an event, after that many chunks of the stream;
             an answer that is not streamed is that error from the start.
+        end_after: End the stream after that many chunks without a word of why, as if it were whole.
         silent: Never answer: the client has to give up.
+        raw: The body as it is sent, streamed or not, instead of all that the others say.
     """
 
     text: str = ""
@@ -51,7 +53,9 @@ class Reply:
     status: int = 200
     cut_after: int | None = None
     fail_after: int | None = None
+    end_after: int | None = None
     silent: bool = False
+    raw: str | None = None
 
 
 Answer = Reply | Callable[[dict[str, Any]], Reply]
@@ -134,6 +138,9 @@ class _Handler(BaseHTTPRequestHandler):
         if reply.silent:
             self.server.closing.wait()
             return None
+        if reply.raw is not None:
+            kind = "text/event-stream" if body.get("stream") else "application/json"
+            return self._send_data(reply.status, reply.raw.encode(), kind)
         if reply.status >= 400 and not (body.get("stream") and reply.fail_after is not None):
             return self._send(reply.status, _error(reply.status, reply.text))
         if body.get("stream"):
@@ -141,8 +148,10 @@ class _Handler(BaseHTTPRequestHandler):
         return None if reply.cut_after == 0 else self._send(200, _completion(reply, body))
 
     def _send(self, status: int, content: dict[str, Any]) -> None:
-        data = json.dumps(content).encode()
-        self._head(status, {"Content-Type": "application/json", "Content-Length": str(len(data))})
+        self._send_data(status, json.dumps(content).encode(), "application/json")
+
+    def _send_data(self, status: int, data: bytes, kind: str) -> None:
+        self._head(status, {"Content-Type": kind, "Content-Length": str(len(data))})
         self.wfile.write(data)
 
     def _stream(self, chunks: Iterator[dict[str, Any]], reply: Reply) -> None:
@@ -153,8 +162,11 @@ class _Handler(BaseHTTPRequestHandler):
                     return
                 if number == reply.fail_after:
                     chunk = _error(reply.status, reply.text)  # Clients read no further.
+                if number == reply.end_after:
+                    break
                 self._event(json.dumps(chunk))
-            self._event("[DONE]")
+            else:
+                self._event("[DONE]")
             self.wfile.write(b"0\r\n\r\n")
         except (BrokenPipeError, ConnectionResetError):
             pass  # The client has heard enough.

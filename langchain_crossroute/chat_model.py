@@ -55,7 +55,8 @@ class ChatCrossRoute(BaseChatModel):
     last one. Tools and schemas are bound to the model that is chosen, by its own methods.
 
     A candidate that fails in a way that others may not (a rate limit, a timeout, an error of its
-    server, a refusal) is followed by the next best one, until the first chunk is out.
+    server, a wrong or missing key) is followed by the next best one, until the first content is
+    out.
 
     A call is controlled by `config["configurable"]`, each of these being optional:
     `willingness_to_pay`, `crossroute_model`, `crossroute_allowed`, `crossroute_excluded`,
@@ -86,6 +87,10 @@ class ChatCrossRoute(BaseChatModel):
         stay_margin: Keep a conversation on the model of its last answer, unless another one gains
             more than this, in units of utility (0.05 is about five points of quality), beside the
             prompt cache that the change would lose. None routes each turn by itself.
+        pass_refusals: Whether the next candidate is asked where one refuses; if not, the refusal is
+            the answer, as LangChain has it.
+        strict_streams: Whether a stream that ends without a finish reason is an error; if not, its
+            answer is marked as unfinished.
         name: Name of the router's run in a trace.
         live: The folder that `from_yaml(folder, follow=True)` follows; why its present state is not
             taken over is its `error`. `router` and `models` are then those of the start.
@@ -116,6 +121,8 @@ class ChatCrossRoute(BaseChatModel):
     willingness_to_pay: SkipValidation[float] = DEFAULT_WILLINGNESS_TO_PAY
     attempts: int = DEFAULT_ATTEMPTS
     stay_margin: float | None = None
+    pass_refusals: bool = False
+    strict_streams: bool = False
     live: SkipValidation[FollowedPool[Candidates] | None] = None
     temperature: float | None = None
     max_tokens: int | None = None
@@ -132,6 +139,8 @@ class ChatCrossRoute(BaseChatModel):
         willingness_to_pay: float = DEFAULT_WILLINGNESS_TO_PAY,
         attempts: int = DEFAULT_ATTEMPTS,
         stay_margin: float | None = None,
+        pass_refusals: bool = False,
+        strict_streams: bool = False,
         live: FollowedPool[Candidates] | None = None,
         name: str | None = None,
         max_retries: int | None = None,
@@ -144,6 +153,8 @@ class ChatCrossRoute(BaseChatModel):
             willingness_to_pay=willingness_to_pay,
             attempts=attempts if max_retries is None else max_retries + 1,
             stay_margin=stay_margin,
+            pass_refusals=pass_refusals,
+            strict_streams=strict_streams,
             live=live,
             name=name,
             **settings,
@@ -169,7 +180,8 @@ class ChatCrossRoute(BaseChatModel):
 
         Candidates are the descriptors that have a provider and are not retired. A chat model is
         built when it is first chosen: only then are `langchain`, the package of its provider, and
-        its API key needed, and that call raises an error if one is missing.
+        its API key needed. Where one is missing, the next candidate answers, and a warning says
+        so, here if it is cheap to see, else when it is first noticed.
 
             chat = ChatCrossRoute.from_yaml()  # the models of the shipped checkpoint
             chat = ChatCrossRoute.from_yaml("my_models", willingness_to_pay=0.05)
@@ -468,6 +480,8 @@ class ChatCrossRoute(BaseChatModel):
             self.willingness_to_pay,
             self.attempts,
             stay_margin=self.stay_margin,
+            pass_refusals=self.pass_refusals,
+            strict_streams=self.strict_streams,
             # LangChain's way to ask another model for one call.
             forced=settings.pop("model", None),
             late=settings.pop(_LATE, None),

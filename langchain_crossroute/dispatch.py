@@ -8,7 +8,7 @@ and their async forms.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import lru_cache
@@ -18,29 +18,31 @@ from typing import Any
 
 from langchain_core.runnables import ConfigurableFieldSpec, Runnable, RunnableConfig
 
-from crossroute import ConstraintError, Constraints, CrossRouter, Decision, Query, Stay
-from crossroute.errors import alike
-from crossroute.failures import (
-    REFUSED,
-    Failure,
-    RefusedError,
-    after,
-    describe,
-    may_pass_elsewhere,
-    note,
+from crossroute import (
+    ConstraintError,
+    Constraints,
+    CrossRouter,
+    Decision,
+    NoAnswerError,
+    Query,
+    Stay,
 )
+from crossroute.errors import alike
+from crossroute.failures import REFUSED, Failure, RefusedError, after, describe, mask_error, note
 from crossroute.live import FollowedPool
 from crossroute.query import output_limit
 from langchain_crossroute.demands import LateCall, demands_of
-from langchain_crossroute.failures import is_refusal
+from langchain_crossroute.failures import is_refusal, passes, secrets_in
 from langchain_crossroute.lazy import Candidates, aload_model, load_model
 from langchain_crossroute.marks import DECISION, Marks, answered_by
 from langchain_crossroute.messages import for_provider, to_messages, to_query
 from langchain_crossroute.streams import (
     Watch,
     alead,
+    answers,
     aopen_events,
     aopen_stream,
+    is_answer,
     lead,
     open_events,
     open_stream,
@@ -86,6 +88,8 @@ class Dispatch:
         attempts: How many candidates are tried at most.
         query: What to route by, a function of the input; None is the input itself.
         stay_margin: Margin of `Stay` in a conversation; None routes each turn by itself.
+        pass_refusals: Whether the next candidate is asked where one refuses.
+        strict_streams: Whether a stream that ends without a finish reason is an error.
         forced: Id of the one model that may answer; None leaves it to the config and the router.
         late: What is applied to the chosen model before it is called.
         live: The folder where router and models are taken from, for each call as it is then; None
@@ -98,6 +102,8 @@ class Dispatch:
     attempts: int
     query: Callable[[Any], Any] | None = None
     stay_margin: float | None = None
+    pass_refusals: bool = False
+    strict_streams: bool = False
     forced: str | None = None
     late: LateCall | None = None
     live: FollowedPool[Candidates] | None = None
@@ -109,8 +115,8 @@ class Dispatch:
             with attempt:
                 model, request, settings = attempt.request()
                 output = model.invoke(request, attempt.config, **settings)
-                attempt.accept([output], output)
-                return attempt.marks().whole(output)
+                attempt.accept([output], output, answers(output) or not attempt.streamed)
+                return attempt.marks().whole(output, streamed=attempt.streamed)
         return call.refusal()
 
     async def ainvoke(self, value: Any, config: RunnableConfig, **kwargs: Any) -> Any:
@@ -120,8 +126,8 @@ class Dispatch:
             async with attempt:
                 model, request, settings = await attempt.arequest()
                 output = await model.ainvoke(request, attempt.config, **settings)
-                attempt.accept([output], output)
-                return attempt.marks().whole(output)
+                attempt.accept([output], output, answers(output) or not attempt.streamed)
+                return attempt.marks().whole(output, streamed=attempt.streamed)
         return call.refusal()
 
     def stream(self, values: Iterator[Any], config: RunnableConfig, **kwargs: Any) -> Iterator[Any]:
@@ -192,8 +198,8 @@ class Dispatch:
             with attempt:
                 model, request, settings = attempt.request()
                 chunks = opened(model, request, attempt.config, **settings)
-                held = lead(chunks)
-                attempt.accept(held, (held, chunks))
+                held = lead(chunks, pass_refusals=self.pass_refusals)
+                attempt.accept(held, (held, chunks), is_answer(held))
                 break
         else:
             attempt, (held, chunks) = call.refused
@@ -204,6 +210,9 @@ class Dispatch:
             for chunk in chunks:
                 yield marks.of(chunk)
             yield from marks.rest()
+        except Exception as error:
+            mask_error(error, attempt.secrets)
+            raise
         finally:
             # A stream that is abandoned ends its run now, not when it is collected.
             if hasattr(chunks, "close"):
@@ -222,8 +231,8 @@ class Dispatch:
             async with attempt:
                 model, request, settings = await attempt.arequest()
                 chunks = opened(model, request, attempt.config, **settings)
-                held = await alead(chunks)
-                attempt.accept(held, (held, chunks))
+                held = await alead(chunks, pass_refusals=self.pass_refusals)
+                attempt.accept(held, (held, chunks), is_answer(held))
                 break
         else:
             attempt, (held, chunks) = call.refused
@@ -235,6 +244,9 @@ class Dispatch:
                 yield marks.of(chunk)
             for chunk in marks.rest():
                 yield chunk
+        except Exception as error:
+            mask_error(error, attempt.secrets)
+            raise
         finally:
             if hasattr(chunks, "aclose"):
                 await chunks.aclose()
@@ -307,6 +319,7 @@ class Call:
     Attributes:
         decided: The decision as plain values.
         failures: The model and the error of each attempt that failed.
+        left: How many candidates may still be asked.
         refused: The first attempt that was refused, and what came of it; None if none was.
     """
 
@@ -325,12 +338,14 @@ class Call:
         self.decision = decision
         self.decided = decision.to_dict()
         self.failures: list[Failure] = []
+        self.left = dispatch.attempts
         self.refused: Any = None
 
     def attempts(self) -> Iterator[Attempt]:
         """One for each candidate that may be tried, the preferred first."""
-        for position in range(min(self.dispatch.attempts, len(self.decision.candidates))):
-            yield Attempt(self, position)
+        for position in range(len(self.decision.candidates)):
+            if self.left:
+                yield Attempt(self, position)
 
     def refusal(self) -> Any:
         """The first refusal, where no candidate answered."""
@@ -352,15 +367,12 @@ class Attempt:
     """
 
     def __init__(self, call: Call, position: int) -> None:
-        candidates = call.decision.candidates
-        chosen = candidates[position]
+        chosen = call.decision.candidates[position]
         self.call = call
         self.id = chosen.model
-        self._next = (
-            candidates[position + 1].model
-            if position + 1 < min(call.dispatch.attempts, len(candidates))
-            else None
-        )
+        self._position = position
+        self._candidate = call.dispatch.models[chosen.model]
+        self._is_built = False
         self.told = after(call.decision, call.failures) if position else call.decided
         metadata = {
             **call.config.get("metadata", {}),
@@ -373,7 +385,13 @@ class Attempt:
     @property
     def next(self) -> str | None:
         """Id of the candidate to try after this one; None if there is none."""
-        return None if self._has_emitted else self._next
+        rest = self.call.decision.candidates[self._position + 1 :]
+        return rest[0].model if rest and self.call.left and not self._has_emitted else None
+
+    @property
+    def secrets(self) -> list[str]:
+        """What the candidate's clients hold as secret."""
+        return secrets_in(self._candidate)
 
     @property
     def _has_emitted(self) -> bool:
@@ -381,30 +399,45 @@ class Attempt:
 
     def request(self) -> tuple[Runnable[Any, Any], Any, dict[str, Any]]:
         """The candidate as it is called, its input and its keyword arguments."""
-        return self._request(load_model(self.call.dispatch.models[self.id]))
+        return self._request(load_model(self._candidate))
 
     async def arequest(self) -> tuple[Runnable[Any, Any], Any, dict[str, Any]]:
         """`request` without blocking the event loop."""
-        return self._request(await aload_model(self.call.dispatch.models[self.id]))
+        return self._request(await aload_model(self._candidate))
 
-    def accept(self, outputs: Iterable[Any], whole: Any) -> None:
-        """See that none of the outputs is a refusal, or that it was emitted already.
+    @property
+    def streamed(self) -> bool:
+        """Whether the model streamed within `invoke`."""
+        return bool(self.watch.streamed if self.watch else self.call.kwargs.get("stream"))
+
+    def accept(self, outputs: Sequence[Any], whole: Any, answered: bool) -> None:
+        """See that the outputs are an answer, and no refusal, unless they were emitted already.
 
         Args:
             outputs: Messages, chunks or events.
             whole: What to keep in case that no other candidate does better.
+            answered: Whether they are more than a stream with nothing in it.
 
         Raises:
-            RefusedError: If one is a refusal.
+            RefusedError: If one is a refusal, and refusals pass to the next candidate.
+            NoAnswerError: If they are no answer.
         """
-        if not self._has_emitted and any(map(is_refusal, outputs)):
+        if self._has_emitted:
+            return
+        if self.call.dispatch.pass_refusals and any(map(is_refusal, outputs)):
             if self.call.refused is None:
                 self.call.refused = self, whole
             raise RefusedError
+        if not answered:
+            raise NoAnswerError(
+                f"The stream of {self.id!r} ended with nothing in it, not even a finish reason."
+            )
 
     def marks(self) -> Marks:
         """What the answer is marked with."""
-        return Marks(self.told, self.call.dispatch.router.pool[self.id].price)
+        dispatch = self.call.dispatch
+        price = dispatch.router.pool[self.id].price
+        return Marks(self.told, price, strict=dispatch.strict_streams)
 
     def __enter__(self) -> None:
         pass
@@ -433,6 +466,8 @@ class Attempt:
         return self._goes_on(failure)
 
     def _request(self, model: Runnable[Any, Any]) -> tuple[Runnable[Any, Any], Any, dict[str, Any]]:
+        self._is_built = True
+        self.call.left -= 1
         # Also what a model shows within `invoke`, which streams if a handler wants it to.
         callbacks: Any = self.config["callbacks"]
         own = getattr(model, "callbacks", None)
@@ -449,11 +484,16 @@ class Attempt:
         """What to tell of an error that another candidate may not share; None for others."""
         if error is None:
             return None
-        failures = self.call.failures
-        passing = may_pass_elsewhere(error, refusals=True)
+        # One that cannot be built was not asked: a package or a key of it is missing.
+        passing = passes(error, refusals=self.call.dispatch.pass_refusals) or (
+            not self._is_built and isinstance(error, Exception)
+        )
+        failures, secrets = self.call.failures, self.secrets
         refused = isinstance(error, RefusedError)
         if passing:
-            failures.append({"model": self.id, "error": REFUSED if refused else describe(error)})
+            told = REFUSED if refused else describe(error, secrets)
+            failures.append({"model": self.id, "error": told})
+        mask_error(error, secrets)
         if not refused:
             note(error, failures)
         return {**failures[-1], "next": self.next} if passing else None

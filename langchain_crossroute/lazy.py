@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import logging
 import os
+import sys
 import threading
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -22,11 +25,36 @@ from crossroute import (
     PoolError,
     Provider,
 )
+from crossroute.failures import describe
 from crossroute.live import FollowedPool, followed
 
 if TYPE_CHECKING:
     # Importing it takes longer than the rest of this package.
     from langchain_core.language_models import BaseChatModel
+
+
+logger = logging.getLogger(__name__)
+
+PACKAGES = {
+    **{
+        name: f"langchain_{name}"
+        for name in (
+            *("anthropic", "azure_ai", "baseten", "cohere", "deepseek", "fireworks"),
+            *("google_genai", "google_vertexai", "groq", "huggingface", "ibm", "litellm", "meta"),
+            *("mistralai", "ollama", "openai", "openrouter", "perplexity", "together", "upstage"),
+            "xai",
+        )
+    },
+    "anthropic_bedrock": "langchain_aws",
+    "azure_openai": "langchain_openai",
+    "bedrock": "langchain_aws",
+    "bedrock_converse": "langchain_aws",
+    "bedrock_mantle_anthropic": "langchain_aws",
+    "bedrock_mantle_openai": "langchain_aws",
+    "google_anthropic_vertex": "langchain_google_vertexai",
+    "nvidia": "langchain_nvidia_ai_endpoints",
+}
+"""What `init_chat_model` imports for a provider; asking LangChain itself would import it."""
 
 
 class LazyChatModel(Runnable[Any, Any]):
@@ -44,6 +72,7 @@ class LazyChatModel(Runnable[Any, Any]):
         self.provider = provider
         self._lock = threading.Lock()
         self._model: BaseChatModel | None = None
+        self._is_told = False
 
     def load(self) -> BaseChatModel:
         """The chat model itself.
@@ -59,6 +88,7 @@ class LazyChatModel(Runnable[Any, Any]):
                     self._model = _build(self._id, self.provider)
                 except Exception as error:
                     error.add_note(f"While building the chat model of {self._id!r}.")
+                    self._tell(describe(error, self.secrets))
                     raise
             return self._model
 
@@ -67,6 +97,30 @@ class LazyChatModel(Runnable[Any, Any]):
         if self._model is None:
             await asyncio.to_thread(self.load)
         return self.load()
+
+    def check(self) -> None:
+        """Warn if the package of the provider or the named key is missing, without building it."""
+        package = PACKAGES.get(self.provider.chat_model.partition(":")[0])
+        variable = self.provider.api_key_env
+        if package and sys.modules.get(package) is None and find_spec(package) is None:
+            self._tell(f"its package is not installed: pip install {package.replace('_', '-')}")
+        elif variable and not os.environ.get(variable):
+            self._tell(f"the environment variable {variable} is not set")
+
+    @property
+    def secrets(self) -> list[str]:
+        """The key that its descriptor names, if it is set."""
+        key = os.environ.get(self.provider.api_key_env or "")
+        return [key] if key else []
+
+    def _tell(self, reason: str) -> None:
+        if not self._is_told:
+            self._is_told = True
+            logger.warning(
+                "The chat model of %r cannot be built, others answer in its place: %s",
+                self._id,
+                reason,
+            )
 
     @override
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
@@ -143,7 +197,11 @@ def candidates_of(folder: str | Path | None, *, follow: bool) -> dict[str, Any]:
     """
     if not follow:
         router = load_router(folder)
-        return {"router": router, "models": chat_models(router.pool)}
+        models = chat_models(router.pool)
+        for name, model in models.items():
+            if not router.pool[name].disabled:
+                model.check()
+        return {"router": router, "models": models}
     live = _follow(folder)
     return {**live.current._asdict(), "live": live}
 
@@ -162,6 +220,8 @@ def _follow(folder: str | Path | None) -> FollowedPool[Candidates]:
         for model, new in models.items():
             if (old := before.get(model)) and old.provider == new.provider:
                 models[model] = old
+            elif not router.pool[model].disabled:
+                new.check()
         before = models
         return Candidates(router.subset(models), models)
 

@@ -10,10 +10,16 @@ from typing import Any
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.messages.ai import UsageMetadata, add_usage
 
-from crossroute import Price
+from crossroute import Price, UnfinishedAnswerError
 
 DECISION = "crossroute"
 """The key of the decision in an answer's `response_metadata` and in the metadata of its run."""
+
+_FINISH_REASONS = (
+    *("finish_reason", "stop_reason", "done_reason", "finishReason", "stopReason"),
+    # That of OpenAI's Responses API.
+    "status",
+)
 
 
 class Marks:
@@ -21,26 +27,39 @@ class Marks:
 
     On copies, because caches share messages. In a stream the decision is on the first chunk, the
     realised cost on the last one, and nothing twice: adding chunks up concatenates strings, adds
-    integers, and refuses two different floats.
+    integers, and refuses two different floats. A chat model's stream in which no chunk had a finish
+    reason is marked as unfinished on its last one; with `strict` it is an UnfinishedAnswerError.
     """
 
-    def __init__(self, told: dict[str, Any], price: Price | None) -> None:
+    def __init__(self, told: dict[str, Any], price: Price | None, *, strict: bool = False) -> None:
         self._told: dict[str, Any] | None = told
         self._price = price
+        self._strict = strict
+        self._model: str = told["model"]
         self._usage: UsageMetadata | None = None
         self._open = False
+        self._is_finished = False
 
-    def whole(self, output: Any) -> Any:
-        """An answer with both."""
+    def whole(self, output: Any, *, streamed: bool = False) -> Any:
+        """An answer with both.
+
+        Args:
+            output: The answer.
+            streamed: Whether the model streamed it.
+        """
         message = message_of(output)
         if message is None or self._told is None:
             return output
+        found = self._told
         if isinstance(message, AIMessage):
             self._usage = message.usage_metadata
-        return _with_metadata(output, message, {**self._told, **self._realised()})
+            self._is_finished = not streamed or has_finish_reason(message)
+            found = {**found, **self._realised(), **self._unfinished()}
+        return _with_metadata(output, message, found)
 
     def of(self, chunk: Any) -> Any:
         """A chunk or an event with what belongs on it."""
+        self._is_finished = self._is_finished or has_finish_reason(chunk)
         if isinstance(chunk, dict) and chunk.get("event") == "message-finish":
             return self._finished(chunk)
         message = message_of(chunk)
@@ -52,9 +71,11 @@ class Marks:
         if isinstance(message, AIMessage) and message.usage_metadata:
             self._usage = add_usage(self._usage, message.usage_metadata)
         # A model that cannot stream yields its answer whole, which is no chunk.
-        if not isinstance(message, AIMessageChunk) or message.chunk_position == "last":
+        if not isinstance(message, AIMessageChunk):
             found = {**found, **self._realised()}
-        self._open = message is chunk
+        elif message.chunk_position == "last":
+            found = {**found, **self._realised(), **self._unfinished()}
+        self._open = isinstance(chunk, AIMessageChunk) and chunk.chunk_position != "last"
         return _with_metadata(chunk, message, found) if found else chunk
 
     def rest(self) -> Iterator[AIMessageChunk]:
@@ -64,8 +85,15 @@ class Marks:
 
     def _finished(self, event: dict[str, Any]) -> dict[str, Any]:
         self._usage = event.get("usage")
-        found = {**(self._told or {}), **self._realised()}
+        found = {**(self._told or {}), **self._realised(), **self._unfinished()}
         return {**event, "metadata": {**event.get("metadata", {}), DECISION: found}}
+
+    def _unfinished(self) -> dict[str, Any]:
+        if self._is_finished:
+            return {}
+        if self._strict:
+            raise UnfinishedAnswerError(self._model)
+        return {"unfinished": True}
 
     def _realised(self) -> dict[str, Any]:
         usage, self._usage = self._usage, None
@@ -89,6 +117,18 @@ def tokens_of(usage: Mapping[str, Any]) -> tuple[int, int, int, int]:
     cached = (usage.get("input_token_details") or {}).get("cache_read") or 0
     reasoning = (usage.get("output_token_details") or {}).get("reasoning") or 0
     return usage.get("input_tokens", 0), usage.get("output_tokens", 0), cached, reasoning
+
+
+def has_finish_reason(output: Any) -> bool:
+    """Whether an answer, a chunk of one, or an event of version v3 says why the answer ends."""
+    message = message_of(output)
+    if message is not None:
+        metadata: Mapping[str, Any] = message.response_metadata
+    elif isinstance(output, dict) and output.get("event") == "message-finish":
+        metadata = output.get("metadata") or {}
+    else:
+        return False
+    return any(metadata.get(name) for name in _FINISH_REASONS)
 
 
 def message_of(output: Any) -> BaseMessage | None:

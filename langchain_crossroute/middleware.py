@@ -1,5 +1,7 @@
 """CrossRouteMiddleware: each model call of a LangChain agent goes to the model that is worth it."""
 
+# ruff: noqa: ANN401  # The arguments of `from_yaml` are those of the class.
+
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -42,6 +44,7 @@ from langchain_crossroute.dispatch import (
 from langchain_crossroute.lazy import Candidates, LazyChatModel, candidates_of
 from langchain_crossroute.marks import DECISION
 from langchain_crossroute.profiles import over_models
+from langchain_crossroute.streams import answers
 
 
 class CrossRouteState(AgentState[Any]):
@@ -64,8 +67,8 @@ class CrossRouteMiddleware(AgentMiddleware[CrossRouteState, ContextT, ResponseT]
     Settings of a single run go into `config["configurable"]`: `willingness_to_pay`,
     `crossroute_model`, `crossroute_allowed`, `crossroute_excluded`, `crossroute_max_cost_usd`.
 
-    Where a model fails (rate limit, timeout, server error, refusal), the next best one is tried; a
-    stream that has already emitted is not started again.
+    Where a model fails (rate limit, timeout, server error, wrong or missing key), the next best one
+    is tried; a stream that has already emitted is not started again.
 
     Args:
         models: A chat model for each candidate's id; at least two.
@@ -76,6 +79,10 @@ class CrossRouteMiddleware(AgentMiddleware[CrossRouteState, ContextT, ResponseT]
         keep_within_tool_loop: Whether a tool loop keeps to its model; if not, each call is routed.
         stay_margin: What another model must gain for a new turn of a thread to leave the model of
             the last one, as `crossroute.Stay` has it; None routes each turn by itself.
+        pass_refusals: Whether the next candidate is asked where one refuses; if not, the refusal is
+            the answer, as LangChain has it.
+        strict_streams: Whether a stream that ends without a finish reason is an error; if not, its
+            answer is marked as unfinished.
         live: The folder that `from_yaml(folder, follow=True)` follows; why its present state is not
             taken over is its `error`. `router` and `models` are then those of the start.
 
@@ -97,6 +104,8 @@ class CrossRouteMiddleware(AgentMiddleware[CrossRouteState, ContextT, ResponseT]
         attempts: int = DEFAULT_ATTEMPTS,
         keep_within_tool_loop: bool = True,
         stay_margin: float | None = None,
+        pass_refusals: bool = False,
+        strict_streams: bool = False,
         live: FollowedPool[Candidates] | None = None,
     ) -> None:
         super().__init__()
@@ -116,19 +125,14 @@ class CrossRouteMiddleware(AgentMiddleware[CrossRouteState, ContextT, ResponseT]
             willingness_to_pay,
             attempts,
             stay_margin=stay_margin,
+            pass_refusals=pass_refusals,
+            strict_streams=strict_streams,
             live=live,
         )
 
     @classmethod
     def from_yaml(
-        cls,
-        folder: str | Path | None = None,
-        *,
-        follow: bool = False,
-        willingness_to_pay: float = DEFAULT_WILLINGNESS_TO_PAY,
-        attempts: int = DEFAULT_ATTEMPTS,
-        keep_within_tool_loop: bool = True,
-        stay_margin: float | None = None,
+        cls, folder: str | Path | None = None, *, follow: bool = False, **settings: Any
     ) -> Self:
         """Route between the chat models that the descriptors of a folder name.
 
@@ -139,23 +143,14 @@ class CrossRouteMiddleware(AgentMiddleware[CrossRouteState, ContextT, ResponseT]
                 None is the shipped checkpoint with its own descriptors.
             follow: Whether files of the folder that are added, changed or removed later change the
                 candidates of later calls (`docs/pool.md`).
-            willingness_to_pay: As in the constructor.
-            attempts: As in the constructor.
-            keep_within_tool_loop: As in the constructor.
-            stay_margin: As in the constructor.
+            **settings: The other arguments of the class.
 
         Raises:
             PoolError: If there are fewer than two candidates, or no folder is named to follow.
             DescriptorError: If a descriptor is not valid.
             CheckpointError: If the checkpoint is damaged or of another version.
         """
-        return cls(
-            **candidates_of(folder, follow=follow),
-            willingness_to_pay=willingness_to_pay,
-            attempts=attempts,
-            keep_within_tool_loop=keep_within_tool_loop,
-            stay_margin=stay_margin,
-        )
+        return cls(**candidates_of(folder, follow=follow), **settings)
 
     def __repr__(self) -> str:
         # The ids only: the repr of a model may show what is secret.
@@ -257,7 +252,8 @@ def _accepted(
     response: ModelResponse[ResponseT], attempt: Attempt
 ) -> ExtendedModelResponse[ResponseT]:
     """The response with the decision, unless it is a refusal that nobody has read."""
-    attempt.accept(response.result, response)
+    answered = any(map(answers, response.result)) or not attempt.streamed
+    attempt.accept(response.result, response, answered)
     return _marked(response, attempt)
 
 
@@ -271,7 +267,10 @@ def _marked(
     response: ModelResponse[ResponseT], attempt: Attempt
 ) -> ExtendedModelResponse[ResponseT]:
     marks = attempt.marks()
-    result = [marks.whole(m) if isinstance(m, AIMessage) else m for m in response.result]
+    result = [
+        marks.whole(m, streamed=attempt.streamed) if isinstance(m, AIMessage) else m
+        for m in response.result
+    ]
     return ExtendedModelResponse(
         model_response=replace(response, result=result),
         command=Command(update={DECISION: attempt.told}),

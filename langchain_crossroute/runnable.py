@@ -74,6 +74,10 @@ class CrossRouteRunnable(RunnableSerializable[Any, Any]):
         stay_margin: Keep a conversation on the model of its last answer, unless another one gains
             more than this, in units of utility (0.05 is about five points of quality), beside the
             prompt cache that the change would lose. None routes each input by itself.
+        pass_refusals: Whether the next candidate is asked where one refuses; if not, the refusal is
+            the answer, as LangChain has it.
+        strict_streams: Whether a stream that ends without a finish reason is an error; if not, its
+            answer is marked as unfinished.
         query: What to route by, where the input is not what a chat model takes (a string, a
             prompt value, messages): a function of the input, such as `itemgetter("question")`.
             The chosen model gets the whole input.
@@ -99,6 +103,8 @@ class CrossRouteRunnable(RunnableSerializable[Any, Any]):
     willingness_to_pay: SkipValidation[float] = DEFAULT_WILLINGNESS_TO_PAY
     attempts: int = DEFAULT_ATTEMPTS
     stay_margin: float | None = None
+    pass_refusals: bool = False
+    strict_streams: bool = False
     query: Callable[[Any], Any] | None = None
     live: SkipValidation[FollowedPool[Candidates] | None] = None
 
@@ -110,6 +116,8 @@ class CrossRouteRunnable(RunnableSerializable[Any, Any]):
         willingness_to_pay: float = DEFAULT_WILLINGNESS_TO_PAY,
         attempts: int = DEFAULT_ATTEMPTS,
         stay_margin: float | None = None,
+        pass_refusals: bool = False,
+        strict_streams: bool = False,
         query: Callable[[Any], Any] | None = None,
         live: FollowedPool[Candidates] | None = None,
         name: str | None = None,
@@ -121,6 +129,8 @@ class CrossRouteRunnable(RunnableSerializable[Any, Any]):
             willingness_to_pay=willingness_to_pay,
             attempts=attempts,
             stay_margin=stay_margin,
+            pass_refusals=pass_refusals,
+            strict_streams=strict_streams,
             query=query,
             live=live,
             name=name,
@@ -139,7 +149,8 @@ class CrossRouteRunnable(RunnableSerializable[Any, Any]):
 
         Candidates are the descriptors that have a provider and are not retired. A chat model is
         built when it is first chosen: only then are `langchain`, the package of its provider, and
-        its API key needed, and that call raises an error if one is missing.
+        its API key needed. Where one is missing, the next candidate answers, and a warning says
+        so, here if it is cheap to see, else when it is first noticed.
 
             router = CrossRouteRunnable.from_yaml()  # the models of the shipped checkpoint
             router = CrossRouteRunnable.from_yaml("my_models", willingness_to_pay=0.05)
@@ -203,6 +214,8 @@ class CrossRouteRunnable(RunnableSerializable[Any, Any]):
             self.attempts,
             query=self.query,
             stay_margin=self.stay_margin,
+            pass_refusals=self.pass_refusals,
+            strict_streams=self.strict_streams,
             live=self.live,
         )
 

@@ -4,16 +4,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any
 
 from langchain_core.callbacks import AsyncCallbackHandler, BaseCallbackHandler
+from langchain_core.messages import BaseMessageChunk
 from langchain_core.runnables import RunnableConfig
 from langchain_core.tracers.base import AsyncBaseTracer, BaseTracer
 from typing_extensions import override
 
 from langchain_crossroute.failures import is_refusal
-from langchain_crossroute.marks import message_of
+from langchain_crossroute.marks import has_finish_reason, message_of
 
 _TOKEN_EVENTS = ("on_llm_new_token", "on_stream_event")
 # Tracers only record tokens.
@@ -46,36 +47,58 @@ def shows(chunk: Any) -> bool:
     return bool(
         (content if isinstance(content, str) else any(map(_shows_block, content)))
         or getattr(message, "tool_call_chunks", None)
+        or getattr(message, "tool_calls", None)
         # Such as the reasoning of some providers.
         or any(value for name, value in message.additional_kwargs.items() if name != "refusal")
     )
+
+
+def answers(output: Any) -> bool:
+    """Whether an output or a part of one makes an answer: by its content, or by why it ended.
+
+    What is no message, such as the text of a chain, always does.
+    """
+    if message_of(output) is None and not (isinstance(output, dict) and "event" in output):
+        return True
+    return shows(output) or has_finish_reason(output)
+
+
+def is_answer(held: Sequence[Any]) -> bool:
+    """Whether a stream that begins so is an answer; one that ended with nothing in it is none."""
+    # A model that cannot stream yields its answer whole, which is no chunk.
+    return any(answers(part) or _is_whole(part) for part in held)
+
+
+def _is_whole(part: Any) -> bool:
+    message = message_of(part)
+    return message is not None and not isinstance(message, BaseMessageChunk)
 
 
 def _shows_block(block: str | dict[str, Any]) -> bool:
     return bool(block if isinstance(block, str) or block.get("type") != "text" else block["text"])
 
 
-def lead(chunks: Iterator[Any]) -> list[Any]:
-    """The chunks up to the first that shows something; those of a refusal to the last.
+def lead(chunks: Iterator[Any], *, pass_refusals: bool) -> list[Any]:
+    """The chunks up to the first that shows something; nobody misses them.
 
-    Nobody misses them: until then another candidate may answer.
+    Until then another candidate may answer. Of a refusal that passes to it, all are held back.
     """
     found = []
     for chunk in chunks:
         found.append(chunk)
-        if is_refusal(chunk):
+        if pass_refusals and is_refusal(chunk):
             found += chunks
         elif shows(chunk):
             break
     return found
 
 
-async def alead(chunks: AsyncIterator[Any]) -> list[Any]:
+async def alead(chunks: AsyncIterator[Any], *, pass_refusals: bool) -> list[Any]:
     """`lead` without blocking the event loop."""
     found = []
     async for chunk in chunks:
         found.append(chunk)
-        if is_refusal(chunk):
+        if pass_refusals and is_refusal(chunk):
             found += [chunk async for chunk in chunks]
         elif shows(chunk):
             break
@@ -83,21 +106,24 @@ async def alead(chunks: AsyncIterator[Any]) -> list[Any]:
 
 
 class Watch(BaseCallbackHandler):
-    """Sees whether a model has shown something of its answer."""
+    """Sees whether a model streams, and whether it has shown something of its answer."""
 
     run_inline = True
     # Else LangChain makes texts of all messages for it.
     ignore_chat_model = True
 
     def __init__(self) -> None:
+        self.streamed = False
         self.shown = False
 
     @override
     def on_llm_new_token(self, token: object, *, chunk: object = None, **kwargs: Any) -> None:
+        self.streamed = True
         self.shown = self.shown or shows(getattr(chunk, "message", token))
 
     @override
     def on_stream_event(self, event: Mapping[str, Any], **kwargs: Any) -> None:
+        self.streamed = True
         self.shown = self.shown or shows(event)
 
 

@@ -721,7 +721,6 @@ async def test_the_argument_model_asks_another_candidate(way: str) -> None:
         TimeoutError,
         ConnectionResetError,
         httpx.RemoteProtocolError,
-        OpenAIRefusalError,
     ],
 )
 async def test_the_next_best_answers(router_class: Any, way: str, error: type[Exception]) -> None:
@@ -862,7 +861,7 @@ async def test_an_answer_whose_tokens_were_told_is_not_restarted(
     config = {"callbacks": [teller]}
     if of_the_model:
         models[SMALL].callbacks, config = [teller], {}
-    chat = router_class(models=models, willingness_to_pay=0)
+    chat = router_class(models=models, willingness_to_pay=0, pass_refusals=True)
     with pytest.raises(ModelAPIError, match="dropped"):
         await output_of(way, chat, QUESTION, config)
     assert teller.told == ["I a", "m M"]
@@ -993,9 +992,26 @@ async def test_a_refusal_goes_to_the_next_best(
     router_class: Any, way: str, refusal: dict[str, Any]
 ) -> None:
     models = changed({SMALL: {"refusal": refusal}})
-    answer = await output_of(way, router_class(models=models, willingness_to_pay=0), QUESTION)
+    chat = router_class(models=models, willingness_to_pay=0, pass_refusals=True)
+    answer = await output_of(way, chat, QUESTION)
     assert answer.text == f"I am {MEDIUM}."
     assert decision_of(answer)["attempts"] == [{"model": SMALL, "error": "refused"}]
+
+
+@BOTH
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_refusal_that_is_raised_passes_only_if_it_is_to(
+    router_class: Any, way: str
+) -> None:
+    models = changed({SMALL: {"error": OpenAIRefusalError("I cannot.")}})
+    with pytest.raises(OpenAIRefusalError, match="I cannot"):
+        await output_of(way, router_class(models=models, willingness_to_pay=0), QUESTION)
+    assert not models[MEDIUM].asked
+    chat = router_class(models=models, willingness_to_pay=0, pass_refusals=True)
+    answer = await output_of(way, chat, QUESTION)
+    assert answer.text == f"I am {MEDIUM}."
+    (failed,) = decision_of(answer)["attempts"]
+    assert failed == {"model": SMALL, "error": "OpenAIRefusalError: I cannot."}
 
 
 @pytest.mark.parametrize("way", ["stream", "astream"])
@@ -1009,10 +1025,10 @@ async def test_a_refusal_in_one_chunk_goes_to_the_next_best(way: str) -> None:
         for m in MODELS
         for refusing in [(SMALL, MEDIUM)]
     }
-    answer = await answer_of(way, cheap(models), QUESTION)
+    answer = await answer_of(way, cheap(models, pass_refusals=True), QUESTION)
     assert answer.text == f"I am {LARGE}."
     two = {m: models[m] for m in (SMALL, MEDIUM)}
-    answer = await answer_of(way, cheap(two), QUESTION)
+    answer = await answer_of(way, cheap(two, pass_refusals=True), QUESTION)
     assert answer.text == f"I am {SMALL}."
     assert decision_of(answer)["realised"]["output_tokens"] == 7
 
@@ -1020,13 +1036,15 @@ async def test_a_refusal_in_one_chunk_goes_to_the_next_best(way: str) -> None:
 @pytest.mark.parametrize("way", ["invoke", "ainvoke"])
 async def test_the_first_refusal_is_returned_where_all_refuse(way: str) -> None:
     models = changed({model: {"refusal": REFUSALS[0]} for model in MODELS})
-    answer = await answer_of(way, cheap(models), QUESTION)
+    answer = await answer_of(way, cheap(models, pass_refusals=True), QUESTION)
     assert answer.text == f"I am {SMALL}."
     assert answer.additional_kwargs["refusal"]
     assert decision_of(answer)["model"] == SMALL
     assert [len(model.asked) for model in models.values()] == [1, 1, 1]
     models[MEDIUM].error, models[MEDIUM].refusal = ModelAPIError("down"), None
-    assert (await answer_of(way, cheap(models), QUESTION)).text == f"I am {SMALL}."
+    assert (
+        await answer_of(way, cheap(models, pass_refusals=True), QUESTION)
+    ).text == f"I am {SMALL}."
 
 
 # What it really cost

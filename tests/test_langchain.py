@@ -113,7 +113,8 @@ class ScriptedChatModel(BaseChatModel):
 
     @property
     def metadata_of_answer(self) -> dict[str, Any]:
-        return {"model_name": self.model_name, "model_provider": "scripted"}
+        metadata = {"model_name": self.model_name, "model_provider": "scripted"}
+        return metadata | {"finish_reason": "stop"}
 
     def _generate(
         self, messages: list[BaseMessage], stop: Any = None, run_manager: Any = None, **kwargs: Any

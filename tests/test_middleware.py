@@ -599,7 +599,7 @@ async def test_a_refusal_goes_to_the_next_model(way: str, router: CrossRouter) -
     models = scripted()
     first, second, _ = order(router)
     models[first].refuses = True
-    state = await run(way, agent_of(models, willingness_to_pay=math.inf))
+    state = await run(way, agent_of(models, willingness_to_pay=math.inf, pass_refusals=True))
     assert state["messages"][-1].text == f"I am {second}."
     (failed,) = state["messages"][-1].response_metadata["crossroute"]["attempts"]
     assert failed["model"] == first
@@ -607,9 +607,19 @@ async def test_a_refusal_goes_to_the_next_model(way: str, router: CrossRouter) -
 
 
 @pytest.mark.parametrize("way", WAYS)
+async def test_a_refusal_is_the_answer_unless_it_is_to_pass(way: str, router: CrossRouter) -> None:
+    models = scripted(refuses=True)
+    first = order(router)[0]
+    state = await run(way, agent_of(models, willingness_to_pay=math.inf))
+    assert state["messages"][-1].additional_kwargs["refusal"] == "I will not."
+    assert state["crossroute"]["model"] == first
+    assert answered(models) == {first: 1}
+
+
+@pytest.mark.parametrize("way", WAYS)
 async def test_if_all_refuse_the_first_refusal_is_the_answer(way: str, router: CrossRouter) -> None:
     models = scripted(refuses=True)
-    state = await run(way, agent_of(models, willingness_to_pay=math.inf))
+    state = await run(way, agent_of(models, willingness_to_pay=math.inf, pass_refusals=True))
     first = order(router)[0]
     answer = state["messages"][-1]
     assert answer.additional_kwargs["refusal"] == "I will not."
@@ -754,7 +764,7 @@ async def test_a_refusal_in_a_stream_goes_to_the_next_model(way: str, router: Cr
     models = scripted()
     first, second, _ = order(router)
     models[first].refuses = True
-    tokens = await tokens_of(way, agent_of(models, willingness_to_pay=math.inf))
+    tokens = await tokens_of(way, agent_of(models, willingness_to_pay=math.inf, pass_refusals=True))
     assert "".join(tokens) == f"I am {second}."
 
 
@@ -763,7 +773,7 @@ async def test_a_refusal_that_was_read_is_the_answer(way: str, router: CrossRout
     models = scripted(begins="Well, ")
     first = order(router)[0]
     models[first].refuses = True
-    tokens = await tokens_of(way, agent_of(models, willingness_to_pay=math.inf))
+    tokens = await tokens_of(way, agent_of(models, willingness_to_pay=math.inf, pass_refusals=True))
     assert "".join(tokens) == "Well, "
     assert answered(models) == {first: 1}
 

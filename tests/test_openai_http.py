@@ -347,7 +347,7 @@ async def test_structured_output_with_its_message(
 async def test_a_refusal_of_structured_output(make: Make, server: OpenAIServer) -> None:
     server.answers[MINI] = Reply(refusal="I would rather not.")
     server.answers[LARGE] = person
-    routed = make().with_structured_output(Person, method="json_schema")
+    routed = make(pass_refusals=True).with_structured_output(Person, method="json_schema")
     for way in ("invoke", "ainvoke"):
         assert (await chunks_of(way, routed, "Who?")) == [Person(name="Ada", age=36)]
     assert asked(server) == [MINI, LARGE] * 2
@@ -506,10 +506,11 @@ async def test_a_protocol_stream_without_content_goes_to_the_next(
     reply: Reply, way: str, make: Make, server: OpenAIServer
 ) -> None:
     server.answers[MINI] = reply
+    routed = make(pass_refusals=True)
     if way == "stream":
-        events = list(make().stream_events(QUESTION, version="v3"))
+        events = list(routed.stream_events(QUESTION, version="v3"))
     else:
-        async with await make().astream_events(QUESTION, version="v3") as stream:
+        async with await routed.astream_events(QUESTION, version="v3") as stream:
             events = [event async for event in stream]
     names = [event["event"] for event in events]
     assert names.count("message-start") == 1
@@ -602,10 +603,24 @@ async def test_a_refusal_goes_to_the_next(
     refusal: str, way: str, make: Make, server: OpenAIServer
 ) -> None:
     server.answers[MINI] = REFUSALS[refusal]
-    answer = await ask(way, make(), QUESTION)
+    answer = await ask(way, make(pass_refusals=True), QUESTION)
     assert answer.text == TEXT
     assert decision_of(answer)["model"] == LARGE
     assert [attempt["model"] for attempt in decision_of(answer)["attempts"]] == [MINI]
+
+
+@pytest.mark.parametrize("kind", ROUTERS)
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("refusal", REFUSALS)
+async def test_a_refusal_is_the_answer_unless_it_is_to_pass(
+    refusal: str, way: str, kind: type[Any], make: Make, server: OpenAIServer
+) -> None:
+    server.answers[MINI] = REFUSALS[refusal]
+    answer = await ask(way, make(kind), QUESTION)
+    assert answer.text == ""
+    assert decision_of(answer)["model"] == MINI
+    assert "attempts" not in decision_of(answer)
+    assert asked(server) == [MINI]
 
 
 @pytest.mark.parametrize("way", ["invoke", "ainvoke"])
@@ -615,7 +630,7 @@ async def test_if_all_refuse_the_first_refusal_is_the_answer(
     models = {model: client(server, model) for model in (MINI, LARGE, THIRD)}
     server.answers = {model: Reply(refusal=f"Not {model}.") for model in models}
     preferred = [c.model for c in router.subset(models).route(QUESTION, 0).candidates]
-    answer = await ask(way, make(models=models, attempts=2), QUESTION)
+    answer = await ask(way, make(models=models, attempts=2, pass_refusals=True), QUESTION)
     assert answer.additional_kwargs["refusal"] == f"Not {preferred[0]}."
     assert decision_of(answer)["model"] == preferred[0]
     assert asked(server) == preferred[:2]
@@ -628,7 +643,8 @@ async def test_a_streamed_content_filter_goes_to_the_next(
 ) -> None:
     server.answers[MINI] = REFUSALS["content filter"]
     ledger, events = CostLedger(router), Events()
-    answer = await ask(way, make(kind), QUESTION, {"callbacks": [ledger, events]})
+    routed = make(kind, pass_refusals=True)
+    answer = await ask(way, routed, QUESTION, {"callbacks": [ledger, events]})
     assert answer.text == TEXT
     assert decision_of(answer)["attempts"] == [{"model": MINI, "error": "refused"}]
     # It was an answer all the same, of a run that ended, and it was paid for.
@@ -637,8 +653,7 @@ async def test_a_streamed_content_filter_goes_to_the_next(
     assert ledger.spend[MINI].cost_usd > 0
 
     server.answers[LARGE] = REFUSALS["content filter"]
-    chunks = await chunks_of(way, make(kind), QUESTION)
-    answer = reduce(add, chunks)
+    answer = await ask(way, routed, QUESTION)
     assert answer.response_metadata["finish_reason"] == "content_filter"
     assert decision_of(answer)["model"] == MINI
     assert decision_of(answer)["realised"]["input_tokens"] == 20
@@ -649,7 +664,7 @@ async def test_a_filter_in_the_middle_of_an_answer_is_its_end(
     way: str, make: Make, server: OpenAIServer
 ) -> None:
     server.answers[MINI] = Reply("Well, no.", finish_reason="content_filter")
-    assert (await ask(way, make(), QUESTION)).text == "Well, no."
+    assert (await ask(way, make(pass_refusals=True), QUESTION)).text == "Well, no."
     assert asked(server) == [MINI]
 
 

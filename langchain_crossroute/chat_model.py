@@ -38,7 +38,12 @@ from langchain_crossroute.dispatch import (
     Entry,
 )
 from langchain_crossroute.lazy import Candidates, candidates_of
-from langchain_crossroute.profiles import common_profile, over_models
+from langchain_crossroute.profiles import (
+    common_llm_type,
+    common_ls_params,
+    common_profile,
+    over_models,
+)
 
 _LATE = "_crossroute_late"
 """The argument by which `bind_tools` and `with_structured_output` reach the call."""
@@ -394,11 +399,14 @@ class ChatCrossRoute(BaseChatModel):
         tools: Sequence[builtins.dict[str, Any] | type | Callable[..., Any] | BaseTool],
         *,
         tool_choice: str | None = None,
+        parallel_tool_calls: bool | None = None,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, AIMessage]:
-        if tool_choice is not None:
-            kwargs["tool_choice"] = tool_choice
-        return self.bind(**{_LATE: LateCall("bind_tools", tools, kwargs)})
+        given = {"tool_choice": tool_choice, "parallel_tool_calls": parallel_tool_calls}
+        kwargs |= {name: value for name, value in given.items() if value is not None}
+        late = LateCall("bind_tools", tools, kwargs)
+        # Agents look in the binding for what is bound already.
+        return self.bind(**late.shown, **{_LATE: late})
 
     @override
     def with_structured_output(
@@ -408,7 +416,8 @@ class ChatCrossRoute(BaseChatModel):
         include_raw: bool = False,
         **kwargs: Any,
     ) -> Runnable[LanguageModelInput, builtins.dict[str, Any] | BaseModel]:
-        kwargs["include_raw"] = include_raw
+        if include_raw:
+            kwargs["include_raw"] = True
         bound = self.bind(**{_LATE: LateCall("with_structured_output", schema, kwargs)})
         return cast("Runnable[LanguageModelInput, builtins.dict[str, Any] | BaseModel]", bound)
 
@@ -438,7 +447,8 @@ class ChatCrossRoute(BaseChatModel):
     @property
     @override
     def _llm_type(self) -> str:
-        return "crossroute"
+        # Such as Anthropic's, by which others know that cache markers may be left in a request.
+        return common_llm_type(self.models) or "crossroute"
 
     @property
     @override
@@ -448,8 +458,9 @@ class ChatCrossRoute(BaseChatModel):
     @override
     def _get_ls_params(self, stop: list[str] | None = None, **kwargs: Any) -> LangSmithParams:
         found = super()._get_ls_params(stop=stop or self.stop or None, **kwargs)
-        found.setdefault("ls_model_name", self.get_name())
-        return found
+        shared = common_ls_params(self.models)
+        found["ls_provider"] = shared.pop("ls_provider", found.get("ls_provider", ""))
+        return cast("LangSmithParams", {"ls_model_name": self.get_name()} | shared | found)
 
     @override
     def _generate(
@@ -474,6 +485,9 @@ class ChatCrossRoute(BaseChatModel):
             "stop": self.stop if stop is None else stop,
         }
         settings = {name: value for name, value in given.items() if value is not None} | kwargs
+        late: LateCall | None = settings.pop(_LATE, None)
+        if late is not None:
+            settings = late.beside(settings)
         dispatch = Dispatch(
             self.router,
             self.models,
@@ -484,7 +498,7 @@ class ChatCrossRoute(BaseChatModel):
             strict_streams=self.strict_streams,
             # LangChain's way to ask another model for one call.
             forced=settings.pop("model", None),
-            late=settings.pop(_LATE, None),
+            late=late,
             live=self.live,
         )
         return dispatch, settings

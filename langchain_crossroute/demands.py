@@ -24,8 +24,21 @@ class LateCall:
         self._method = method
         self._argument = argument
         self._settings = settings
+        self._shown: dict[str, Any] = {}
+        if method == "bind_tools":
+            self._shown = {**settings, "tools": openai_tools(argument)}
         self._applied: dict[str, tuple[Runnable[Any, Any], Runnable[Any, Any]]] = {}
         self._demands: tuple[frozenset[Capability], str] | None = None
+
+    @property
+    def shown(self) -> dict[str, Any]:
+        """What a model with tools bound shows in its `kwargs`, where agents look for it."""
+        return dict(self._shown)
+
+    def beside(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """The keyword arguments of a call without those that were only shown."""
+        shown, missing = self._shown, object()
+        return {k: v for k, v in settings.items() if shown.get(k, missing) != v}
 
     def on(self, name: str, model: Runnable[Any, Any]) -> Runnable[Any, Any]:
         """The model of that id with it applied."""
@@ -55,7 +68,7 @@ class LateCall:
         if self._demands is None:
             needs, text = demands_of(self._settings)
             if self._method == "bind_tools":
-                text += schema_text(self._argument)
+                text += schema_text(self._shown["tools"])
                 if self._argument:
                     needs.add("tools")
             elif (method := self._settings.get("method")) != "json_mode":
@@ -82,9 +95,11 @@ def demands_of(settings: Mapping[str, Any]) -> tuple[set[Capability], str]:
 
 def schema_text(tools: Sequence[Any]) -> str:
     """Tools or schemas as the JSON that a provider gets, about."""
+    return "".join(json.dumps(tool, default=str) for tool in openai_tools(tools))
+
+
+def openai_tools(tools: Sequence[Any]) -> list[Any]:
+    """Tools or schemas in OpenAI's form; a dict, which may be of any provider, stays as it is."""
     from langchain_core.utils.function_calling import convert_to_openai_tool
 
-    return "".join(
-        json.dumps(tool if isinstance(tool, Mapping) else convert_to_openai_tool(tool), default=str)
-        for tool in tools
-    )
+    return [tool if isinstance(tool, Mapping) else convert_to_openai_tool(tool) for tool in tools]

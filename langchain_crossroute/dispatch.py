@@ -24,6 +24,7 @@ from crossroute import (
     CrossRouter,
     Decision,
     NoAnswerError,
+    NoCandidateError,
     Query,
     Stay,
 )
@@ -32,7 +33,7 @@ from crossroute.failures import REFUSED, Failure, RefusedError, after, describe,
 from crossroute.live import FollowedPool
 from crossroute.query import output_limit
 from langchain_crossroute.demands import LateCall, demands_of
-from langchain_crossroute.failures import is_refusal, passes, secrets_in
+from langchain_crossroute.failures import RequestTooLongError, is_refusal, passes, secrets_in
 from langchain_crossroute.lazy import Candidates, aload_model, load_model
 from langchain_crossroute.marks import DECISION, Marks, answered_by
 from langchain_crossroute.messages import for_provider, to_messages, to_query
@@ -165,7 +166,10 @@ class Dispatch:
         """
         asked, keep = self._asked(value, config, kwargs, **beside)
         now = self if self.live is None else self._with(self.live.current)
-        decision = now.router.route(**asked)
+        try:
+            decision = now.router.route(**asked)
+        except NoCandidateError as error:
+            raise now._unservable(asked, error) from None
         call = Call(now, value, config, kwargs, _kept(decision, keep))
         _emit(config, DECISION_EVENT, call.decided)
         return call
@@ -176,13 +180,25 @@ class Dispatch:
         """`decide` without blocking the event loop."""
         asked, keep = self._asked(value, config, kwargs, **beside)
         now = self if self.live is None else self._with(await self.live.acurrent())
-        decision = await now.router.aroute(**asked)
+        try:
+            decision = await now.router.aroute(**asked)
+        except NoCandidateError as error:
+            raise now._unservable(asked, error) from None
         call = Call(now, value, config, kwargs, _kept(decision, keep))
         await _aemit(config, DECISION_EVENT, call.decided)
         return call
 
     def _with(self, candidates: Candidates) -> Dispatch:
         return replace(self, router=candidates.router, models=candidates.models)
+
+    def _unservable(self, asked: dict[str, Any], error: NoCandidateError) -> NoCandidateError:
+        """The error that says whether a shorter request could be served."""
+        shorter = {**asked, "query": replace(asked["query"], input_tokens=0.0)}
+        try:
+            self.router.route(**shorter)
+        except NoCandidateError:
+            return error
+        return RequestTooLongError(error.removed)
 
     def _stream(
         self,

@@ -8,8 +8,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any
 
+from langchain_core.exceptions import ContextOverflowError
 from langchain_core.runnables import Runnable
 
+from crossroute import NoCandidateError
 from crossroute.failures import may_pass_elsewhere, secrets_of
 from langchain_crossroute.lazy import LazyChatModel
 from langchain_crossroute.marks import message_of
@@ -20,6 +22,13 @@ _NOTHING = {
     "No generations found in stream.",
     "v2 stream finished without producing a message",
 }
+
+
+class RequestTooLongError(NoCandidateError, ContextOverflowError):
+    """A request that no candidate may serve, but one would if it were shorter.
+
+    LangChain's own error, because its middleware shortens a request for it and tries again.
+    """
 
 
 def is_refusal(output: Any) -> bool:

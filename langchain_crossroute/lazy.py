@@ -98,6 +98,11 @@ class LazyChatModel(Runnable[Any, Any]):
             await asyncio.to_thread(self.load)
         return self.load()
 
+    @property
+    def built(self) -> BaseChatModel | None:
+        """The chat model, if it is built already."""
+        return self._model
+
     def check(self) -> None:
         """Warn if the package of the provider or the named key is missing, without building it."""
         package = PACKAGES.get(self.provider.chat_model.partition(":")[0])

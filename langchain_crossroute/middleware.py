@@ -4,7 +4,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, NotRequired, Self
@@ -27,7 +28,7 @@ from langchain_core.runnables.config import (
     ensure_config,
     get_async_callback_manager_for_config,
     get_callback_manager_for_config,
-    merge_configs,
+    var_child_runnable_config,
 )
 from langgraph.types import Command
 from typing_extensions import override
@@ -167,7 +168,9 @@ class CrossRouteMiddleware(AgentMiddleware[CrossRouteState, ContextT, ResponseT]
         call = self._dispatch.decide(**self._asked(request, config))
         for attempt in call.attempts():
             with attempt:
-                response = handler(_routed(request, attempt, attempt.request()))
+                routed = _routed(request, attempt.request())
+                with _config_of(attempt):
+                    response = handler(routed)
                 return _accepted(response, attempt)
         return _refused(call)
 
@@ -182,7 +185,9 @@ class CrossRouteMiddleware(AgentMiddleware[CrossRouteState, ContextT, ResponseT]
         call = await self._dispatch.adecide(**self._asked(request, config))
         for attempt in call.attempts():
             async with attempt:
-                response = await handler(_routed(request, attempt, await attempt.arequest()))
+                routed = _routed(request, await attempt.arequest())
+                with _config_of(attempt):
+                    response = await handler(routed)
                 return _accepted(response, attempt)
         return _refused(call)
 
@@ -222,30 +227,28 @@ def _in_tool_loop(messages: list[AnyMessage]) -> bool:
 
 
 def _routed(
-    request: ModelRequest[ContextT],
-    attempt: Attempt,
-    asked: tuple[Any, Any, dict[str, Any]],
+    request: ModelRequest[ContextT], asked: tuple[Any, Any, dict[str, Any]]
 ) -> ModelRequest[ContextT]:
     """The request to the model of an attempt."""
     model, messages, settings = asked
-    # On a copy: the agent calls the model itself, in a config that cannot be changed from here.
-    callbacks = model.callbacks
-    if attempt.watch is not None:
-        added: RunnableConfig = {"callbacks": [attempt.watch]}
-        callbacks = merge_configs({"callbacks": callbacks}, added).get("callbacks")
-    metadata = {
-        **(model.metadata or {}),
-        "crossroute_model": attempt.id,
-        DECISION: attempt.told,
-    }
     system = None if request.system_message is None else messages[0]
     return request.override(
-        model=model.model_copy(update={"metadata": metadata, "callbacks": callbacks}),
+        model=model,
         system_message=system,
         messages=messages if system is None else messages[1:],
         tools=settings["tools"],
         model_settings={name: value for name, value in settings.items() if name != "tools"},
     )
+
+
+@contextmanager
+def _config_of(attempt: Attempt) -> Iterator[None]:
+    """Within it, models run in the config of an attempt: the agent calls them without one."""
+    token = var_child_runnable_config.set(attempt.config)
+    try:
+        yield
+    finally:
+        var_child_runnable_config.reset(token)
 
 
 def _accepted(

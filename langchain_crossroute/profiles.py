@@ -9,6 +9,7 @@ from typing import Any
 
 from crossroute import CrossRouter, ModelDescriptor, ModelPool
 from crossroute.query import Capability
+from langchain_crossroute.lazy import LazyChatModel
 
 _PROFILE_CAPABILITIES: dict[str, Capability] = {
     "tool_calling": "tools",
@@ -29,8 +30,8 @@ _PROFILE_NUMBERS = {
 def over_models(router: CrossRouter, models: Mapping[str, Any]) -> CrossRouter:
     """The router over exactly these models, what they can take completed by their profiles.
 
-    A number in a descriptor wins over the profile's; capabilities are those of both. Only the
-    profiles of chat models that are built already are read.
+    Of a number in a descriptor and in the profile the smaller one holds; capabilities are those of
+    both. Only the profiles of chat models that are built already are read.
 
     Raises:
         UnknownModelError: If the router's pool does not hold an id.
@@ -54,12 +55,12 @@ def common_profile(pool: ModelPool, models: Mapping[str, Any]) -> dict[str, Any]
             key: capability in descriptor.capabilities
             for key, capability in _PROFILE_CAPABILITIES.items()
         }
-        numbers = {
-            key: getattr(descriptor, field)
-            for field, key in _PROFILE_NUMBERS.items()
-            if getattr(descriptor, field) is not None
-        }
-        profiles.append({**own, **profile_of(model), **numbers})
+        profile = {**own, **profile_of(model)}
+        for field, key in _PROFILE_NUMBERS.items():
+            number = _smaller(getattr(descriptor, field), profile.get(key))
+            if number is not None:
+                profile[key] = number
+        profiles.append(profile)
     found: dict[str, Any] = {}
     for key in set(profiles[0]).intersection(*profiles[1:]):
         values = [profile[key] for profile in profiles]
@@ -68,6 +69,34 @@ def common_profile(pool: ModelPool, models: Mapping[str, Any]) -> dict[str, Any]
         elif all(type(value) is int for value in values):
             found[key] = min(values)
     return found
+
+
+def common_ls_params(models: Mapping[str, Any]) -> dict[str, Any]:
+    """What all candidates say of themselves in a trace alike, such as their provider."""
+    first, *others = map(_ls_params_of, models.values())
+    return {
+        name: value
+        for name, value in first.items()
+        if all(name in other and other[name] == value for other in others)
+    }
+
+
+def common_llm_type(models: Mapping[str, Any]) -> str | None:
+    """LangChain's type of the chat models, where all have the same one."""
+    first, *others = (getattr(_built(model), "_llm_type", None) for model in models.values())
+    return first if isinstance(first, str) and all(other == first for other in others) else None
+
+
+def _ls_params_of(model: Any) -> Mapping[str, Any]:
+    if isinstance(model, LazyChatModel) and model.built is None:
+        return {"ls_provider": model.provider.chat_model.partition(":")[0]}
+    asked = getattr(_built(model), "_get_ls_params", None)
+    found = None if asked is None else asked()
+    return found if isinstance(found, Mapping) else {}
+
+
+def _built(model: Any) -> Any:
+    return model.built if isinstance(model, LazyChatModel) else model
 
 
 def profile_of(model: Any) -> Mapping[str, Any]:
@@ -84,6 +113,13 @@ def _completed(descriptor: ModelDescriptor, profile: Mapping[str, Any]) -> Model
     if extra:
         update["capabilities"] = (*descriptor.capabilities, *sorted(extra))
     for name, key in _PROFILE_NUMBERS.items():
-        if getattr(descriptor, name) is None and profile.get(key):
-            update[name] = profile[key]
+        number = _smaller(getattr(descriptor, name), profile.get(key))
+        if number != getattr(descriptor, name):
+            update[name] = number
     return descriptor.model_copy(update=update) if update else descriptor
+
+
+def _smaller(of_descriptor: int | None, of_profile: Any) -> int | None:
+    """The number that holds; a profile's may be missing, or 0 where nobody knows it."""
+    numbers = [of_descriptor, of_profile if type(of_profile) is int and of_profile > 0 else None]
+    return min((number for number in numbers if number is not None), default=None)

@@ -347,10 +347,8 @@ def test_fallbacks_get_the_tools_too() -> None:
     both = broken.with_fallbacks([spare]).bind_tools([weather])  # type: ignore[attr-defined]
     config: Any = {"configurable": {"crossroute_allowed": [LARGE]}}
     assert both.invoke(QUESTION, config).tool_calls
-    assert [f.kwargs.keys() for f in (both.runnable, *both.fallbacks)] == [
-        {"_crossroute_late"},
-        {"_crossroute_late"},
-    ]
+    for bound in (both.runnable, *both.fallbacks):
+        assert bound.kwargs["tools"][0]["function"]["name"] == "weather"
 
 
 def test_a_fallback_answers_where_all_candidates_fail() -> None:
@@ -524,13 +522,13 @@ async def test_a_model_of_a_descriptor_is_built_late(
 def test_the_profile_is_what_all_candidates_offer(router: CrossRouter) -> None:
     profiles: dict[str, dict[str, Any]] = {
         SMALL: {"tool_calling": False, "max_output_tokens": 4000, "text_inputs": True},
-        MEDIUM: {"max_input_tokens": 1, "audio_inputs": True, "text_inputs": True},
-        LARGE: {"audio_inputs": True, "text_inputs": False, "name": "large"},
+        MEDIUM: {"max_input_tokens": 1000, "audio_inputs": True, "text_inputs": True},
+        LARGE: {"max_input_tokens": 0, "audio_inputs": True, "text_inputs": False, "name": "large"},
     }
     chat = cheap({m: ScriptedChatModel(model_name=m, profile=p) for m, p in profiles.items()})
     profile: Any = chat.profile
-    # A number of a descriptor wins; where a profile says nothing, the descriptor does.
-    assert profile["max_input_tokens"] == 128_000
+    # The smallest number holds; where a profile says nothing, the descriptor does.
+    assert profile["max_input_tokens"] == 1000
     assert profile["max_output_tokens"] == 4000
     assert profile["tool_calling"] is False
     assert profile["pdf_inputs"] is False
@@ -565,6 +563,9 @@ def test_profiles_complete_the_descriptors(router: CrossRouter) -> None:
     assert set(found[LARGE].capabilities) == {"tools", "image_input", "file_input"}
     assert (found[LARGE].context_window_tokens, found[LARGE].max_output_tokens) == (50, 10)
     assert found[SMALL] is bare.pool[SMALL]
+    # Of two numbers the smaller one holds, in routing too.
+    found = ChatCrossRoute(models=models, router=router).router.pool
+    assert (found[LARGE].context_window_tokens, found[LARGE].max_output_tokens) == (50, 99)
 
 
 @BOTH

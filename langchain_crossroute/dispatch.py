@@ -34,7 +34,7 @@ from crossroute.live import FollowedPool
 from crossroute.query import output_limit
 from langchain_crossroute.demands import LateCall, demands_of
 from langchain_crossroute.failures import RequestTooLongError, is_refusal, passes, secrets_in
-from langchain_crossroute.lazy import Candidates, aload_model, load_model
+from langchain_crossroute.lazy import Candidates, LazyChatModel, aload_model, load_model
 from langchain_crossroute.marks import DECISION, Marks, answered_by
 from langchain_crossroute.messages import for_provider, to_messages, to_query
 from langchain_crossroute.streams import (
@@ -501,14 +501,15 @@ class Attempt:
         if error is None:
             return None
         # One that cannot be built was not asked: a package or a key of it is missing.
-        passing = passes(error, refusals=self.call.dispatch.pass_refusals) or (
-            not self._is_built and isinstance(error, Exception)
-        )
+        unbuilt = not self._is_built and isinstance(error, Exception)
+        passing = unbuilt or passes(error, refusals=self.call.dispatch.pass_refusals)
         failures, secrets = self.call.failures, self.secrets
         refused = isinstance(error, RefusedError)
         if passing:
             told = REFUSED if refused else describe(error, secrets)
             failures.append({"model": self.id, "error": told})
+            if unbuilt and isinstance(self._candidate, LazyChatModel):
+                self._candidate.tell(told)
         mask_error(error, secrets)
         if not refused:
             note(error, failures)

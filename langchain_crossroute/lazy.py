@@ -25,7 +25,6 @@ from crossroute import (
     PoolError,
     Provider,
 )
-from crossroute.failures import describe
 from crossroute.live import FollowedPool, followed
 
 if TYPE_CHECKING:
@@ -88,7 +87,6 @@ class LazyChatModel(Runnable[Any, Any]):
                     self._model = _build(self._id, self.provider)
                 except Exception as error:
                     error.add_note(f"While building the chat model of {self._id!r}.")
-                    self._tell(describe(error, self.secrets))
                     raise
             return self._model
 
@@ -108,9 +106,9 @@ class LazyChatModel(Runnable[Any, Any]):
         package = PACKAGES.get(self.provider.chat_model.partition(":")[0])
         variable = self.provider.api_key_env
         if package and sys.modules.get(package) is None and find_spec(package) is None:
-            self._tell(f"its package is not installed: pip install {package.replace('_', '-')}")
+            self.tell(f"its package is not installed: pip install {package.replace('_', '-')}")
         elif variable and not os.environ.get(variable):
-            self._tell(f"the environment variable {variable} is not set")
+            self.tell(f"the environment variable {variable} is not set")
 
     @property
     def secrets(self) -> list[str]:
@@ -118,7 +116,8 @@ class LazyChatModel(Runnable[Any, Any]):
         key = os.environ.get(self.provider.api_key_env or "")
         return [key] if key else []
 
-    def _tell(self, reason: str) -> None:
+    def tell(self, reason: str) -> None:
+        """Warn, once, that it cannot be built."""
         if not self._is_told:
             self._is_told = True
             logger.warning(

@@ -198,7 +198,7 @@ class Dispatch:
             self.router.route(**shorter)
         except NoCandidateError:
             return error
-        return RequestTooLongError(error.removed)
+        return RequestTooLongError(error.reasons)
 
     def _stream(
         self,

@@ -10,6 +10,7 @@ from typing import Any, TypedDict
 
 from crossroute.decision import Decision
 from crossroute.errors import NoAnswerError as NoAnswerError
+from crossroute.secret_text import SECRET_NAME
 
 REFUSED = "refused"
 """Stands for the error of a candidate that answered, but refused to."""
@@ -64,10 +65,6 @@ _BENEATH_CLIENTS = frozenset(
     {*sys.stdlib_module_names, "pydantic", "pydantic_core", "httpx", "httpx2", "tenacity"}
 )
 """What clients read answers with: an error in it is an error of the client that called it."""
-
-_SECRET_NAME = re.compile(
-    r"api_?key|secret|password|credential|authorization|token(?!s|iz)", re.IGNORECASE
-)
 
 
 class Failure(TypedDict):
@@ -244,7 +241,7 @@ def _secrets(values: Mapping[Any, Any]) -> Iterator[str]:
             secret = value.get_secret_value()
             if isinstance(secret, str):
                 yield secret
-        elif isinstance(value, str) and _SECRET_NAME.search(str(name)):
+        elif isinstance(value, str) and SECRET_NAME.search(str(name)):
             # Of "Bearer KEY" the server may echo the key alone.
             yield from (value, *value.split())
         elif isinstance(value, Mapping):

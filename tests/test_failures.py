@@ -20,7 +20,7 @@ from langchain_core.exceptions import (
     ModelRateLimitError,
     OutputParserException,
 )
-from pydantic import BaseModel, SecretStr
+from pydantic import BaseModel, PrivateAttr, SecretStr
 
 from crossroute.failures import (
     MASK,
@@ -65,6 +65,7 @@ PASSING = [
     ModelNotFoundError("404"),
     ModelRateLimitError("429"),
     NoAnswerError("no chunk"),
+    ModuleNotFoundError("No module named 'anthropic'"),
     TimeoutError("slow"),
     ConnectionResetError("gone"),
     httpx.ReadTimeout("slow"),
@@ -163,19 +164,40 @@ def test_an_error_of_the_application_that_a_client_calls() -> None:
     assert not may_pass_elsewhere(raised_in("openai._streaming", handler))
 
 
+class Inner:
+    def __init__(self) -> None:
+        self.api_key = "key-of-the-inner-client"
+        self.address = "https://user:passwordless@127.0.0.1/v1"
+        self.endless = self.client = self
+
+
 class Client(BaseModel):
     api_key: SecretStr
     password: str = "hunter22"
     model: str = "token-model"
-    default_headers: dict[str, str] = {"Authorization": f"Bearer {KEY}", "X-Title": "visible"}
+    default_headers: dict[str, str] = {
+        "Authorization": f"Bearer {KEY}",
+        "X-Api-Key": "key-in-a-header",
+        "X-Title": "visible",
+    }
     max_tokens: str = "1000000"
     token: str = "short"
+    tokenizer: object = Inner()
+    _client: object = PrivateAttr(default_factory=Inner)
 
 
 def test_secrets_of_a_client_are_masked() -> None:
     client = Client(api_key=SecretStr(f"{KEY}-longer"))
     found = secrets_of(client)
-    assert set(found) == {f"{KEY}-longer", "hunter22", f"Bearer {KEY}", KEY}
+    assert set(found) == {
+        f"{KEY}-longer",
+        "hunter22",
+        f"Bearer {KEY}",
+        KEY,
+        "key-in-a-header",
+        "key-of-the-inner-client",
+        "passwordless",
+    }
     assert [*found] == sorted(found, key=len, reverse=True)
     told = describe(ValueError(f"you sent Bearer {KEY}, {KEY}-longer and hunter22"), found)
     assert told == f"ValueError: you sent {MASK}, {MASK} and {MASK}"

@@ -66,6 +66,13 @@ _BENEATH_CLIENTS = frozenset(
 )
 """What clients read answers with: an error in it is an error of the client that called it."""
 
+_CLIENT_NAME = re.compile(r"client|llm", re.IGNORECASE)
+
+_PASSWORD_IN_ADDRESS = re.compile(r"://[^\s/@:]{0,100}:([^\s/@]{1,200})@")
+
+_DEPTH = 3
+"""How far clients within clients, and mappings within mappings, are looked into."""
+
 
 class Failure(TypedDict):
     """A candidate that failed, and how."""
@@ -84,9 +91,9 @@ def may_pass_elsewhere(error: BaseException, *, refusals: bool = False) -> bool:
     The HTTP status says so, of the error or of one of its causes: clients wrap what their HTTP
     library raises. 400 and 422 say that the request is wrong, 401 and 404 that this vendor does
     not know the account or the model, and a status below 400 that the answer could not be read.
-    Without a status it passes if it is a timeout, a lost connection, or was raised by a vendor's
-    client itself, which makes the request and reads the answer: another client may do better. An
-    error of the application's own code does not pass.
+    Without a status it passes if it is a timeout, a lost connection, a missing package, or was
+    raised by a vendor's client itself, which makes the request and reads the answer: another client
+    may do better. An error of the application's own code does not pass.
 
     Args:
         error: What the candidate raised.
@@ -97,7 +104,7 @@ def may_pass_elsewhere(error: BaseException, *, refusals: bool = False) -> bool:
             return False
         if isinstance(found, RefusedError) or _is_one_of(found, _REFUSALS):
             return refusals
-        if isinstance(found, (TimeoutError, ConnectionError, NoAnswerError)):
+        if isinstance(found, (TimeoutError, ConnectionError, NoAnswerError, ImportError)):
             return True
         if _is_one_of(found, _PASSING_ERRORS):
             return True
@@ -147,12 +154,10 @@ def mask_error(error: BaseException, secrets: Sequence[str]) -> None:
 def secrets_of(client: object) -> list[str]:
     """What a candidate's client holds as secret: the longest first, as one may hold another.
 
-    Pydantic's `SecretStr`s, and texts under a name such as `api_key`, also in mappings such as
-    the headers of each request.
+    Pydantic's `SecretStr`s, texts under a name such as `api_key`, and passwords in addresses; also
+    in mappings such as the headers of each request, and in the clients that it holds itself.
     """
-    found = {
-        text for text in _secrets(getattr(client, "__dict__", {})) if len(text) >= LEAST_SECRET
-    }
+    found = {text for text in _secrets(_held(client), _DEPTH) if len(text) >= LEAST_SECRET}
     return sorted(found, key=len, reverse=True)
 
 
@@ -235,14 +240,24 @@ def _is_of_a_client(error: BaseException) -> bool:
     return _CLIENTS.match(innermost) is not None
 
 
-def _secrets(values: Mapping[Any, Any]) -> Iterator[str]:
+def _held(client: object) -> dict[str, Any]:
+    """The attributes of an object, pydantic's private ones included."""
+    private = getattr(client, "__pydantic_private__", None)
+    return {**getattr(client, "__dict__", {}), **(private if isinstance(private, dict) else {})}
+
+
+def _secrets(values: Mapping[Any, Any], depth: int) -> Iterator[str]:
     for name, value in values.items():
-        if hasattr(value, "get_secret_value"):
+        if isinstance(value, str):
+            yield from _PASSWORD_IN_ADDRESS.findall(value)
+            if SECRET_NAME.search(str(name)):
+                # Of "Bearer KEY" the server may echo the key alone.
+                yield from (value, value.partition(" ")[2])
+        elif hasattr(value, "get_secret_value"):
             secret = value.get_secret_value()
             if isinstance(secret, str):
                 yield secret
-        elif isinstance(value, str) and SECRET_NAME.search(str(name)):
-            # Of "Bearer KEY" the server may echo the key alone.
-            yield from (value, *value.split())
-        elif isinstance(value, Mapping):
-            yield from _secrets(value)
+        elif depth and isinstance(value, Mapping):
+            yield from _secrets(value, depth - 1)
+        elif depth and _CLIENT_NAME.search(str(name)):
+            yield from _secrets(_held(value), depth - 1)

@@ -6,7 +6,9 @@ import re
 from collections.abc import Mapping
 
 SECRET_NAME = re.compile(
-    r"api_?key|secret|password|credential|authorization|token(?!s|iz)", re.IGNORECASE
+    r"(?:api|access|subscription)[_-]?key|secret|password|credential|authorization|cookie"
+    r"|token(?!s|iz)",
+    re.IGNORECASE,
 )
 """Names of fields whose values are secrets."""
 

@@ -140,6 +140,8 @@ class _Handler(BaseHTTPRequestHandler):
             return None
         if reply.raw is not None:
             kind = "text/event-stream" if body.get("stream") else "application/json"
+            if reply.raw.startswith("<"):
+                kind = "text/html"
             return self._send_data(reply.status, reply.raw.encode(), kind)
         if reply.status >= 400 and not (body.get("stream") and reply.fail_after is not None):
             return self._send(reply.status, _error(reply.status, reply.text))

@@ -7,36 +7,49 @@ Sync, async and streamed calls share it.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Generator, Iterator, Mapping, Sequence
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from traceback import walk_tb
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from llama_index.core.base.llms.types import ChatMessage, ChatResponse, CompletionResponse
+from llama_index.core.base.llms.types import ChatMessage, ChatResponse
 from llama_index.core.tools import BaseTool
 from llama_index_instrumentation.span import active_span_id
+from pydantic import ValidationError
 
-from crossroute import Decision, Price, Query
+from crossroute import Decision, NoAnswerError, Query, Stay, UnfinishedAnswerError
 from crossroute.failures import (
     REFUSED,
     Failure,
     RefusedError,
     after,
     describe,
+    mask_error,
     may_pass_elsewhere,
     note,
+    secrets_of,
+)
+from llamaindex_crossroute.answers import (
+    Response,
+    has_words,
+    is_answer,
+    is_finished,
+    is_refusal,
+    realised,
 )
 from llamaindex_crossroute.events import (
     CrossRouteAnswerEvent,
     CrossRouteDecisionEvent,
     dispatcher,
 )
-from llamaindex_crossroute.messages import to_query
+from llamaindex_crossroute.messages import is_from_model, to_query
+from llamaindex_crossroute.settings import current_settings
 
 if TYPE_CHECKING:
     from llamaindex_crossroute.llm import CrossRouteLLM
-
-Response = TypeVar("Response", ChatResponse, CompletionResponse)
 
 DECISION = "crossroute"
 """The key of the decision in a response's `additional_kwargs`."""
@@ -44,8 +57,13 @@ DECISION = "crossroute"
 ANSWERED_BY = "crossroute_model"
 """The key of a model's id in the `additional_kwargs` of its message, where stickiness is on."""
 
-_INPUT_TOKENS = ("prompt_tokens", "input_tokens", "prompt_token_count")
-_OUTPUT_TOKENS = ("completion_tokens", "output_tokens", "candidates_token_count")
+UNFINISHED = "unfinished"
+"""The key in the decision on a stream's last chunk that says that nothing said why it ended."""
+
+# Where LlamaIndex dispatches the event of a stream's end.
+_ENDS = {"llama_index.core.llms.callbacks", "llama_index.core.llms.llm"}
+
+_logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,15 +84,15 @@ class Request:
         """The request, as far as it is routed by."""
         return to_query(self.conversation, self.tools or (), self.options)
 
-    def arguments(self) -> tuple[Any, dict[str, Any]]:
-        """The positional argument and the keyword arguments of a candidate's method."""
+    def arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The positional and the keyword arguments of a candidate's method."""
         conversation = self.conversation
         if not isinstance(conversation, str):
             # A list of its own, because some candidates append to it.
             conversation = [_unmarked(message) for message in conversation]
         if self.tools is None:
-            return conversation, self.options
-        return self.tools, {**self.options, "chat_history": conversation}
+            return (conversation,), self.options
+        return (self.tools,), {**self.options, "chat_history": conversation}
 
 
 class Call:
@@ -86,7 +104,7 @@ class Call:
         self.limit = min(llm.attempts, len(decision.candidates))
         self.decided = decision.to_dict()
         self.failures: list[Failure] = []
-        # The first refusal: its attempt, itself, and the rest of its stream.
+        # The first refusal: its attempt and its outputs.
         self.refused: Any = None
         self.span_id = active_span_id.get()
         dispatcher.event(CrossRouteDecisionEvent(decision=self.decided))
@@ -100,8 +118,9 @@ class Call:
 class Attempt:
     """One candidate's try; as a context manager it decides what becomes of an error in it.
 
-    A failure that another candidate may not share is noted and suppressed, as long as there is
-    another candidate; every other error passes.
+    A failure that another candidate may not share is told and suppressed, as long as there is
+    another candidate; every other error passes. What the candidate holds as secret is masked in
+    both.
 
     Attributes:
         model: The candidate.
@@ -115,6 +134,7 @@ class Attempt:
         self._is_last = position + 1 == call.limit
         self._price = call.llm.router.pool[chosen.model].price
         self._realised: dict[str, float] | None = None
+        self._finished: bool | None = None
         self._told = after(call.decision, call.failures) if position else call.decided
 
     def __enter__(self) -> None:
@@ -126,61 +146,99 @@ class Attempt:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> bool:
-        if error is None:
+        if not isinstance(error, Exception):
             return False
-        failures = self._call.failures
-        is_refusal = isinstance(error, RefusedError)
-        passing = may_pass_elsewhere(error, refusals=True)
+        call, secrets = self._call, secrets_of(self.model)
+        mask_error(error, secrets)
+        passing = may_pass_elsewhere(error, refusals=call.llm.pass_refusals)
+        goes_on = passing and (not self._is_last or call.refused is not None)
         if passing:
-            text = REFUSED if is_refusal else describe(error)
-            failures.append({"model": self._chosen.model, "error": text})
-        note(error, failures)
-        return passing and (not self._is_last or self._call.refused is not None)
+            text = REFUSED if isinstance(error, RefusedError) else describe(error, secrets)
+            call.failures.append({"model": self._chosen.model, "error": text})
+        if goes_on:
+            _logger.warning("Candidate %s failed: %s", self._chosen.model, text)
+        else:
+            note(error, call.failures)
+        return goes_on
 
-    def accepted(self, response: Response | None, rest: Any = None) -> Any:
-        """The answer, or the first chunk of it, unless it is a refusal.
+    def accept(self, outputs: Sequence[Any]) -> None:
+        """See that the candidate answered.
+
+        Args:
+            outputs: The whole answer, or what `lead` read of a stream.
 
         Raises:
-            RefusedError: If it is one; the first is kept, for no other candidate may do better.
+            RefusedError: If it refused, and refusals pass to the next candidate; the first is
+                kept, for no other candidate may do better.
+            NoAnswerError: If it gave nothing that is an answer.
         """
-        if _is_refusal(response):
+        if self._call.llm.pass_refusals and any(map(is_refusal, outputs)):
             if self._call.refused is None:
-                self._call.refused = self, response, rest
+                self._call.refused = self, outputs
             raise RefusedError
-        return response
+        if not is_answer(outputs):
+            raise NoAnswerError(
+                f"{self._chosen.model} answered with nothing: no words, no tool call, and no word "
+                "of why it ended."
+            )
 
-    def whole(self, response: Response) -> Response:
-        """The answer with the decision on it."""
-        marked = self._marked(response)
+    def whole(self, output: Any) -> Any:
+        """The answer, with the decision on it if it is a response."""
+        if isinstance(output, Response):
+            output = self._marked(output)
         self._answered()
-        return marked
+        return output
 
     def chunks(
-        self, first: Response | None, rest: Generator[Response, None, None]
-    ) -> Generator[Response, None, None]:
-        """A stream whose first chunk is taken, with the decision on each chunk."""
-        if first is not None:
-            yield self._marked(first)
-        for chunk in rest:
-            yield self._marked(chunk)
-        self._answered()
+        self, held: Sequence[Any], rest: Iterator[Any] | None = None
+    ) -> Generator[Any, None, None]:
+        """A stream that `lead` has begun to read, with the decision on each chunk that holds one.
+
+        Args:
+            held: What was read of it.
+            rest: What comes after that; None if it was read to its end.
+        """
+        last: Any = None
+        try:
+            with self._masking():
+                for chunks in (held, rest or ()):
+                    for chunk in chunks:
+                        last = self._marked(chunk) if isinstance(chunk, Response) else chunk
+                        yield last
+            self._end(last)
+        finally:
+            # Left to the garbage collector, it may be closed while its client holds a lock.
+            if isinstance(rest, Generator):
+                rest.close()
 
     async def achunks(
-        self, first: Response | None, rest: AsyncGenerator[Response, None]
-    ) -> AsyncGenerator[Response, None]:
+        self, held: Sequence[Any], rest: AsyncIterator[Any] | None = None
+    ) -> AsyncGenerator[Any, None]:
         """`chunks` of an async stream."""
-        if first is not None:
-            yield self._marked(first)
-        async for chunk in rest:
-            yield self._marked(chunk)
-        self._answered()
+        last: Any = None
+        try:
+            with self._masking():
+                for chunk in held:
+                    last = self._marked(chunk) if isinstance(chunk, Response) else chunk
+                    yield last
+                if rest is not None:
+                    async for chunk in rest:
+                        last = self._marked(chunk) if isinstance(chunk, Response) else chunk
+                        yield last
+            self._end(last)
+        finally:
+            if isinstance(rest, AsyncGenerator):
+                await rest.aclose()
 
     def _marked(self, response: Response) -> Response:
         # On a copy: the candidate's own events hold the response as it was.
-        told = self._told
         self._realised = realised(response, self._price) or self._realised
+        if not self._finished and (finished := is_finished(response)) is not None:
+            self._finished = finished
+        # A copy for each chunk: the last one may be marked once more.
+        told = {**self._told}
         if self._realised is not None:
-            told = {**told, "realised": self._realised}
+            told["realised"] = self._realised
         update: dict[str, Any] = {
             "additional_kwargs": {**response.additional_kwargs, DECISION: told}
         }
@@ -191,7 +249,21 @@ class Attempt:
             )
         return response.model_copy(update=update)
 
-    def _answered(self) -> None:
+    def _end(self, last: Any) -> None:
+        """What there is to say at the end of a stream, whose last chunk is out.
+
+        Raises:
+            UnfinishedAnswerError: If nothing said why it ended, and streams are strict.
+        """
+        unfinished = self._finished is False
+        if unfinished and self._call.llm.strict_streams:
+            raise UnfinishedAnswerError(self._chosen.model)
+        if unfinished:
+            # Held back until now, each chunk would have come one later.
+            last.additional_kwargs[DECISION][UNFINISHED] = True
+        self._answered(unfinished=unfinished)
+
+    def _answered(self, *, unfinished: bool = False) -> None:
         dispatcher.event(
             CrossRouteAnswerEvent(
                 span_id=self._call.span_id,
@@ -200,60 +272,129 @@ class Attempt:
                 cost_usd=self._chosen.cost_usd,
                 attempts=self._told.get("attempts", []),
                 realised=self._realised,
+                unfinished=unfinished,
             )
         )
 
+    @contextmanager
+    def _masking(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            mask_error(error, secrets_of(self.model))
+            raise
 
-def realised(response: ChatResponse | CompletionResponse, price: Price | None) -> Any:
-    """What an answer really took: tokens, and USD by the price table.
 
-    None without a price, or if the answer does not say its usage.
-    """
-    usage = _usage(response)
-    tokens_in = next((usage[name] for name in _INPUT_TOKENS if usage.get(name)), None)
-    tokens_out = next((usage[name] for name in _OUTPUT_TOKENS if name in usage), 0) or 0
-    if price is None or tokens_in is None:
-        return None
-    details = usage.get("prompt_tokens_details") or usage.get("input_tokens_details")
-    cached = _get(details, "cached_tokens") or usage.get("cached_content_token_count") or 0
-    # Anthropic counts the prompt cache, and Gemini the thoughts, beside the other tokens.
-    if read := usage.get("cache_read_input_tokens"):
-        cached, tokens_in = read, tokens_in + read
-    tokens_in += usage.get("cache_creation_input_tokens") or 0
-    spent = usage.get("completion_tokens_details") or usage.get("output_tokens_details")
-    thoughts = usage.get("thoughts_token_count") or 0
-    tokens_out += thoughts
-    reasoning = _get(spent, "reasoning_tokens") or thoughts
+# Past its loop comes only a call that every candidate refused: the first refusal answers it.
+
+
+def answer(llm: CrossRouteLLM, method: str, request: Request) -> Any:
+    """A candidate's answer by that method, the next one's where it fails."""
+    call = Call(llm, llm.router.route(**_asked(llm, request)))
+    for attempt in call.attempts():
+        with attempt:
+            arguments, options = request.arguments()
+            output = getattr(attempt.model, method)(*arguments, **options)
+            attempt.accept([output])
+            return attempt.whole(output)
+    attempt, [output] = call.refused
+    return attempt.whole(output)
+
+
+async def aanswer(llm: CrossRouteLLM, method: str, request: Request) -> Any:
+    """`answer` without blocking the event loop."""
+    call = Call(llm, await llm.router.aroute(**_asked(llm, request)))
+    for attempt in call.attempts():
+        with attempt:
+            arguments, options = request.arguments()
+            output = await getattr(attempt.model, method)(*arguments, **options)
+            attempt.accept([output])
+            return attempt.whole(output)
+    attempt, [output] = call.refused
+    return attempt.whole(output)
+
+
+def stream(llm: CrossRouteLLM, method: str, request: Request) -> Any:
+    """A candidate's stream by that method, the next one's where it fails before its first words."""
+    call = Call(llm, llm.router.route(**_asked(llm, request)))
+    for attempt in call.attempts():
+        # Only up to the first words: what was emitted is not taken back.
+        with attempt:
+            arguments, options = request.arguments()
+            chunks = iter(getattr(attempt.model, method)(*arguments, **options))
+            held = lead(chunks)
+            attempt.accept(held)
+            return attempt.chunks(held, chunks)
+    attempt, held = call.refused
+    return attempt.chunks(held)
+
+
+async def astream(llm: CrossRouteLLM, method: str, request: Request) -> Any:
+    """`stream` without blocking the event loop."""
+    call = Call(llm, await llm.router.aroute(**_asked(llm, request)))
+    for attempt in call.attempts():
+        with attempt:
+            arguments, options = request.arguments()
+            chunks = await getattr(attempt.model, method)(*arguments, **options)
+            held = await alead(chunks)
+            attempt.accept(held)
+            return attempt.achunks(held, chunks)
+    attempt, held = call.refused
+    return attempt.achunks(held)
+
+
+def _asked(llm: CrossRouteLLM, request: Request) -> dict[str, Any]:
+    """What the router is asked: the query, and the settings of this call."""
+    query = request.query()
+    willingness, limits = current_settings(llm.willingness_to_pay)
+    stay = None
+    if llm.stay_margin is not None and not isinstance(request.conversation, str):
+        answers = [message for message in request.conversation if is_from_model(message)]
+        if answers and (model := answers[-1].additional_kwargs.get(ANSWERED_BY)):
+            stay = Stay(model, llm.stay_margin)
     return {
-        "input_tokens": tokens_in,
-        "output_tokens": tokens_out,
-        "cached_tokens": cached,
-        "cost_usd": float(price.cost_usd(tokens_in, tokens_out, cached, reasoning)),
+        "query": query,
+        "willingness_to_pay": willingness,
+        "constraints": limits,
+        "stay": stay,
     }
 
 
-def _usage(response: ChatResponse | CompletionResponse) -> Mapping[str, Any]:
-    """Where LlamaIndex's own token counter finds it: in the raw answer, or beside it."""
-    usage = _get(response.raw, "usage") or _get(response.raw, "usage_metadata")
-    if usage is None:
-        return response.additional_kwargs
-    return usage if isinstance(usage, Mapping) else dict(usage)
+def lead(chunks: Iterator[Any]) -> list[Any]:
+    """The chunks of a stream up to the first with words; all of them, if there are none.
+
+    A refusal is read to its end too, so that nothing is left open where the next candidate is
+    asked.
+    """
+    held: list[Any] = []
+    with _empty_is_no_error(held):
+        for chunk in chunks:
+            held.append(chunk)
+            if has_words(chunk) and not any(map(is_refusal, held)):
+                break
+    return held
 
 
-def _is_refusal(response: ChatResponse | CompletionResponse | None) -> bool:
-    raw = _get(response, "raw")
-    choices = _get(raw, "choices")
-    choice = choices[0] if choices else None
-    return bool(
-        _get(_get(choice, "message"), "refusal")
-        or _get(choice, "finish_reason") == "content_filter"
-        or _get(raw, "stop_reason") == "refusal"
-    )
+async def alead(chunks: AsyncIterator[Any]) -> list[Any]:
+    """`lead` of an async stream."""
+    held: list[Any] = []
+    with _empty_is_no_error(held):
+        async for chunk in chunks:
+            held.append(chunk)
+            if has_words(chunk) and not any(map(is_refusal, held)):
+                break
+    return held
 
 
-def _get(value: Any, name: str) -> Any:
-    """A field of a raw answer, which is a mapping or an object of its provider."""
-    return value.get(name) if isinstance(value, Mapping) else getattr(value, name, None)
+@contextmanager
+def _empty_is_no_error(held: Sequence[Any]) -> Iterator[None]:
+    """LlamaIndex's own code fails on a stream without a chunk, in the event of its end."""
+    try:
+        yield
+    except (ValidationError, UnboundLocalError) as error:
+        modules = [frame.f_globals.get("__name__") for frame, _ in walk_tb(error.__traceback__)]
+        if held or not _ENDS.intersection(modules[-2:]):
+            raise
 
 
 def _unmarked(message: ChatMessage) -> ChatMessage:

@@ -41,6 +41,7 @@ class CrossRouteAnswerEvent(BaseEvent):
         attempts: The models that failed before, each with its `error`.
         realised: Its `input_tokens`, `output_tokens`, `cached_tokens` and `cost_usd` by the price
             table; None if the answer says no usage, or the model has no price.
+        unfinished: Whether it was a stream that ended without saying why.
     """
 
     model: str
@@ -48,6 +49,7 @@ class CrossRouteAnswerEvent(BaseEvent):
     cost_usd: float
     attempts: list[dict[str, str]]
     realised: dict[str, float] | None
+    unfinished: bool = False
 
     @classmethod
     @override

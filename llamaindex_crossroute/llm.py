@@ -28,17 +28,21 @@ from typing_extensions import override
 
 from crossroute import (
     DEFAULT_WILLINGNESS_TO_PAY,
-    Constraints,
     CrossRouter,
     ModelDescriptor,
     ModelPool,
-    Query,
-    Stay,
+    QueryError,
 )
 from crossroute.policy import check_settings
-from llamaindex_crossroute.dispatch import ANSWERED_BY, DECISION, Call, Request
-from llamaindex_crossroute.messages import conversation_of, is_answer
-from llamaindex_crossroute.settings import current_settings
+from llamaindex_crossroute.dispatch import (
+    DECISION,
+    Request,
+    aanswer,
+    answer,
+    astream,
+    stream,
+)
+from llamaindex_crossroute.messages import conversation_of
 
 DEFAULT_ATTEMPTS = 3
 """How many candidates are tried at most, the chosen one included."""
@@ -53,7 +57,8 @@ class CrossRouteLLM(FunctionCallingLLM):
     of the chosen model, once; calls with tools are its own too.
 
     A candidate that fails in a way that others may not (a rate limit, a timeout, an error of its
-    server) is followed by the next best one, until the first chunk is out.
+    server, an answer with nothing in it) is followed by the next best one, until the first words
+    are out.
 
     `call_settings` controls single calls: willingness to pay, forced, allowed and excluded models,
     the highest cost.
@@ -68,6 +73,10 @@ class CrossRouteLLM(FunctionCallingLLM):
         stay_margin: Keep a conversation on the model of its last answer, unless another one gains
             more than this, in units of utility (0.05 is about five points of quality), beside the
             prompt cache that the change would lose. None routes each turn by itself.
+        strict_streams: Raise an `UnfinishedAnswerError` at the end of a stream that ended without
+            saying why; otherwise its last chunk is marked as unfinished.
+        pass_refusals: Ask the next candidate where one refuses to answer. The first refusal is the
+            answer if all refuse, or without this.
         **settings: Those of every LlamaIndex LLM: `system_prompt`, `output_parser`,
             `pydantic_program_mode`, `messages_to_prompt`, `completion_to_prompt`, and
             `callback_manager`, which the candidates get too.
@@ -105,6 +114,8 @@ class CrossRouteLLM(FunctionCallingLLM):
     willingness_to_pay: SkipValidation[float] = DEFAULT_WILLINGNESS_TO_PAY
     attempts: int = DEFAULT_ATTEMPTS
     stay_margin: float | None = None
+    strict_streams: bool = False
+    pass_refusals: bool = False
 
     def __init__(
         self,
@@ -114,6 +125,8 @@ class CrossRouteLLM(FunctionCallingLLM):
         willingness_to_pay: float = DEFAULT_WILLINGNESS_TO_PAY,
         attempts: int = DEFAULT_ATTEMPTS,
         stay_margin: float | None = None,
+        strict_streams: bool = False,
+        pass_refusals: bool = False,
         **settings: Any,
     ) -> None:
         super().__init__(
@@ -122,6 +135,8 @@ class CrossRouteLLM(FunctionCallingLLM):
             willingness_to_pay=willingness_to_pay,
             attempts=attempts,
             stay_margin=stay_margin,
+            strict_streams=strict_streams,
+            pass_refusals=pass_refusals,
             **settings,
         )
         # Here and not in a validator, where pydantic would wrap CrossRoute's errors in its own.
@@ -184,56 +199,58 @@ class CrossRouteLLM(FunctionCallingLLM):
 
     @override
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
-        response: ChatResponse = self._answer("chat", Request(messages, kwargs))
+        response: ChatResponse = answer(self, "chat", Request(messages, kwargs))
         return response
 
     @override
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
-        response: ChatResponse = await self._aanswer("achat", Request(messages, kwargs))
+        response: ChatResponse = await aanswer(self, "achat", Request(messages, kwargs))
         return response
 
     @override
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
-        chunks: ChatResponseGen = self._stream("stream_chat", Request(messages, kwargs))
+        chunks: ChatResponseGen = stream(self, "stream_chat", Request(messages, kwargs))
         return chunks
 
     @override
     async def astream_chat(
         self, messages: Sequence[ChatMessage], **kwargs: Any
     ) -> ChatResponseAsyncGen:
-        chunks: ChatResponseAsyncGen = await self._astream(
-            "astream_chat", Request(messages, kwargs)
+        chunks: ChatResponseAsyncGen = await astream(
+            self, "astream_chat", Request(messages, kwargs)
         )
         return chunks
 
     @override
-    def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
-        request = Request(prompt, {**kwargs, "formatted": formatted})
-        response: CompletionResponse = self._answer("complete", request)
+    def complete(
+        self, prompt: str | None = None, formatted: bool = False, **kwargs: Any
+    ) -> CompletionResponse:
+        request = _completion(prompt, formatted, kwargs)
+        response: CompletionResponse = answer(self, "complete", request)
         return response
 
     @override
     async def acomplete(
-        self, prompt: str, formatted: bool = False, **kwargs: Any
+        self, prompt: str | None = None, formatted: bool = False, **kwargs: Any
     ) -> CompletionResponse:
-        request = Request(prompt, {**kwargs, "formatted": formatted})
-        response: CompletionResponse = await self._aanswer("acomplete", request)
+        request = _completion(prompt, formatted, kwargs)
+        response: CompletionResponse = await aanswer(self, "acomplete", request)
         return response
 
     @override
     def stream_complete(
-        self, prompt: str, formatted: bool = False, **kwargs: Any
+        self, prompt: str | None = None, formatted: bool = False, **kwargs: Any
     ) -> CompletionResponseGen:
-        request = Request(prompt, {**kwargs, "formatted": formatted})
-        chunks: CompletionResponseGen = self._stream("stream_complete", request)
+        request = _completion(prompt, formatted, kwargs)
+        chunks: CompletionResponseGen = stream(self, "stream_complete", request)
         return chunks
 
     @override
     async def astream_complete(
-        self, prompt: str, formatted: bool = False, **kwargs: Any
+        self, prompt: str | None = None, formatted: bool = False, **kwargs: Any
     ) -> CompletionResponseAsyncGen:
-        request = Request(prompt, {**kwargs, "formatted": formatted})
-        chunks: CompletionResponseAsyncGen = await self._astream("astream_complete", request)
+        request = _completion(prompt, formatted, kwargs)
+        chunks: CompletionResponseAsyncGen = await astream(self, "astream_complete", request)
         return chunks
 
     # Whole to one candidate: each prepares tools, and reads tool calls, in its own way.
@@ -249,9 +266,13 @@ class CrossRouteLLM(FunctionCallingLLM):
         tool_required: bool = False,
         **kwargs: Any,
     ) -> ChatResponse:
-        flags = _flags(verbose, allow_parallel_tool_calls, tool_required)
+        flags = _flags(
+            verbose=verbose,
+            allow_parallel_tool_calls=allow_parallel_tool_calls,
+            tool_required=tool_required,
+        )
         request = Request(conversation_of(chat_history, user_msg), {**kwargs, **flags}, tools)
-        response: ChatResponse = self._answer("chat_with_tools", request)
+        response: ChatResponse = answer(self, "chat_with_tools", request)
         return response
 
     @override
@@ -265,9 +286,13 @@ class CrossRouteLLM(FunctionCallingLLM):
         tool_required: bool = False,
         **kwargs: Any,
     ) -> ChatResponse:
-        flags = _flags(verbose, allow_parallel_tool_calls, tool_required)
+        flags = _flags(
+            verbose=verbose,
+            allow_parallel_tool_calls=allow_parallel_tool_calls,
+            tool_required=tool_required,
+        )
         request = Request(conversation_of(chat_history, user_msg), {**kwargs, **flags}, tools)
-        response: ChatResponse = await self._aanswer("achat_with_tools", request)
+        response: ChatResponse = await aanswer(self, "achat_with_tools", request)
         return response
 
     @override
@@ -281,9 +306,13 @@ class CrossRouteLLM(FunctionCallingLLM):
         tool_required: bool = False,
         **kwargs: Any,
     ) -> ChatResponseGen:
-        flags = _flags(verbose, allow_parallel_tool_calls, tool_required)
+        flags = _flags(
+            verbose=verbose,
+            allow_parallel_tool_calls=allow_parallel_tool_calls,
+            tool_required=tool_required,
+        )
         request = Request(conversation_of(chat_history, user_msg), {**kwargs, **flags}, tools)
-        chunks: ChatResponseGen = self._stream("stream_chat_with_tools", request)
+        chunks: ChatResponseGen = stream(self, "stream_chat_with_tools", request)
         return chunks
 
     @override
@@ -297,9 +326,13 @@ class CrossRouteLLM(FunctionCallingLLM):
         tool_required: bool = False,
         **kwargs: Any,
     ) -> ChatResponseAsyncGen:
-        flags = _flags(verbose, allow_parallel_tool_calls, tool_required)
+        flags = _flags(
+            verbose=verbose,
+            allow_parallel_tool_calls=allow_parallel_tool_calls,
+            tool_required=tool_required,
+        )
         request = Request(conversation_of(chat_history, user_msg), {**kwargs, **flags}, tools)
-        chunks: ChatResponseAsyncGen = await self._astream("astream_chat_with_tools", request)
+        chunks: ChatResponseAsyncGen = await astream(self, "astream_chat_with_tools", request)
         return chunks
 
     @override
@@ -309,9 +342,6 @@ class CrossRouteLLM(FunctionCallingLLM):
         """The tool calls of a response, as the model that gave it reads them."""
         decision = response.additional_kwargs.get(DECISION)
         if decision is None:
-            # An empty stream gave nothing that could be marked; agents ask about it all the same.
-            if not error_on_no_tool_call and not response.message.blocks:
-                return []
             raise ValueError(
                 "This response has no decision in additional_kwargs['crossroute']: it is not of a "
                 "CrossRouteLLM. Ask the LLM that gave it."
@@ -328,75 +358,16 @@ class CrossRouteLLM(FunctionCallingLLM):
             "Tools are prepared by the candidate that is chosen; call chat_with_tools instead."
         )
 
-    # Past its loop comes only a call that every candidate refused: the first refusal answers it.
 
-    def _answer(self, method: str, request: Request) -> Any:
-        query, willingness, limits, stay = self._ask(request)
-        decision = self.router.route(query, willingness, constraints=limits, stay=stay)
-        call = Call(self, decision)
-        for attempt in call.attempts():
-            with attempt:
-                argument, options = request.arguments()
-                response = getattr(attempt.model, method)(argument, **options)
-                return attempt.whole(attempt.accepted(response))
-        attempt, response, _ = call.refused
-        return attempt.whole(response)
-
-    async def _aanswer(self, method: str, request: Request) -> Any:
-        query, willingness, limits, stay = self._ask(request)
-        decision = await self.router.aroute(query, willingness, constraints=limits, stay=stay)
-        call = Call(self, decision)
-        for attempt in call.attempts():
-            with attempt:
-                argument, options = request.arguments()
-                response = await getattr(attempt.model, method)(argument, **options)
-                return attempt.whole(attempt.accepted(response))
-        attempt, response, _ = call.refused
-        return attempt.whole(response)
-
-    def _stream(self, method: str, request: Request) -> Any:
-        query, willingness, limits, stay = self._ask(request)
-        decision = self.router.route(query, willingness, constraints=limits, stay=stay)
-        call = Call(self, decision)
-        for attempt in call.attempts():
-            # Only up to the first chunk: what was emitted is not taken back.
-            with attempt:
-                argument, options = request.arguments()
-                chunks = getattr(attempt.model, method)(argument, **options)
-                return attempt.chunks(attempt.accepted(next(chunks, None), chunks), chunks)
-        attempt, first, chunks = call.refused
-        return attempt.chunks(first, chunks)
-
-    async def _astream(self, method: str, request: Request) -> Any:
-        query, willingness, limits, stay = self._ask(request)
-        decision = await self.router.aroute(query, willingness, constraints=limits, stay=stay)
-        call = Call(self, decision)
-        for attempt in call.attempts():
-            with attempt:
-                argument, options = request.arguments()
-                chunks = await getattr(attempt.model, method)(argument, **options)
-                return attempt.achunks(attempt.accepted(await anext(chunks, None), chunks), chunks)
-        attempt, first, chunks = call.refused
-        return attempt.achunks(first, chunks)
-
-    def _ask(self, request: Request) -> tuple[Query, float, Constraints, Stay | None]:
-        """What the router is asked: the query, and the settings of this call."""
-        query = request.query()
-        stay = None
-        if self.stay_margin is not None and not isinstance(request.conversation, str):
-            answers = [message for message in request.conversation if is_answer(message)]
-            if answers and (model := answers[-1].additional_kwargs.get(ANSWERED_BY)):
-                stay = Stay(model, self.stay_margin)
-        return query, *current_settings(self.willingness_to_pay), stay
+def _completion(prompt: str | None, formatted: bool, kwargs: dict[str, Any]) -> Request:
+    # LlamaIndex's decorators raise a ValueError for it, not Python a TypeError.
+    if prompt is None:
+        raise QueryError("There is no prompt to complete; give one.")
+    return Request(prompt, {**kwargs, "formatted": formatted})
 
 
-def _flags(verbose: bool, allow_parallel_tool_calls: bool, tool_required: bool) -> dict[str, bool]:
+def _flags(**flags: bool) -> dict[str, bool]:
     """Those that are set: not every candidate knows all of them."""
-    flags = {
-        "verbose": verbose,
-        "allow_parallel_tool_calls": allow_parallel_tool_calls,
-        "tool_required": tool_required,
-    }
     return {name: value for name, value in flags.items() if value}
 
 

@@ -70,7 +70,7 @@ def conversation_of(
     return messages
 
 
-def is_answer(message: ChatMessage) -> bool:
+def is_from_model(message: ChatMessage) -> bool:
     """Whether a model wrote the message."""
     return message.role in _ASSISTANT_ROLES
 
@@ -88,7 +88,7 @@ def _to_dicts(messages: Sequence[ChatMessage]) -> list[dict[str, Any]]:
 
 def _to_dict(message: ChatMessage) -> dict[str, Any]:
     found: dict[str, Any] = {
-        "role": "assistant" if is_answer(message) else MessageRole(message.role).value,
+        "role": "assistant" if is_from_model(message) else MessageRole(message.role).value,
         "content": list(_parts(message.blocks)),
     }
     # In the form of the other integration, so that both count the same tokens.

@@ -1,14 +1,13 @@
 """Real OpenAILike clients as candidates, which talk over HTTP to a server on this machine."""
 
-# ruff: noqa: ANN401  # LlamaIndex's own signatures say Any.
+# LlamaIndex's own signatures say Any.
 
 import asyncio
 import math
 import re
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
-import httpx
 import openai
 import pytest
 from llama_index.core.agent.workflow import FunctionAgent
@@ -17,115 +16,32 @@ from llama_index.core.llms import ChatMessage, MockLLM
 from llama_index.core.query_engine import RetrieverQueryEngine, RouterQueryEngine
 from llama_index.core.retrievers import BaseRetriever
 from llama_index.core.schema import NodeWithScore, QueryBundle, TextNode
-from llama_index.core.tools import FunctionTool, QueryEngineTool
+from llama_index.core.tools import QueryEngineTool
 from llama_index.llms.openai_like import OpenAILike
+from llamaindex_ways import (
+    CHATS,
+    COMPLETIONS,
+    LARGE,
+    MINI,
+    PATIENCE,
+    QUESTION,
+    STREAMS,
+    TEXT,
+    TOOL,
+    Make,
+    ask,
+    asked,
+    responses,
+)
 from openai_server import OpenAIServer, Reply
 
 from crossroute import CrossRouter
-from llamaindex_crossroute import CrossRouteLLM, CrossRouteSelector, call_settings
+from llamaindex_crossroute import CrossRouteSelector, call_settings
 
-MINI = "gpt-4o-mini-2024-07-18"
-LARGE = "gpt-4o-2024-08-06"
-QUESTION = "What is the capital of France?"
-TEXT = "The capital of France is Paris."
-CHATS = ["chat", "achat", "stream_chat", "astream_chat"]
-COMPLETIONS = ["complete", "acomplete", "stream_complete", "astream_complete"]
-STREAMS = [way for way in (*CHATS, *COMPLETIONS) if "stream" in way]
-PATIENCE = 60.0
-"""Seconds after which something hangs; nothing here takes that long."""
+pytest_plugins = ["llamaindex_fixtures"]
 
 # LlamaIndex's own: FunctionAgent looks at all attributes, deprecated ones too.
 MAKES_AN_AGENT = pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecationWarning")
-
-Make = Callable[..., CrossRouteLLM]
-
-
-def weather(city: str) -> str:
-    """Say what the weather in a city is like."""
-    return f"It rains in {city}."
-
-
-TOOL = FunctionTool.from_defaults(weather)
-
-
-class Wire(NamedTuple):
-    """One server and one pair of HTTP clients for all: making them takes longer than a test."""
-
-    server: OpenAIServer
-    sync: httpx.Client
-    asynchronous: httpx.AsyncClient
-
-
-@pytest.fixture(scope="module")
-def wire() -> Iterator[Wire]:
-    sync, asynchronous = httpx.Client(trust_env=False), httpx.AsyncClient(trust_env=False)
-    with OpenAIServer() as server, sync:
-        yield Wire(server, sync, asynchronous)
-    asyncio.run(asynchronous.aclose())
-
-
-@pytest.fixture
-def server(wire: Wire) -> OpenAIServer:
-    """A server that answers with TEXT for both models, and has not been asked."""
-    wire.server.answers = {MINI: Reply(TEXT), LARGE: Reply(TEXT)}
-    wire.server.requests.clear()
-    return wire.server
-
-
-@pytest.fixture
-def client(wire: Wire, server: OpenAIServer) -> Callable[..., OpenAILike]:
-    def client(model: str, **settings: Any) -> OpenAILike:
-        defaults: dict[str, Any] = {
-            "api_base": server.url,
-            "api_key": f"key of {model}",
-            "max_retries": 0,
-            "timeout": PATIENCE,
-            "is_chat_model": True,
-            "is_function_calling_model": True,
-            "additional_kwargs": {"stream_options": {"include_usage": True}},
-            "http_client": wire.sync,
-            "async_http_client": wire.asynchronous,
-        }
-        return OpenAILike(model=model, **defaults | settings)
-
-    return client
-
-
-@pytest.fixture
-def make(client: Callable[..., OpenAILike]) -> Make:
-    """Makes a router that prefers MINI to LARGE; `mini` changes the client of MINI."""
-
-    def make(mini: dict[str, Any] | None = None, **settings: Any) -> CrossRouteLLM:
-        models = {LARGE: client(LARGE), MINI: client(MINI, **mini or {})}
-        return CrossRouteLLM(models=models, **{"willingness_to_pay": 0, **settings})
-
-    return make
-
-
-async def responses(way: str, llm: CrossRouteLLM, *arguments: Any) -> list[Any]:
-    """What one of the eight methods gives: a response, or all chunks of a stream."""
-    if not arguments:
-        arguments = ([ChatMessage(QUESTION)],) if "chat" in way else (QUESTION,)
-    answer = getattr(llm, way)(*arguments)
-    if way.startswith("a"):
-        answer = await answer
-    if "stream" not in way:
-        return [answer]
-    if way.startswith("a"):
-        return [chunk async for chunk in answer]
-    return list(answer)
-
-
-async def ask(way: str, llm: CrossRouteLLM) -> tuple[str, dict[str, Any]]:
-    """The text and the decision."""
-    answer = (await responses(way, llm))[-1]
-    text = answer.message.content if "chat" in way else answer.text
-    return text, answer.additional_kwargs["crossroute"]
-
-
-def asked(server: OpenAIServer) -> list[str]:
-    return [request.body["model"] for request in server.requests]
-
 
 # Answers
 

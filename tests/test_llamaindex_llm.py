@@ -35,7 +35,6 @@ from llama_index.core.base.llms.types import (
     VideoBlock,
 )
 from llama_index.core.callbacks import CallbackManager, TokenCountingHandler
-from llama_index.core.instrumentation import get_dispatcher
 from llama_index.core.instrumentation.events.llm import LLMChatEndEvent, LLMChatStartEvent
 from llama_index.core.instrumentation.span_handlers import SimpleSpanHandler
 from llama_index.core.llms import LLM, MockLLM
@@ -50,8 +49,7 @@ from llama_index.core.schema import NodeWithScore, QueryBundle, TextNode
 from llama_index.core.tools import FunctionTool
 from llama_index.core.types import PydanticProgramMode
 from llama_index.core.workflow import Context, StartEvent, StopEvent, Workflow, step
-from llama_index_instrumentation.base import BaseEvent
-from llama_index_instrumentation.event_handlers import BaseEventHandler
+from llamaindex_ways import Recorder
 from pydantic import BaseModel, Field, PrivateAttr, ValidationError
 
 import llamaindex_crossroute.llm
@@ -73,7 +71,8 @@ from llamaindex_crossroute import (
     CrossRouteLLM,
     call_settings,
 )
-from llamaindex_crossroute.dispatch import realised
+
+pytest_plugins = ["llamaindex_fixtures"]
 
 SMALL = "Meta-Llama-3.1-8B-Instruct"
 MEDIUM = "gpt-4o-mini-2024-07-18"
@@ -282,38 +281,6 @@ class StatusError(Exception):
         self.status_code = status_code
 
 
-class Recorder(BaseEventHandler):
-    """The events of the root dispatcher."""
-
-    found: list[BaseEvent] = Field(default_factory=list)
-
-    def handle(self, event: BaseEvent, **kwargs: Any) -> None:
-        self.found.append(event)
-
-    def of(self, kind: type[BaseEvent]) -> list[Any]:
-        return [event for event in self.found if isinstance(event, kind)]
-
-
-@pytest.fixture
-def events() -> Iterator[Recorder]:
-    recorder = Recorder()
-    dispatcher = get_dispatcher()
-    before = list(dispatcher.event_handlers)
-    dispatcher.add_event_handler(recorder)
-    yield recorder
-    dispatcher.event_handlers[:] = before
-
-
-@pytest.fixture
-def spans() -> Iterator[SimpleSpanHandler]:
-    handler = SimpleSpanHandler()
-    dispatcher = get_dispatcher()
-    before = list(dispatcher.span_handlers)
-    dispatcher.add_span_handler(handler)
-    yield handler
-    dispatcher.span_handlers[:] = before
-
-
 @pytest.fixture
 def settings() -> Iterator[None]:
     """LlamaIndex's global settings, put back afterwards."""
@@ -448,12 +415,6 @@ async def test_an_async_stream_that_is_left_is_closed() -> None:
     await stream.aclose()
     await asyncio.sleep(0.01)  # The loop closes what is left.
     assert model._closed == [True]
-
-
-@pytest.mark.parametrize("way", ["stream_chat", "astream_chat"])
-async def test_an_empty_stream(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ScriptedLLM, "_chunks", lambda *_: iter(()))
-    assert await answers_of(way, CrossRouteLLM(models=scripted())) == []
 
 
 async def test_async_calls_run_beside_each_other() -> None:
@@ -632,9 +593,6 @@ def test_tool_calls_of_a_foreign_response() -> None:
     for flag in (True, False):
         with pytest.raises(ValueError, match="no decision in additional_kwargs"):
             llm.get_tool_calls_from_response(foreign, error_on_no_tool_call=flag)
-    # FunctionAgent asks this of a stream without chunks.
-    empty = ChatResponse(message=ChatMessage())
-    assert llm.get_tool_calls_from_response(empty, error_on_no_tool_call=False) == []
 
 
 def test_tools_are_not_prepared_for_nobody() -> None:
@@ -1033,38 +991,6 @@ async def test_a_stream_that_has_emitted_nothing_goes_to_the_next_model(way: str
     assert {chunk.additional_kwargs["crossroute"]["model"] for chunk in chunks} == {ranking[1]}
 
 
-REFUSALS = [
-    {"choices": [{"finish_reason": "content_filter"}]},
-    {"choices": [{"finish_reason": "stop", "message": {"refusal": "I will not."}}]},
-    {"stop_reason": "refusal"},
-]
-
-
-@pytest.mark.parametrize("raw", REFUSALS)
-@pytest.mark.parametrize("way", [way for way in WAYS if "stream" not in way])
-async def test_a_refusal_goes_to_the_next_model(way: str, raw: dict[str, Any]) -> None:
-    models = scripted()
-    ranking = [c.model for c in core_decision(willingness=0).candidates]
-    object.__setattr__(models[ranking[0]], "raw", raw)
-    answer = await answer_of(way, CrossRouteLLM(models=models, willingness_to_pay=0))
-    found = answer.additional_kwargs["crossroute"]
-    assert found["model"] == ranking[1]
-    assert found["attempts"] == [{"model": ranking[0], "error": "refused"}]
-
-
-@pytest.mark.parametrize("way", WAYS)
-async def test_if_all_refuse_the_first_refusal_is_the_answer(
-    way: str, events: Recorder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # In a stream, in one chunk.
-    monkeypatch.setattr(ScriptedLLM, "text", "No.")
-    models = scripted(raw=REFUSALS[0])
-    [answer] = await answers_of(way, CrossRouteLLM(models=models, willingness_to_pay=0))
-    assert answer.additional_kwargs["crossroute"]["model"] == SMALL
-    assert [event.model for event in events.of(CrossRouteAnswerEvent)] == [SMALL]
-    assert all(len(model._asked) == 1 for model in models.values())
-
-
 # Events and token counts
 
 
@@ -1120,94 +1046,6 @@ async def test_tokens_are_counted_once(
     kinds = [event.class_name() for event in events.found]
     assert sum(kind.endswith("StartEvent") for kind in kinds) == 1
     assert sum(kind.endswith("EndEvent") for kind in kinds) == 1
-
-
-class Usage(BaseModel):
-    input_tokens: int = 50
-    output_tokens: int = 70
-
-
-class RawAnswer(BaseModel):
-    usage: Usage = Field(default_factory=Usage)
-
-
-@pytest.mark.parametrize(
-    ("raw", "additional", "tokens"),
-    [
-        ({"usage": USAGE}, {}, (50, 70, 0)),
-        ({"usage": USAGE | {"prompt_tokens_details": {"cached_tokens": 9}}}, {}, (50, 70, 9)),
-        ({"usage": USAGE | {"prompt_tokens_details": None}}, {}, (50, 70, 0)),
-        (RawAnswer(), {}, (50, 70, 0)),
-        (None, USAGE, (50, 70, 0)),
-        (
-            {
-                "usage": {
-                    "input_tokens": 50,
-                    "output_tokens": 70,
-                    "cache_read_input_tokens": 30,
-                    "cache_creation_input_tokens": 20,
-                }
-            },
-            {},
-            (100, 70, 30),
-        ),
-        (
-            {
-                "usage_metadata": {
-                    "prompt_token_count": 50,
-                    "candidates_token_count": 60,
-                    "thoughts_token_count": 10,
-                    "cached_content_token_count": 5,
-                }
-            },
-            {},
-            (50, 70, 5),
-        ),
-        (None, {}, None),
-        ({"usage": None}, {}, None),
-        ({"usage": {"prompt_tokens": 0, "completion_tokens": 0}}, {}, None),
-    ],
-)
-def test_usage_of_several_providers(
-    raw: Any, additional: dict[str, Any], tokens: tuple[int, int, int] | None
-) -> None:
-    shipped = CrossRouter.default().pool[LARGE].price
-    assert shipped is not None
-    price = shipped.model_copy(update={"cached_input_usd_per_1m": 1.0})
-    response = CompletionResponse(text="", raw=raw, additional_kwargs=additional)
-    found = realised(response, price)
-    if tokens is None:
-        assert found is None
-    else:
-        assert found == {
-            "input_tokens": tokens[0],
-            "output_tokens": tokens[1],
-            "cached_tokens": tokens[2],
-            "cost_usd": pytest.approx(price.cost_usd(*tokens)),
-        }
-    assert realised(response, None) is None
-
-
-@pytest.mark.parametrize(
-    "raw",
-    [
-        {"usage": USAGE | {"completion_tokens_details": {"reasoning_tokens": 10}}},
-        {
-            "usage_metadata": {
-                "prompt_token_count": 50,
-                "candidates_token_count": 60,
-                "thoughts_token_count": 10,
-            }
-        },
-    ],
-)
-def test_reasoning_has_its_own_price_where_it_is_billed_apart(raw: Any) -> None:
-    shipped = CrossRouter.default().pool[LARGE].price
-    assert shipped is not None
-    price = shipped.model_copy(update={"reasoning_output_usd_per_1m": 100.0})
-    found = realised(CompletionResponse(text="", raw=raw), price)
-    by_hand = (50 * price.input_usd_per_1m + 60 * price.output_usd_per_1m + 10 * 100.0) / 1e6
-    assert found["cost_usd"] == pytest.approx(by_hand)
 
 
 def test_without_usage_nothing_is_realised(events: Recorder) -> None:

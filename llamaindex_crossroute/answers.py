@@ -1,0 +1,160 @@
+"""What an answer of a candidate says: words, why it ended, that it refuses, what it took.
+
+Providers say it in the raw answer, each in its own way: the only place where those are read.
+"""
+
+# ruff: noqa: ANN401  # Raw answers are mappings or objects of their providers.
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from llama_index.core.base.llms.types import (
+    ChatMessage,
+    ChatResponse,
+    CompletionResponse,
+    ContentBlock,
+    TextBlock,
+    ThinkingBlock,
+)
+from pydantic import BaseModel
+
+from crossroute import Price
+
+Response = ChatResponse | CompletionResponse
+
+_INPUT_TOKENS = ("prompt_tokens", "input_tokens", "prompt_token_count")
+_OUTPUT_TOKENS = ("completion_tokens", "output_tokens", "candidates_token_count")
+
+_MOST_TOKENS = 10**9
+
+# OpenAI's and Gemini's, Anthropic's, Ollama's.
+_FINISH_REASONS = ("finish_reason", "stop_reason", "done_reason", "done")
+
+
+def has_words(output: Any) -> bool:
+    """Whether something can be read in an answer or a chunk of one, or a tool is called.
+
+    Args:
+        output: A response, a token, or an object of a structured answer.
+    """
+    if isinstance(output, ChatResponse):
+        return _is_text(output.delta) or _message_has_words(output.message)
+    if isinstance(output, CompletionResponse):
+        return _is_text(output.delta) or _is_text(output.text)
+    if isinstance(output, BaseModel):
+        return any(value is not None for _, value in output)
+    return _is_text(output) if isinstance(output, str) else output is not None
+
+
+def is_finished(response: Any) -> bool | None:
+    """Whether a response says why it ended.
+
+    None if it has no place to say so: Anthropic's streams never do, and mocks hold nothing raw.
+    """
+    raw = _get(response, "raw")
+    places = [raw, _first(_get(raw, "choices"))]
+    found = [_get(place, name) for place in places for name in _FINISH_REASONS if _has(place, name)]
+    return any(found) if found or _has(raw, "choices") else None
+
+
+def is_answer(outputs: Sequence[Any]) -> bool:
+    """Whether an answer is one, if without words: a provider may answer with nothing.
+
+    Args:
+        outputs: The whole answer, or the chunks of a stream up to its first words or its end.
+    """
+    if not outputs:
+        return False
+    finished = [is_finished(output) for output in outputs]
+    if any(finished) or any(map(has_words, outputs)):
+        return True
+    if False in finished:
+        return False
+    last = outputs[-1]
+    return (
+        bool(last.message.blocks) if isinstance(last, ChatResponse) else isinstance(last, Response)
+    )
+
+
+def is_refusal(response: Any) -> bool:
+    """Whether a response, or a chunk of one, is a refusal to answer, by what marks it as one."""
+    raw = _get(response, "raw")
+    choice = _first(_get(raw, "choices"))
+    return bool(
+        _get(_get(choice, "message"), "refusal")
+        or _get(_get(choice, "delta"), "refusal")
+        or _get(choice, "finish_reason") == "content_filter"
+        or _get(raw, "stop_reason") == "refusal"
+    )
+
+
+def realised(response: Response, price: Price | None) -> Any:
+    """What an answer really took: tokens, and USD by the price table.
+
+    None without a price, or if the answer does not say its usage.
+    """
+    usage = _usage(response)
+    tokens_in = next((n for name in _INPUT_TOKENS if (n := _count(usage, name))), 0)
+    tokens_out = next((n for name in _OUTPUT_TOKENS if (n := _count(usage, name))), 0)
+    if price is None or not tokens_in:
+        return None
+    details = _get(usage, "prompt_tokens_details") or _get(usage, "input_tokens_details")
+    cached = _count(details, "cached_tokens") or _count(usage, "cached_content_token_count")
+    # Anthropic counts the prompt cache, and Gemini the thoughts, beside the other tokens.
+    if read := _count(usage, "cache_read_input_tokens"):
+        cached, tokens_in = read, tokens_in + read
+    tokens_in += _count(usage, "cache_creation_input_tokens")
+    spent = _get(usage, "completion_tokens_details") or _get(usage, "output_tokens_details")
+    thoughts = _count(usage, "thoughts_token_count")
+    tokens_out += thoughts
+    reasoning = _count(spent, "reasoning_tokens") or thoughts
+    return {
+        "input_tokens": tokens_in,
+        "output_tokens": tokens_out,
+        "cached_tokens": cached,
+        "cost_usd": float(price.cost_usd(tokens_in, tokens_out, cached, reasoning)),
+    }
+
+
+def _message_has_words(message: ChatMessage) -> bool:
+    # Older integrations leave the calls beside the blocks.
+    return bool(message.additional_kwargs.get("tool_calls")) or any(
+        map(_block_has_words, message.blocks)
+    )
+
+
+def _block_has_words(block: ContentBlock) -> bool:
+    if isinstance(block, TextBlock):
+        return _is_text(block.text)
+    return _is_text(block.content) if isinstance(block, ThinkingBlock) else True
+
+
+def _is_text(text: str | None) -> bool:
+    return bool(text and text.strip())
+
+
+def _usage(response: Response) -> Any:
+    """Where LlamaIndex's own token counter finds it: in the raw answer, or beside it."""
+    usage = _get(response.raw, "usage") or _get(response.raw, "usage_metadata")
+    return response.additional_kwargs if usage is None else usage
+
+
+def _count(usage: Any, name: str) -> int:
+    """A number of tokens; 0 where there is none, and where a server says nonsense."""
+    found = _get(usage, name)
+    return found if isinstance(found, int) and 0 < found <= _MOST_TOKENS else 0
+
+
+def _first(choices: Any) -> Any:
+    return choices[0] if isinstance(choices, Sequence) and choices else None
+
+
+def _get(value: Any, name: str) -> Any:
+    """A field of a raw answer, which is a mapping or an object of its provider."""
+    return value.get(name) if isinstance(value, Mapping) else getattr(value, name, None)
+
+
+def _has(value: Any, name: str) -> bool:
+    return name in value if isinstance(value, Mapping) else hasattr(value, name)

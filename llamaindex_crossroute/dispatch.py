@@ -8,7 +8,7 @@ Sync, async and streamed calls share it.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from traceback import walk_tb
@@ -44,6 +44,7 @@ from llamaindex_crossroute.events import (
     CrossRouteAnswerEvent,
     CrossRouteDecisionEvent,
     dispatcher,
+    overheard,
 )
 from llamaindex_crossroute.messages import is_from_model, to_query
 from llamaindex_crossroute.settings import current_settings
@@ -95,6 +96,34 @@ class Request:
         return (self.tools,), {**self.options, "chat_history": conversation}
 
 
+@dataclass(frozen=True, slots=True)
+class PromptRequest(Request):
+    """What a candidate's own `predict` or `structured_predict` is asked.
+
+    Attributes:
+        conversation: The messages that the prompt makes, to route by.
+        options: Arguments of the prompt.
+        given: The positional arguments of the method.
+        settings: What `llm_kwargs` holds; None for methods without it.
+        schema: The form that is asked for, as text.
+    """
+
+    given: tuple[Any, ...] = ()
+    settings: Mapping[str, Any] | None = None
+    schema: str = ""
+
+    def query(self) -> Query:
+        """The request, as far as it is routed by."""
+        return to_query(self.conversation, (), self.settings, self.schema)
+
+    def arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The positional and the keyword arguments of a candidate's method."""
+        if self.settings is None:
+            return self.given, self.options
+        # Some candidates write into it.
+        return self.given, {**self.options, "llm_kwargs": dict(self.settings)}
+
+
 class Call:
     """One call while its candidates are tried."""
 
@@ -136,9 +165,10 @@ class Attempt:
         self._realised: dict[str, float] | None = None
         self._finished: bool | None = None
         self._told = after(call.decision, call.failures) if position else call.decided
+        self._overheard = overheard()
 
     def __enter__(self) -> None:
-        pass
+        self._responses = self._overheard.__enter__()
 
     def __exit__(
         self,
@@ -146,6 +176,7 @@ class Attempt:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> bool:
+        self._overheard.__exit__(None, None, None)
         if not isinstance(error, Exception):
             return False
         call, secrets = self._call, secrets_of(self.model)
@@ -161,22 +192,29 @@ class Attempt:
             note(error, call.failures)
         return goes_on
 
-    def accept(self, outputs: Sequence[Any]) -> None:
+    def accept(self, outputs: Sequence[Any], *, streamed: bool = False) -> None:
         """See that the candidate answered.
 
         Args:
             outputs: The whole answer, or what `lead` read of a stream.
+            streamed: Whether it is a stream.
 
         Raises:
             RefusedError: If it refused, and refusals pass to the next candidate; the first is
                 kept, for no other candidate may do better.
             NoAnswerError: If it gave nothing that is an answer.
         """
-        if self._call.llm.pass_refusals and any(map(is_refusal, outputs)):
+        judged = outputs
+        if not streamed and not isinstance(outputs[0], Response):
+            # Of a text or an object, it is known what it was made of, if anything.
+            judged = self._responses[-1:]
+            if not judged:
+                return
+        if self._call.llm.pass_refusals and any(map(is_refusal, judged)):
             if self._call.refused is None:
                 self._call.refused = self, outputs
             raise RefusedError
-        if not is_answer(outputs):
+        if not is_answer(judged):
             raise NoAnswerError(
                 f"{self._chosen.model} answered with nothing: no words, no tool call, and no word "
                 "of why it ended."
@@ -186,6 +224,8 @@ class Attempt:
         """The answer, with the decision on it if it is a response."""
         if isinstance(output, Response):
             output = self._marked(output)
+        elif self._responses:
+            self._realised = realised(self._responses[-1], self._price)
         self._answered()
         return output
 
@@ -323,7 +363,7 @@ def stream(llm: CrossRouteLLM, method: str, request: Request) -> Any:
             arguments, options = request.arguments()
             chunks = iter(getattr(attempt.model, method)(*arguments, **options))
             held = lead(chunks)
-            attempt.accept(held)
+            attempt.accept(held, streamed=True)
             return attempt.chunks(held, chunks)
     attempt, held = call.refused
     return attempt.chunks(held)
@@ -337,7 +377,7 @@ async def astream(llm: CrossRouteLLM, method: str, request: Request) -> Any:
             arguments, options = request.arguments()
             chunks = await getattr(attempt.model, method)(*arguments, **options)
             held = await alead(chunks)
-            attempt.accept(held)
+            attempt.accept(held, streamed=True)
             return attempt.achunks(held, chunks)
     attempt, held = call.refused
     return attempt.achunks(held)

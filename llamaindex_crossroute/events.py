@@ -5,13 +5,21 @@ They are dispatched by `llamaindex_crossroute`, so a handler of the root dispatc
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
+from llama_index.core.instrumentation.events.llm import LLMChatEndEvent, LLMCompletionEndEvent
+from llama_index.core.llms.callbacks import dispatcher as llm_dispatcher
 from llama_index_instrumentation import get_dispatcher
 from llama_index_instrumentation.base import BaseEvent
+from llama_index_instrumentation.event_handlers import BaseEventHandler
 from typing_extensions import override
 
 dispatcher = get_dispatcher("llamaindex_crossroute")
+
+_HEARD: ContextVar[list[Any] | None] = ContextVar("crossroute_heard", default=None)
 
 
 class CrossRouteDecisionEvent(BaseEvent):
@@ -55,3 +63,30 @@ class CrossRouteAnswerEvent(BaseEvent):
     @override
     def class_name(cls) -> str:
         return "CrossRouteAnswerEvent"
+
+
+@contextmanager
+def overheard() -> Iterator[list[Any]]:
+    """The responses that LLMs end their calls with in the block.
+
+    A candidate's own `structured_predict` gives an object, and its response is nowhere else.
+    """
+    heard: list[Any] = []
+    token = _HEARD.set(heard)
+    try:
+        yield heard
+    finally:
+        _HEARD.reset(token)
+
+
+class _Listener(BaseEventHandler):
+    """Hears the ends of all calls of LLMs; only within `overheard` it keeps them."""
+
+    @override
+    def handle(self, event: BaseEvent, **kwargs: Any) -> None:
+        heard = _HEARD.get()
+        if heard is not None and isinstance(event, (LLMChatEndEvent, LLMCompletionEndEvent)):
+            heard.append(event.response)
+
+
+llm_dispatcher.add_event_handler(_Listener())

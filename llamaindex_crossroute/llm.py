@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import AsyncGenerator, Generator, Iterator, Mapping, Sequence
+from inspect import getattr_static
 from typing import Any
 
 from llama_index.core.base.llms.types import (
@@ -18,12 +20,16 @@ from llama_index.core.base.llms.types import (
     LLMMetadata,
     MessageRole,
 )
+from llama_index.core.chat_engine.types import AgentChatResponse
 from llama_index.core.constants import DEFAULT_CONTEXT_WINDOW
 from llama_index.core.llms import LLM
 from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.llms.llm import ToolSelection
+from llama_index.core.program.utils import FlexibleModel
+from llama_index.core.prompts import BasePromptTemplate, PromptTemplate
 from llama_index.core.tools import BaseTool
-from pydantic import ConfigDict, Field, SkipValidation
+from llama_index.core.types import Model, PydanticProgramMode, TokenAsyncGen, TokenGen
+from pydantic import BaseModel, ConfigDict, Field, SkipValidation
 from typing_extensions import override
 
 from crossroute import (
@@ -36,6 +42,7 @@ from crossroute import (
 from crossroute.policy import check_settings
 from llamaindex_crossroute.dispatch import (
     DECISION,
+    PromptRequest,
     Request,
     aanswer,
     answer,
@@ -187,10 +194,7 @@ class CrossRouteLLM(FunctionCallingLLM):
             # Some say -1 for the provider's own limit.
             num_output=min((m.num_output for m in found if m.num_output > 0), default=-1),
             is_chat_model=all(metadata.is_chat_model for metadata in found),
-            is_function_calling_model=all(
-                isinstance(model, FunctionCallingLLM) and metadata.is_function_calling_model
-                for model, metadata in zip(self.models.values(), found, strict=True)
-            ),
+            is_function_calling_model=all(m.is_function_calling_model for m in found),
             model_name="crossroute",
             system_role=roles.pop() if len(roles) == 1 else MessageRole.SYSTEM,
         )
@@ -358,6 +362,180 @@ class CrossRouteLLM(FunctionCallingLLM):
             "Tools are prepared by the candidate that is chosen; call chat_with_tools instead."
         )
 
+    # A prompt is the candidate's business where it has a way of its own with it, such as a native
+    # structured answer. LlamaIndex's own way with it ends in the methods above.
+
+    @override
+    def predict(self, prompt: BasePromptTemplate, **prompt_args: Any) -> str:
+        if not self._have_own("predict"):
+            return str(super().predict(prompt, **prompt_args))
+        return str(answer(self, "predict", self._prompted(prompt, prompt_args)))
+
+    @override
+    async def apredict(self, prompt: BasePromptTemplate, **prompt_args: Any) -> str:
+        if not self._have_own("apredict"):
+            return str(await super().apredict(prompt, **prompt_args))
+        return str(await aanswer(self, "apredict", self._prompted(prompt, prompt_args)))
+
+    @override
+    def stream(self, prompt: BasePromptTemplate, **prompt_args: Any) -> TokenGen:
+        if not self._have_own("stream"):
+            return super().stream(prompt, **prompt_args)
+        tokens: TokenGen = stream(self, "stream", self._prompted(prompt, prompt_args))
+        return tokens
+
+    @override
+    async def astream(self, prompt: BasePromptTemplate, **prompt_args: Any) -> TokenAsyncGen:
+        if not self._have_own("astream"):
+            return await super().astream(prompt, **prompt_args)
+        tokens: TokenAsyncGen = await astream(self, "astream", self._prompted(prompt, prompt_args))
+        return tokens
+
+    @override
+    def structured_predict(
+        self,
+        output_cls: type[Model],
+        prompt: PromptTemplate,
+        llm_kwargs: dict[str, Any] | None = None,
+        **prompt_args: Any,
+    ) -> Model:
+        if not self._have_own("structured_predict"):
+            found: Model = super().structured_predict(output_cls, prompt, llm_kwargs, **prompt_args)
+        else:
+            request = self._prompted(prompt, prompt_args, output_cls, llm_kwargs)
+            found = answer(self, "structured_predict", request)
+        return found
+
+    @override
+    async def astructured_predict(
+        self,
+        output_cls: type[Model],
+        prompt: PromptTemplate,
+        llm_kwargs: dict[str, Any] | None = None,
+        **prompt_args: Any,
+    ) -> Model:
+        if not self._have_own("astructured_predict"):
+            found: Model = await super().astructured_predict(
+                output_cls, prompt, llm_kwargs, **prompt_args
+            )
+        else:
+            request = self._prompted(prompt, prompt_args, output_cls, llm_kwargs)
+            found = await aanswer(self, "astructured_predict", request)
+        return found
+
+    @override
+    def stream_structured_predict(
+        self,
+        output_cls: type[Model],
+        prompt: PromptTemplate,
+        llm_kwargs: dict[str, Any] | None = None,
+        **prompt_args: Any,
+    ) -> Generator[Model | FlexibleModel, None, None]:
+        if not self._have_own("stream_structured_predict", "_structured_stream_call"):
+            return super().stream_structured_predict(output_cls, prompt, llm_kwargs, **prompt_args)
+        request = self._prompted(prompt, prompt_args, output_cls, llm_kwargs)
+        found: Generator[Any, None, None] = stream(self, "stream_structured_predict", request)
+        return found
+
+    @override
+    async def astream_structured_predict(
+        self,
+        output_cls: type[Model],
+        prompt: PromptTemplate,
+        llm_kwargs: dict[str, Any] | None = None,
+        **prompt_args: Any,
+    ) -> AsyncGenerator[Model | FlexibleModel, None]:
+        if not self._have_own("astream_structured_predict", "_structured_astream_call"):
+            return await super().astream_structured_predict(
+                output_cls, prompt, llm_kwargs, **prompt_args
+            )
+        request = self._prompted(prompt, prompt_args, output_cls, llm_kwargs)
+        found: AsyncGenerator[Any, None] = await astream(
+            self, "astream_structured_predict", request
+        )
+        return found
+
+    @override
+    def predict_and_call(
+        self,
+        tools: Sequence[BaseTool],
+        user_msg: str | ChatMessage | None = None,
+        chat_history: list[ChatMessage] | None = None,
+        verbose: bool = False,
+        allow_parallel_tool_calls: bool = False,
+        error_on_no_tool_call: bool = True,
+        error_on_tool_error: bool = False,
+        **kwargs: Any,
+    ) -> AgentChatResponse:
+        kwargs |= _flags(verbose=verbose, allow_parallel_tool_calls=allow_parallel_tool_calls)
+        kwargs |= _flags(error_on_tool_error=error_on_tool_error)
+        if not error_on_no_tool_call:
+            kwargs["error_on_no_tool_call"] = False
+        if self._have_own("predict_and_call"):
+            request = Request(conversation_of(chat_history, user_msg), kwargs, tools)
+            found: AgentChatResponse = answer(self, "predict_and_call", request)
+        else:
+            found = super().predict_and_call(tools, user_msg, chat_history, **kwargs)
+        return found
+
+    @override
+    async def apredict_and_call(
+        self,
+        tools: Sequence[BaseTool],
+        user_msg: str | ChatMessage | None = None,
+        chat_history: list[ChatMessage] | None = None,
+        verbose: bool = False,
+        allow_parallel_tool_calls: bool = False,
+        error_on_no_tool_call: bool = True,
+        error_on_tool_error: bool = False,
+        **kwargs: Any,
+    ) -> AgentChatResponse:
+        kwargs |= _flags(verbose=verbose, allow_parallel_tool_calls=allow_parallel_tool_calls)
+        kwargs |= _flags(error_on_tool_error=error_on_tool_error)
+        if not error_on_no_tool_call:
+            kwargs["error_on_no_tool_call"] = False
+        if self._have_own("apredict_and_call"):
+            request = Request(conversation_of(chat_history, user_msg), kwargs, tools)
+            found: AgentChatResponse = await aanswer(self, "apredict_and_call", request)
+        else:
+            found = await super().apredict_and_call(tools, user_msg, chat_history, **kwargs)
+        return found
+
+    def _have_own(self, *methods: str) -> bool:
+        """Whether a candidate has its own way with prompts, and the router none that it must obey.
+
+        Args:
+            methods: Those of `LLM` that would be another's.
+        """
+        if self.system_prompt or self.output_parser or self.query_wrapper_prompt:
+            return False
+        if self.pydantic_program_mode != PydanticProgramMode.DEFAULT:
+            return False
+        return any(
+            getattr_static(type(model), method)
+            not in (getattr_static(LLM, method), getattr_static(FunctionCallingLLM, method))
+            for model in self.models.values()
+            for method in methods
+        )
+
+    def _prompted(
+        self,
+        prompt: BasePromptTemplate,
+        prompt_args: dict[str, Any],
+        output_cls: type[BaseModel] | None = None,
+        llm_kwargs: dict[str, Any] | None = None,
+    ) -> PromptRequest:
+        messages = prompt.format_messages(llm=self, **prompt_args)
+        if output_cls is None:
+            return PromptRequest(messages, prompt_args, given=(prompt,))
+        return PromptRequest(
+            messages,
+            prompt_args,
+            given=(output_cls, prompt),
+            settings=llm_kwargs,
+            schema=json.dumps(output_cls.model_json_schema(), default=str),
+        )
+
 
 def _completion(prompt: str | None, formatted: bool, kwargs: dict[str, Any]) -> Request:
     # LlamaIndex's decorators raise a ValueError for it, not Python a TypeError.
@@ -375,9 +553,9 @@ def _completed(descriptor: ModelDescriptor, llm: LLM) -> ModelDescriptor:
     """The descriptor, with what the LLM says where the descriptor does not."""
     update: dict[str, Any] = {}
     metadata = llm.metadata
-    # A plain LLM has no `chat_with_tools`, whatever its model could do.
-    tools = isinstance(llm, FunctionCallingLLM) and (
-        metadata.is_function_calling_model or "tools" in descriptor.capabilities
+    # A plain LLM has no `chat_with_tools`, whatever its model could do, unless it says so.
+    tools = metadata.is_function_calling_model or (
+        isinstance(llm, FunctionCallingLLM) and "tools" in descriptor.capabilities
     )
     if tools != ("tools" in descriptor.capabilities):
         others = (name for name in descriptor.capabilities if name != "tools")

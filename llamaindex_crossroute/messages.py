@@ -29,6 +29,7 @@ def to_query(
     conversation: str | Sequence[ChatMessage],
     tools: Sequence[BaseTool] = (),
     arguments: Mapping[str, Any] | None = None,
+    schema: str = "",
 ) -> Query:
     """Read what an LLM is asked as a query.
 
@@ -36,13 +37,14 @@ def to_query(
         conversation: A prompt, or messages.
         tools: What the model may call.
         arguments: Further arguments of the call: a longest answer, raw tools, a response format.
+        schema: The form of a structured answer, which each model is asked for in its own way.
 
     Raises:
         QueryError: If the conversation is empty, or not of that form.
     """
     arguments = arguments or {}
     needs: set[Capability] = {"tools"} if tools else set()
-    text = "".join(_schema(tool) for tool in tools)
+    text = schema + "".join(_schema(tool) for tool in tools)
     if raw_tools := arguments.get("tools") or arguments.get("functions"):
         needs.add("tools")
         text += "".join(json.dumps(tool, default=str) for tool in raw_tools)

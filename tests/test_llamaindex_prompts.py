@@ -1,0 +1,389 @@
+"""Candidates with their own way with prompts: `predict`, `structured_predict` and their kind."""
+
+# ruff: noqa: ANN401  # LlamaIndex's own signatures say Any.
+
+from collections.abc import AsyncGenerator, Callable
+from typing import Any
+
+import pytest
+from llama_index.core import PromptTemplate
+from llama_index.core.callbacks import CallbackManager, TokenCountingHandler
+from llama_index.core.chat_engine.types import AgentChatResponse
+from llama_index.core.instrumentation.events.llm import (
+    LLMChatEndEvent,
+    LLMStructuredPredictEndEvent,
+)
+from llama_index.core.llms import LLM, MockLLM
+from llama_index.core.llms.llm import ToolSelection
+from llama_index.core.types import PydanticProgramMode
+from llama_index.llms.openai_like import OpenAILike
+from llamaindex_ways import LARGE, MINI, TOOL, Recorder, asked
+from openai_server import OpenAIServer, Reply
+from pydantic import BaseModel
+from test_llamaindex_llm import ScriptedLLM, StatusError, core_decision, user
+
+from crossroute import NoAnswerError
+from llamaindex_crossroute import (
+    CrossRouteAnswerEvent,
+    CrossRouteDecisionEvent,
+    CrossRouteLLM,
+    call_settings,
+)
+
+pytest_plugins = ["llamaindex_fixtures"]
+
+PROMPT = PromptTemplate("Who wrote the first program? {hint}")
+
+
+class Person(BaseModel):
+    """A person."""
+
+    name: str | None = None
+    age: int | None = None
+
+
+ADA = Person(name="Ada", age=36)
+
+
+def written_into(llm_kwargs: dict[str, Any] | None) -> dict[str, Any]:
+    llm_kwargs = {} if llm_kwargs is None else llm_kwargs
+    llm_kwargs["written"] = "into"
+    return llm_kwargs
+
+
+class NativeLLM(ScriptedLLM):
+    """Has its own way with prompts: it shouts, and gives objects without LlamaIndex's help."""
+
+    def _messages(self, prompt: Any, given: dict[str, Any]) -> Any:
+        return prompt.format_messages(**given)
+
+    def predict(self, prompt: Any, **given: Any) -> str:
+        return str(self.chat(self._messages(prompt, given)).message.content).upper()
+
+    async def apredict(self, prompt: Any, **given: Any) -> str:
+        return str((await self.achat(self._messages(prompt, given))).message.content).upper()
+
+    def stream(self, prompt: Any, **given: Any) -> Any:
+        for chunk in self.stream_chat(self._messages(prompt, given)):
+            yield (chunk.delta or "").upper()
+
+    async def astream(self, prompt: Any, **given: Any) -> Any:
+        async def tokens() -> AsyncGenerator[str, None]:
+            async for chunk in await self.astream_chat(self._messages(prompt, given)):
+                yield (chunk.delta or "").upper()
+
+        return tokens()
+
+    def structured_predict(
+        self, output_cls: Any, prompt: Any, llm_kwargs: Any = None, **given: Any
+    ) -> Any:
+        llm_kwargs = written_into(llm_kwargs)
+        self.chat(self._messages(prompt, given), **llm_kwargs)
+        return output_cls(name=self.name, age=36)
+
+    async def astructured_predict(
+        self, output_cls: Any, prompt: Any, llm_kwargs: Any = None, **given: Any
+    ) -> Any:
+        llm_kwargs = written_into(llm_kwargs)
+        await self.achat(self._messages(prompt, given), **llm_kwargs)
+        return output_cls(name=self.name, age=36)
+
+    def stream_structured_predict(
+        self, output_cls: Any, prompt: Any, llm_kwargs: Any = None, **given: Any
+    ) -> Any:
+        llm_kwargs = written_into(llm_kwargs)
+        yield output_cls()
+        list(self.stream_chat(self._messages(prompt, given), **llm_kwargs))
+        yield output_cls(name=self.name)
+        yield output_cls(name=self.name, age=36)
+
+    async def astream_structured_predict(
+        self, output_cls: Any, prompt: Any, llm_kwargs: Any = None, **given: Any
+    ) -> Any:
+        chunks = self.stream_structured_predict(output_cls, prompt, llm_kwargs, **given)
+
+        async def objects() -> AsyncGenerator[Any, None]:
+            for chunk in chunks:
+                yield chunk
+
+        return objects()
+
+    def predict_and_call(self, tools: Any, **kwargs: Any) -> Any:
+        self.chat(kwargs["chat_history"])
+        return AgentChatResponse(f"{self.name} {sorted(kwargs)}")
+
+    async def apredict_and_call(self, tools: Any, **kwargs: Any) -> Any:
+        return self.predict_and_call(tools, **kwargs)
+
+
+TEXTS = ["predict", "apredict", "stream", "astream"]
+OBJECTS = [
+    "structured_predict",
+    "astructured_predict",
+    "stream_structured_predict",
+    "astream_structured_predict",
+]
+WAYS = [*TEXTS, *OBJECTS]
+STREAMS = [way for way in WAYS if "stream" in way]
+MODELS = [LARGE, MINI]
+
+
+def native(**options: Any) -> dict[str, NativeLLM]:
+    return {model: NativeLLM(name=model, **options) for model in MODELS}
+
+
+async def outputs(way: str, llm: LLM, **given: Any) -> list[Any]:
+    """What a way gives: all tokens or objects of a stream, or the one text or object."""
+    arguments = (PROMPT,) if way in TEXTS else (Person, PROMPT)
+    found = getattr(llm, way)(*arguments, hint="Ada.", **given)
+    if way.startswith("as") or way == "apredict":
+        found = await found
+    if way.startswith("astream"):
+        return [chunk async for chunk in found]
+    return list(found) if "stream" in way else [found]
+
+
+def expected(way: str, model: str) -> Any:
+    return f"I AM {model}.".upper() if way in TEXTS else Person(name=model, age=36)
+
+
+def result(way: str, found: list[Any]) -> Any:
+    return "".join(found) if way in TEXTS else found[-1]
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("model", MODELS)
+async def test_the_way_of_the_chosen_candidate_is_taken(
+    way: str, model: str, events: Recorder
+) -> None:
+    models = native()
+    llm = CrossRouteLLM(models=models, willingness_to_pay=0)
+    with call_settings(model=model):
+        found = await outputs(way, llm)
+    assert result(way, found) == expected(way, model)
+    [asked] = models[model]._asked
+    assert [message.content for message in asked] == ["Who wrote the first program? Ada."]
+    assert sum(len(llm._asked) for llm in models.values()) == 1
+    [decided], [answered] = events.of(CrossRouteDecisionEvent), events.of(CrossRouteAnswerEvent)
+    assert decided.decision["model"] == answered.model == model
+    assert answered.attempts == []
+    if "stream" not in way:
+        price = llm.router.pool[model].price
+        assert answered.realised["cost_usd"] == pytest.approx(price.cost_usd(50, 70))
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_it_is_routed_by_the_prompt(way: str, events: Recorder) -> None:
+    await outputs(way, CrossRouteLLM(models=native(), willingness_to_pay=0.001))
+    [decided] = events.of(CrossRouteDecisionEvent)
+    found = core_decision("Who wrote the first program? Ada.", 0.001, MODELS)
+    assert decided.decision["model"] == found.model
+    chosen = {c["model"]: c["quality"] for c in decided.decision["candidates"]}
+    assert chosen == {c.model: pytest.approx(c.quality) for c in found.candidates}
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_the_next_candidate_answers(
+    way: str, events: Recorder, caplog: pytest.LogCaptureFixture
+) -> None:
+    models = native()
+    object.__setattr__(models[MINI], "error", StatusError(429))
+    kwargs = {} if way in TEXTS else {"llm_kwargs": {"seed": 1}}
+    found = await outputs(way, CrossRouteLLM(models=models, willingness_to_pay=0), **kwargs)
+    assert result(way, found) == expected(way, LARGE)
+    [answered] = events.of(CrossRouteAnswerEvent)
+    assert answered.attempts == [{"model": MINI, "error": "StatusError: status 429"}]
+    assert f"Candidate {MINI} failed" in caplog.text
+    if way in OBJECTS:
+        # Each got its own copy of what it writes into.
+        assert kwargs["llm_kwargs"] == {"seed": 1}
+        assert [models[model]._given for model in MODELS] == [[{"seed": 1, "written": "into"}]] * 2
+
+
+class Particular(ScriptedLLM):
+    """Takes no `llm_kwargs`: they would be an argument of the prompt."""
+
+    def structured_predict(self, output_cls: Any, prompt: Any, **given: Any) -> Any:
+        assert given == {"hint": "Ada."}
+        return ADA
+
+
+async def test_settings_that_nobody_gave_are_not_passed_on() -> None:
+    models = {model: Particular(name=model) for model in MODELS}
+    assert await outputs("structured_predict", CrossRouteLLM(models=models)) == [ADA]
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_if_all_fail_the_last_error_names_them(way: str) -> None:
+    llm = CrossRouteLLM(models=native(error=TimeoutError("slow")), willingness_to_pay=0)
+    with pytest.raises(TimeoutError, match="slow") as raised:
+        await outputs(way, llm)
+    [note] = raised.value.__notes__
+    assert note.index(MINI) < note.index(LARGE)
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_an_error_of_the_caller_is_raised_at_once(way: str) -> None:
+    models = native(error=StatusError(400))
+    with pytest.raises(StatusError):
+        await outputs(way, CrossRouteLLM(models=models, willingness_to_pay=0))
+    assert not models[LARGE]._asked
+
+
+@pytest.mark.parametrize("way", STREAMS)
+async def test_an_empty_stream(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ScriptedLLM, "text", "")
+    nothing: Callable[..., Any] = lambda *_, **__: iter(())  # noqa: E731
+    monkeypatch.setattr(NativeLLM, "stream_structured_predict", nothing)
+    models = native()
+    with pytest.raises(NoAnswerError, match=LARGE):
+        await outputs(way, CrossRouteLLM(models=models, willingness_to_pay=0))
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("own", [True, False])
+async def test_events_and_tokens_are_counted_once(way: str, own: bool, events: Recorder) -> None:
+    counter = TokenCountingHandler(tokenizer=str.split)
+    kind = NativeLLM if own else ScriptedLLM
+    models = {model: kind(name=model) for model in MODELS}
+    llm = CrossRouteLLM(models=models, callback_manager=CallbackManager([counter]))
+    await outputs(way, llm)
+    assert counter.total_llm_token_count == 120
+    assert len(counter.llm_token_counts) == 1
+    assert len(events.of(LLMChatEndEvent)) == 1
+    assert len(events.of(CrossRouteAnswerEvent)) == 1
+
+
+# LlamaIndex's own `astructured_predict` by function calls forgets system prompts.
+@pytest.mark.parametrize("way", [way for way in WAYS if way != "astructured_predict"])
+async def test_a_system_prompt_of_the_router_is_kept(way: str) -> None:
+    # No candidate's own way would know of it.
+    models = native()
+    llm = CrossRouteLLM(models=models, willingness_to_pay=0, system_prompt="Be brief.")
+    found = await outputs(way, llm)
+    [asked] = models[MINI]._asked
+    assert [message.role.value for message in asked] == ["system", "user"]
+    assert asked[0].content == "Be brief."
+    assert result(way, found) != expected(way, MINI)
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_one_candidate_with_its_own_way_is_enough(way: str) -> None:
+    models = {LARGE: ScriptedLLM(name=LARGE), MINI: NativeLLM(name=MINI)}
+    llm = CrossRouteLLM(models=models, willingness_to_pay=0)
+    assert result(way, await outputs(way, llm)) == expected(way, MINI)
+    with call_settings(model=LARGE):
+        found = result(way, await outputs(way, llm))
+    assert found == f"I am {LARGE}." if way in TEXTS else found.name == "Ada"
+
+
+@pytest.mark.parametrize("way", ["predict_and_call", "apredict_and_call"])
+async def test_tools_are_called_in_the_way_of_the_candidate(way: str, events: Recorder) -> None:
+    models = native()
+    llm = CrossRouteLLM(models=models, willingness_to_pay=0)
+    found = getattr(llm, way)([TOOL], "And the weather in Paris?", tool_choice="any")
+    response = await found if way.startswith("a") else found
+    assert str(response) == f"{MINI} ['chat_history', 'tool_choice']"
+    object.__setattr__(models[MINI], "error", StatusError(429))
+    found = getattr(llm, way)([TOOL], "And in Rome?", verbose=True, error_on_no_tool_call=False)
+    response = await found if way.startswith("a") else found
+    assert str(response) == f"{LARGE} ['chat_history', 'error_on_no_tool_call', 'verbose']"
+    assert [event.model for event in events.of(CrossRouteAnswerEvent)] == [MINI, LARGE]
+
+
+async def test_the_program_mode_of_the_router_is_kept() -> None:
+    llm = CrossRouteLLM(
+        models=native(), willingness_to_pay=0, pydantic_program_mode=PydanticProgramMode.LLM
+    )
+    with pytest.raises(ValueError, match="I am"):
+        llm.structured_predict(Person, PROMPT, hint="")
+
+
+def test_a_structured_llm_takes_it() -> None:
+    llm = CrossRouteLLM(models=native(), willingness_to_pay=0).as_structured_llm(Person)
+    assert llm.chat(user("Who?")).raw == Person(name=MINI, age=36)
+
+
+# Native structured answers over HTTP
+
+
+def is_native(body: dict[str, Any]) -> bool:
+    return bool(body["response_format"]["json_schema"]["name"] == "Person")
+
+
+def structured(text: str) -> Callable[[dict[str, Any]], Reply]:
+    return lambda body: Reply(text) if is_native(body) else Reply(status=400)
+
+
+@pytest.fixture
+def pair(client: Callable[..., OpenAILike]) -> CrossRouteLLM:
+    models = {model: client(model, should_use_structured_outputs=True) for model in MODELS}
+    return CrossRouteLLM(models=models, willingness_to_pay=0)
+
+
+@pytest.mark.parametrize("way", OBJECTS)
+async def test_native_structured_answers(
+    way: str, pair: CrossRouteLLM, server: OpenAIServer, events: Recorder
+) -> None:
+    server.answers[MINI] = structured(ADA.model_dump_json())
+    found = (await outputs(way, pair))[-1]
+    assert found.model_dump() == ADA.model_dump()
+    assert asked(server) == [MINI]
+    assert len(events.of(LLMStructuredPredictEndEvent)) == (1 if "stream" in way else 0)
+    [answered] = events.of(CrossRouteAnswerEvent)
+    assert answered.model == MINI
+    if "stream" not in way:
+        assert answered.realised["input_tokens"] == 20
+
+
+@pytest.mark.parametrize(
+    ("way", "reply"),
+    [
+        (way, reply)
+        for way in OBJECTS
+        for reply in (
+            Reply(status=503),
+            Reply(raw="<html>"),
+            Reply(raw=""),
+            Reply(raw='{"choices": []}'),
+            # In a stream they end after the role; a whole answer is not JSON.
+            Reply("No JSON.", end_after=1),
+        )
+    ],
+)
+async def test_native_structured_answers_fail_over(
+    way: str, reply: Reply, pair: CrossRouteLLM, server: OpenAIServer, events: Recorder
+) -> None:
+    server.answers = {MINI: reply, LARGE: structured(ADA.model_dump_json())}
+    found = (await outputs(way, pair))[-1]
+    assert found.model_dump() == ADA.model_dump()
+    assert asked(server) == [MINI, LARGE]
+    [answered] = events.of(CrossRouteAnswerEvent)
+    assert [attempt["model"] for attempt in answered.attempts] == [MINI]
+
+
+# Tools of candidates of any class
+
+
+class SaysSo(MockLLM):
+    """No `FunctionCallingLLM`, but its metadata says that it calls functions, and it does."""
+
+    @property
+    def metadata(self) -> Any:
+        return super().metadata.model_copy(
+            update={"is_function_calling_model": True, "is_chat_model": True}
+        )
+
+    def chat_with_tools(self, tools: Any, chat_history: Any = None, **kwargs: Any) -> Any:
+        return self.chat(chat_history)
+
+    def get_tool_calls_from_response(self, response: Any, **kwargs: Any) -> list[ToolSelection]:
+        return [ToolSelection(tool_id="1", tool_name="weather", tool_kwargs={"city": "Paris"})]
+
+
+def test_the_metadata_is_taken_at_its_word() -> None:
+    llm = CrossRouteLLM(models={LARGE: SaysSo(), MINI: SaysSo()}, willingness_to_pay=0)
+    assert llm.metadata.is_function_calling_model
+    answer = llm.chat_with_tools([TOOL], "And the weather in Paris?")
+    assert answer.additional_kwargs["crossroute"]["model"] == MINI
+    assert str(llm.predict_and_call([TOOL], "And the weather in Paris?")) == "It rains in Paris."

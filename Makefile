@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 pip_install = $(BIN)/python -m pip install --quiet --no-input $(1) >$(VENV)/pip.log 2>&1 \
 	|| { cat $(VENV)/pip.log >&2; exit 1; }
 
-.PHONY: demo test fuzz lint types check bench checkpoint clean
+.PHONY: demo test fuzz lint types check bench checkpoint peers clean
 
 demo: $(VENV)/demo-ready
 	$(BIN)/crossroute demo
@@ -40,6 +40,19 @@ checkpoint: $(VENV)/dev-ready
 	$(BIN)/crossroute train $(DATA)/routerbench.jsonl.gz $(DATA)/zeroeval.jsonl.gz \
 		$(DATA)/mmlu-pro.jsonl.gz $(DATA)/mmlu-helm.jsonl.gz --out shared/crossroute/assets/default
 
+# The unit tests of LangChain, LangGraph and LlamaIndex, bare and with our classes in between; writes
+# docs/compatibility.md. LLAMA_INDEX: a checkout of LlamaIndex's repository, if its tests are to run.
+PEERS := .peers
+LLAMA_INDEX ?=
+peers: $(PEERS)/ready
+	$(PEERS)/venv/bin/python scripts/peers/run.py $(PEERS) $(if $(LLAMA_INDEX),--llama-index $(LLAMA_INDEX))
+
+$(PEERS)/ready: pyproject.toml constraints.txt scripts/peers/requirements.txt
+	$(PYTHON) -m venv $(PEERS)/venv
+	$(PEERS)/venv/bin/python -m pip install --quiet --editable '.[langchain,llamaindex]' \
+		--requirement scripts/peers/requirements.txt
+	touch $@
+
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "CrossRoute needs Python 3.11 or newer: make PYTHON=/path/to/python3.11")'
 	$(PYTHON) -m venv $(VENV)
@@ -57,4 +70,4 @@ $(VENV)/dev-ready: pyproject.toml constraints.txt | $(VENV)/bin/python
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(PEERS) build dist .pytest_cache .mypy_cache .ruff_cache

@@ -238,7 +238,7 @@ def test_a_key_is_refused_wherever_it_stands_and_not_repeated(secret: str) -> No
         ({"id": "x", "languages": ["en", {"a": [secret]}]}, r"languages\.1\.a\.0"),
         ({"id": "x", secret: 1}, "a name"),
     ):
-        said = refused(content, f"  {place}.* looks like a key or a password")
+        said = refused(content, f"  {place}.* looks like a secret")
         assert secret not in said
 
 

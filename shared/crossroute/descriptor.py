@@ -91,9 +91,9 @@ class _Strict(BaseModel):
         place = find_secret(content)
         if place is not None:
             raise ValueError(
-                f"{plain(place) or 'a name'} looks like a key or a password, which "
-                "no descriptor may hold; put it in an environment variable and write that "
-                "variable's name as provider.api_key_env"
+                f"{plain(place) or 'a name'} looks like a secret, which no descriptor may hold; "
+                "put it in an environment variable and write that variable's name as "
+                "provider.api_key_env"
             )
         return content
 

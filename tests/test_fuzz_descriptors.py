@@ -165,6 +165,7 @@ IDS = st.text(st.characters(categories=["L", "N", "P", "S", "Zs"]), min_size=1, 
 LINES = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=40)
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
 POSITIVE = st.floats(0, 1e300, exclude_min=True)
+PRICES = st.floats(0, 1e6)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**62), 2**62) | NUMBERS | LINES,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(LINES, inner, max_size=3),
@@ -176,8 +177,8 @@ PROVIDER = st.fixed_dictionaries(
 )
 PRICE = st.fixed_dictionaries(
     {
-        "input_usd_per_1m": POSITIVE,
-        "output_usd_per_1m": POSITIVE,
+        "input_usd_per_1m": PRICES,
+        "output_usd_per_1m": PRICES,
         "date": st.dates(),
         "source": LINES,
     }
@@ -187,9 +188,9 @@ LEARNING = st.fixed_dictionaries(
         "checkpoint": LINES,
         "cost_target": st.sampled_from(["output_tokens", "usd"]),
         "examples": st.integers(0, 10**14),
-        "embedding": st.lists(NUMBERS, min_size=1, max_size=9),
+        "embedding": st.lists(st.floats(-100, 100), min_size=1, max_size=9),
     },
-    optional={"scores_file": LINES, "quality_error": POSITIVE},
+    optional={"scores_file": LINES, "quality_error": st.floats(0, 100)},
 )
 MODELS = st.fixed_dictionaries(
     {"id": IDS},

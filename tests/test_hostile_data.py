@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from crossroute import DataError, data
-from crossroute.comparison import TopicPrompt, load_prompts
+from crossroute import CrossRouter, DataError, data
+from crossroute.comparison import TopicPrompt, compare, load_prompts
 from crossroute.data import RoutingData, Row
 from crossroute.onboarding import load_scores
 
@@ -204,3 +204,18 @@ def test_gzipped_prompts_are_json_lines_too(tmp_path: Path) -> None:
     latin.write_bytes(b"Why?\n\xe9t\xe9\n")
     with pytest.raises(DataError, match=r"latin\.txt, line 2: not text in UTF-8"):
         load_prompts(latin)
+
+
+def test_a_path_that_no_system_has_is_named() -> None:
+    for read in READERS:
+        with pytest.raises(DataError, match="cannot be read"):
+            read(Path("a\0b.jsonl"))
+        with pytest.raises(DataError, match="cannot be read"):
+            read(Path(__file__).parent)
+
+
+def test_every_topic_has_its_prompts(router: CrossRouter) -> None:
+    prompts = [TopicPrompt("Why?", f"topic {number % 150}") for number in range(300)]
+    found = compare(router, "gpt-4o-2024-08-06", "gpt-4o-mini-2024-07-18", prompts)
+    assert [one.topic for one in found[:2]] == [None, "topic 0"]
+    assert [one.prompts for one in found] == [300, *[2] * 150]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import Run
 
 from crossroute import DataError, MissingExtraError
 from crossroute.data import RoutingData, Row
@@ -251,3 +252,16 @@ def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(MissingExtraError, match=r"'pyarrow'.*crossroute\[benchmark\]"):
         import_routerbench(tmp_path / "a.parquet")
+
+
+def test_the_command_makes_routing_data_of_a_table(tmp_path: Path, run: Run) -> None:
+    path = save(tmp_path / "bench.csv")
+    code, out, _ = run("import-routerbench", path, "--out", tmp_path / "bench.jsonl")
+    assert code == 0
+    assert "3 prompts, 2 models" in out
+    assert len(RoutingData.load([tmp_path / "bench.jsonl"])) == 3
+    code, _, err = run("import-routerbench", tmp_path / "b.pkl", "--out", tmp_path / "b.jsonl")
+    assert code == 1
+    assert "to_parquet('b.parquet')" in err
+    code, _, err = run("import-routerbench", path, "--out", path, "--allow-pickle")
+    assert code == 2

@@ -103,11 +103,14 @@ def compare(
     columns = [found.models.index(model) for model in ids]
     quality, cost = found.quality[:, columns], found.cost_usd[:, columns]
     worth = utility(router.reward, quality)
-    topics = sorted({topic for _, topic in prompts if topic is not None})
-    groups: list[str | None] = [None, *topics]
+    by_topic: dict[str, list[int]] = {}
+    for row, (_, topic) in enumerate(prompts):
+        if topic is not None:
+            by_topic.setdefault(topic, []).append(row)
+    groups: list[tuple[str | None, list[int]]] = [(None, list(range(len(prompts))))]
+    groups += sorted(by_topic.items())
     comparisons = []
-    for group in groups:
-        rows = [i for i, (_, topic) in enumerate(prompts) if group in (None, topic)]
+    for group, rows in groups:
         points, shares = _choices(worth[rows], cost[rows])
         comparisons.append(
             Comparison(

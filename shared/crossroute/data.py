@@ -22,7 +22,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import compress
 from pathlib import Path
-from typing import Annotated, Literal, cast
+from typing import Annotated, BinaryIO, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -362,22 +362,30 @@ def read_all_lines(path: Path) -> Iterator[tuple[int, bytes]]:
     Raises:
         DataError: If the file cannot be read, or a line or what it inflates to is too long.
     """
-    number = size = 0
     try:
         # Bytes, so that a line that is not UTF-8 is one broken row and not the end of the file.
-        with path.open("rb") as file:
-            lines = gzip.GzipFile(fileobj=file) if path.suffix == ".gz" else file
-            while line := lines.readline(MOST_LINE_BYTES + 1):
-                number += 1
-                size += len(line)
-                if len(line) > MOST_LINE_BYTES:
-                    raise DataError(
-                        f"{path}:{number}: the line is longer than {MOST_LINE_BYTES:,} bytes; "
-                        "write one row a line, and shorten its prompt."
-                    )
-                if size > FREE_BYTES and lines is not file:
-                    check_inflated(path, size, file.tell(), number)
-                yield number, line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
+        file = path.open("rb")
+    except (OSError, ValueError) as error:  # ValueError: no system has such a path.
+        raise DataError(f"{path}: cannot be read: {error}") from error
+    number = size = 0
+    with file:
+        lines = gzip.GzipFile(fileobj=file) if path.suffix == ".gz" else file
+        while line := _next(lines, path, number):
+            number += 1
+            size += len(line)
+            if len(line) > MOST_LINE_BYTES:
+                raise DataError(
+                    f"{path}:{number}: the line is longer than {MOST_LINE_BYTES:,} bytes; write "
+                    "one row a line, and shorten its prompt."
+                )
+            if size > FREE_BYTES and lines is not file:
+                check_inflated(path, size, file.tell(), number)
+            yield number, line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
+
+
+def _next(lines: BinaryIO | gzip.GzipFile, path: Path, number: int) -> bytes:
+    try:
+        return lines.readline(MOST_LINE_BYTES + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: cannot be read after line {number}: {error}") from error
 

@@ -15,7 +15,7 @@ import pytest
 
 from crossroute import CheckpointError, CrossRouter, ModelDescriptor, ModelPool
 from crossroute.checkpoint import Checkpoint
-from crossroute.descriptor import replace_file
+from crossroute.files import replace_file
 from crossroute.predictor import Network
 
 

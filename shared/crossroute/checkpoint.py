@@ -22,9 +22,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, deserialize
 from safetensors.numpy import save
 
-from crossroute.descriptor import ModelDescriptor, replace_file
+from crossroute.descriptor import ModelDescriptor
 from crossroute.encoders import EncoderSignature
 from crossroute.errors import CheckpointError, PoolError, problems, shortened
+from crossroute.files import read_file, replace_file
 from crossroute.pool import ModelPool, descriptor_files
 from crossroute.predictor import FloatArray, Network
 
@@ -240,17 +241,10 @@ def _load_manifest(path: Path) -> Manifest:
 
 
 def _read(path: Path) -> bytes:
-    # Not opened before: opening a pipe waits for its other end.
-    if path.exists() and not path.is_file():
-        raise CheckpointError(f"{path}: cannot be read: it is no regular file.")
     try:
-        with path.open("rb") as file:
-            content = file.read(MOST_BYTES + 1)
-    except OSError as error:
+        return read_file(path, MOST_BYTES)
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"{path}: cannot be read: {error}") from error
-    if len(content) > MOST_BYTES:
-        raise CheckpointError(f"{path}: is larger than {MOST_BYTES:,} bytes, as no checkpoint is.")
-    return content
 
 
 def _arrays(content: bytes) -> dict[str, FloatArray]:

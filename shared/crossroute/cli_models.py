@@ -27,8 +27,9 @@ from crossroute.cli_common import (
 )
 from crossroute.comparison import Comparison, TopicPrompt, compare, load_prompts
 from crossroute.decision import usd
-from crossroute.descriptor import Learned, ModelDescriptor, json_schema, replace_file
+from crossroute.descriptor import Learned, ModelDescriptor, json_schema
 from crossroute.errors import DescriptorError, PoolError, UnknownModelError
+from crossroute.files import replace_file
 from crossroute.pool import ModelPool, descriptor_files
 from crossroute.prices import PER_TOKEN, PriceCheck, check_prices, write_price
 from crossroute.router import DEFAULT_WILLINGNESS_TO_PAY, CrossRouter

@@ -31,7 +31,7 @@ from crossroute.cli_common import (
 )
 from crossroute.cli_models import models_app
 from crossroute.decision import usd
-from crossroute.descriptor import Learned, ModelDescriptor, replace_file
+from crossroute.descriptor import Learned, ModelDescriptor
 from crossroute.errors import (
     CrossRouteError,
     DataError,
@@ -39,6 +39,7 @@ from crossroute.errors import (
     MissingExtraError,
     PoolError,
 )
+from crossroute.files import replace_file
 from crossroute.onboarding import ScoredAnswer, guess, load_scores, onboard
 from crossroute.pool import ModelPool, descriptor_files
 from crossroute.router import CrossRouter

@@ -6,7 +6,6 @@ import datetime
 import hashlib
 import inspect
 import re
-import secrets
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -28,6 +27,7 @@ from pydantic import (
 )
 
 from crossroute.errors import DescriptorError, did_you_mean, shortened
+from crossroute.files import replace_file
 from crossroute.provider_arguments import KNOWN_ARGUMENTS, check_arguments
 from crossroute.query import Capability
 from crossroute.secret_text import find_secret
@@ -378,19 +378,6 @@ def json_schema() -> dict[str, Any]:
             name, _, text = paragraph.partition(":")
             part["properties"][name.strip()]["description"] = " ".join(text.split())
     return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | schema
-
-
-def replace_file(path: Path, content: str | bytes) -> None:
-    """Write a file whole: readers see the old content or the new, whoever else writes it, too."""
-    # Hidden, so that nobody takes it for a descriptor; its name is short, whatever the file's.
-    new = path.with_name(f".{secrets.token_hex(8)}.new")
-    try:
-        # Not by tempfile, whose files nobody else may read.
-        new.write_bytes(content.encode() if isinstance(content, str) else content)
-        new.replace(path)
-    except BaseException:
-        new.unlink(missing_ok=True)
-        raise
 
 
 class _Dumper(yaml.SafeDumper):

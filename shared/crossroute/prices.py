@@ -16,8 +16,9 @@ from typing import Any
 
 import yaml
 
-from crossroute.descriptor import ModelDescriptor, Price, Provider, replace_file
+from crossroute.descriptor import ModelDescriptor, Price, Provider
 from crossroute.errors import DataError, DescriptorError
+from crossroute.files import replace_file
 from crossroute.pool import descriptor_files
 from crossroute.yaml_file import compose_yaml
 

@@ -7,13 +7,13 @@ not quote the file: a key may stand there.
 from __future__ import annotations
 
 import re
-import stat
 from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
 
 from crossroute.errors import CrossRouteError
+from crossroute.files import read_file
 
 MOST_BYTES = 1_000_000
 MOST_NODES = 50_000
@@ -65,22 +65,11 @@ def compose_yaml(text: str, path: Path, error: type[CrossRouteError]) -> yaml.No
 
 def _read(path: Path, error: type[CrossRouteError]) -> str:
     try:
-        return _content(path).decode("utf-8")
+        return read_file(path, MOST_BYTES).decode("utf-8")
     except UnicodeDecodeError:
         raise error(f"{path}: cannot be read: it is not in UTF-8; save it so.") from None
     except (OSError, ValueError) as problem:  # ValueError: no system has such a path.
         raise error(f"{path}: cannot be read: {problem}") from problem
-
-
-def _content(path: Path) -> bytes:
-    # Not opened before: opening a pipe waits for its other end.
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise OSError("it is no regular file")
-    with path.open("rb") as file:
-        content = file.read(MOST_BYTES + 1)
-    if len(content) > MOST_BYTES:
-        raise OSError(f"it is larger than {MOST_BYTES:,} bytes")
-    return content
 
 
 class _RefusedError(yaml.MarkedYAMLError):

@@ -1,0 +1,37 @@
+"""Reading and writing files that others read and write at the same time."""
+
+from __future__ import annotations
+
+import secrets
+import stat
+from pathlib import Path
+
+
+def read_file(path: Path, most_bytes: int) -> bytes:
+    """The content of a regular file of bounded size.
+
+    Raises:
+        OSError: If it cannot be read, is no regular file, or is larger.
+        ValueError: If no system has such a path.
+    """
+    # Not opened before: opening a pipe waits for its other end.
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError("it is no regular file")
+    with path.open("rb") as file:
+        content = file.read(most_bytes + 1)
+    if len(content) > most_bytes:
+        raise OSError(f"it is larger than {most_bytes:,} bytes")
+    return content
+
+
+def replace_file(path: Path, content: str | bytes) -> None:
+    """Write a file whole: readers see the old content or the new, whoever else writes it, too."""
+    # Hidden, so that nobody takes it for a descriptor; its name is short, whatever the file's.
+    new = path.with_name(f".{secrets.token_hex(8)}.new")
+    try:
+        # Not by tempfile, whose files nobody else may read.
+        new.write_bytes(content.encode() if isinstance(content, str) else content)
+        new.replace(path)
+    except BaseException:
+        new.unlink(missing_ok=True)
+        raise

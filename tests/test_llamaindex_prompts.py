@@ -230,6 +230,17 @@ async def test_an_error_of_the_caller_is_raised_at_once(way: str) -> None:
     assert not models[LARGE]._asked
 
 
+@pytest.mark.parametrize("way", [way for way in WAYS if "stream" not in way])
+async def test_a_refusal_within_it(way: str, events: Recorder) -> None:
+    models = native()
+    object.__setattr__(models[MINI], "raw", {"stop_reason": "refusal"})
+    for passes, model in ((False, MINI), (True, LARGE)):
+        llm = CrossRouteLLM(models=models, willingness_to_pay=0, pass_refusals=passes)
+        assert result(way, await outputs(way, llm)) == expected(way, model)
+        answered = events.of(CrossRouteAnswerEvent)[-1]
+        assert answered.attempts == [{"model": MINI, "error": "refused"}] * passes
+
+
 @pytest.mark.parametrize("way", STREAMS)
 async def test_an_empty_stream(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ScriptedLLM, "text", "")

@@ -131,12 +131,18 @@ def test_errors_of_other_clients() -> None:
     assert not may_pass_elsewhere(aiohttp.InvalidURL("no scheme"))
 
 
-def raised_in(module: str, cause: Callable[[], object]) -> BaseException:
-    """What `cause` raises when a function of that module calls it."""
+def called_in(module: str, cause: Callable[[], object]) -> Callable[[], object]:
+    """A function of that module that calls `cause`."""
     scope: dict[str, Any] = {"__name__": module, "cause": cause}
     exec("def call():\n    cause()", scope)
+    call: Callable[[], object] = scope["call"]
+    return call
+
+
+def raised_in(module: str, cause: Callable[[], object]) -> BaseException:
+    """What `cause` raises when a function of that module calls it."""
     with pytest.raises(Exception, match=r"\S") as caught:
-        scope["call"]()
+        called_in(module, cause)()
     return caught.value
 
 
@@ -155,6 +161,20 @@ def raised_in(module: str, cause: Callable[[], object]) -> BaseException:
 )
 def test_an_answer_that_a_client_cannot_read(module: str, passes: bool) -> None:
     assert may_pass_elsewhere(raised_in(module, partial(json.loads, "<html>"))) == passes
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [
+        "llama_index.core.base.llms.types",
+        "langchain_core.messages.ai",
+        "langchain_core.outputs.chat",
+    ],
+)
+def test_an_answer_of_which_a_client_can_make_no_message(messages: str) -> None:
+    cause = called_in(messages, partial(json.loads, "<html>"))
+    assert may_pass_elsewhere(raised_in("llama_index.llms.openai.utils", cause))
+    assert not may_pass_elsewhere(raised_in("__main__", cause))
 
 
 def test_an_error_of_the_application_that_a_client_calls() -> None:

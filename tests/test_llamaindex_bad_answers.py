@@ -73,6 +73,9 @@ BODIES = {
     "an empty body": "",
     "a list": "[]",
     "null": "null",
+    "an unknown role": frame(
+        choices=[{"index": 0, "message": {"role": 0, "content": TEXT}, "finish_reason": "stop"}]
+    ),
     "nothing": frame(
         choices=[{"index": 0, "message": {"role": "assistant"}, "finish_reason": None}]
     ),
@@ -92,6 +95,7 @@ STREAMED = {
     "only the role": sent(ROLE),
     "the role and the end": sent(ROLE, "[DONE]"),
     "a list": sent("[]"),
+    "an unknown role": sent(chunk(delta={"role": "nobody", "content": TEXT}), "[DONE]"),
     "blanks": sent(ROLE, chunk(delta={"content": "\n"}), "[DONE]"),
 }
 

@@ -64,6 +64,7 @@ _CLIENTS = re.compile(
 _BENEATH_CLIENTS = frozenset(
     {*sys.stdlib_module_names, "pydantic", "pydantic_core", "httpx", "httpx2", "tenacity"}
 )
+_MESSAGES = ("llama_index.core.base.llms.", "langchain_core.messages.", "langchain_core.outputs.")
 """What clients read answers with: an error in it is an error of the client that called it."""
 
 _CLIENT_NAME = re.compile(r"client|llm", re.IGNORECASE)
@@ -234,7 +235,7 @@ def _is_of_a_client(error: BaseException) -> bool:
     innermost = ""
     while trace is not None:
         module = str(trace.tb_frame.f_globals.get("__name__", ""))
-        if module.partition(".")[0] not in _BENEATH_CLIENTS:
+        if module.partition(".")[0] not in _BENEATH_CLIENTS and not module.startswith(_MESSAGES):
             innermost = module
         trace = trace.tb_next
     return _CLIENTS.match(innermost) is not None

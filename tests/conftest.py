@@ -85,6 +85,16 @@ def write_rows(path: Path, rows: list[dict[str, object]]) -> Path:
     return path
 
 
+def write_scores(path: Path, data: RoutingData, model: str, count: int = 60) -> Path:
+    j = data.models.index(model)
+    lines = [
+        {"prompt": data.prompts[i], "score": data.score[i, j], "cost_usd": data.cost_usd[i, j]}
+        for i in range(count)
+    ]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
+    return path
+
+
 @pytest.fixture(scope="session")
 def router() -> CrossRouter:
     return CrossRouter.default()

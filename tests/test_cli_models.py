@@ -89,10 +89,18 @@ def test_show_says_all_but_the_numbers_of_the_embedding(run: Run, tmp_path: Path
 @pytest.mark.parametrize(
     ("learned", "said"),
     [
-        ({"source": "guess", "quality_error": 1.0}, "guessed without any scores; .*25 points"),
+        ({"source": "guess", "quality_error": 1.0}, "guessed without any scores; .*23 points"),
         (
             {"source": "scores", "examples": 1200, "quality_error": 0.16},
             "onboarded from 1,200 scored answers; .*4 points",
+        ),
+        (
+            {"source": "scores", "examples": 1200, "quality_error": 0.16, "mean_quality": 0.9},
+            "onboarded from 1,200 scored answers; .* 2 points",
+        ),
+        (
+            {"source": "scores", "examples": 2, "quality_error": 0.5, "mean_quality": 0.9},
+            "onboarded from 2 scored answers, which are few; .* 5 points",
         ),
     ],
 )
@@ -101,7 +109,8 @@ def test_show_says_how_sure_an_embedding_is(
 ) -> None:
     facts = {"checkpoint": "c", "cost_target": "usd", "examples": 0, "embedding": [1.0], **learned}
     descriptor(tmp_path, learned=facts)
-    assert re.search(said, run("show", "new", "--models", tmp_path)[1])
+    out = run("show", "new", "--models", tmp_path)[1]
+    assert re.search(said, " ".join(out.replace("│", "").split()))
 
 
 def test_validate_says_all_that_is_wrong_at_once(run: Run, toy_folder: Path) -> None:

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
 import signal
 import threading
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import yaml
-from conftest import QUICK, Run
+from conftest import Run, write_scores
 from openai_server import OpenAIServer, Reply
 from pydantic import TypeAdapter
 
 import crossroute.cli_onboarding  # noqa: F401  # registers the commands
-from crossroute import CrossRouter, ModelDescriptor, ModelPool, PoolError
+from crossroute import CrossRouter, ModelDescriptor, ModelPool
 from crossroute.anchors import Anchor, Check, load_anchors
 from crossroute.data import RoutingData
 from crossroute.onboarding import load_scores, onboard
-from crossroute.training.train import train
 
 ROOT = Path(__file__).parent.parent
 
@@ -48,9 +47,14 @@ provider:
 """
 
 
+def number(body: dict[str, Any]) -> int:
+    """The number that is added to itself."""
+    return int(body["messages"][-1]["content"].split()[2])
+
+
 def calculator(body: dict[str, Any]) -> Reply:
     """Answers the sums below 8 rightly."""
-    n = int(body["messages"][-1]["content"].split()[2])
+    n = number(body)
     return Reply(f"It is **{2 * n if n < 8 else n}**.", input_tokens=10, output_tokens=50)
 
 
@@ -98,16 +102,6 @@ def asked(server: OpenAIServer) -> list[int]:
     return sorted(int(r.body["messages"][-1]["content"].split()[2]) for r in server.requests)
 
 
-def write_scores(path: Path, data: RoutingData, model: str, count: int = 60) -> Path:
-    j = data.models.index(model)
-    lines = [
-        {"prompt": data.prompts[i], "score": data.score[i, j], "cost_usd": data.cost_usd[i, j]}
-        for i in range(count)
-    ]
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
-    return path
-
-
 # From scores
 
 
@@ -119,7 +113,9 @@ def test_scores_become_an_embedding_in_the_file(
     arguments = ("models", "onboard", new, "--scores", scores, "--checkpoint", toy_folder)
     code, out, err = run(*arguments)
     assert code == 0, err
-    assert "acme/new is onboarded from 60 scored answers" in out
+    assert "acme/new: onboarded from 60 scored answers; its mean quality is known within" in out
+    assert "mean score 0." in out
+    assert err == ""
     after = ModelDescriptor.load(new)
     assert after.learned is not None
     assert after.learned.scores_file == "../scores.jsonl"
@@ -141,6 +137,27 @@ def test_scores_become_an_embedding_in_the_file(
     )
     assert found["quality_error"] > 0
     assert ModelDescriptor.load(new) == after
+
+
+@pytest.mark.parametrize("count", [2, 19, 20, 60])
+def test_how_sure_it_is_is_one_number_everywhere(
+    count: int, run: Run, new: Path, toy_folder: Path, toy_data: RoutingData
+) -> None:
+    scores = write_scores(new.with_name("scores.jsonl"), toy_data, "sage", count)
+    arguments = ("models", "onboard", new, "--scores", scores, "--checkpoint", toy_folder)
+    code, out, err = run(*arguments)
+    assert code == 0
+    (points,) = re.findall(r"known within (\d+) points \(1 s\.e\.\)", out)
+    shown = run("models", "show", "acme/new", "--models", new.parent)[1]
+    shown = " ".join(shown.replace("│", "").split())
+    assert f"known within {points} points (1 s.e.)" in shown
+    few = count < 20
+    assert ("Warning: " in err) is few
+    assert (f"{count} scored answers, which are few" in out) is few
+    found = json.loads(run(*arguments, "--json")[1])
+    assert round(found["error_in_points"]) == int(points)
+    # It is right nearly always, which two answers do not show.
+    assert int(points) >= (5 if count == 2 else 1)
 
 
 def test_the_descriptor_can_go_to_another_folder(
@@ -250,13 +267,100 @@ def test_the_model_is_asked_and_scored(asking: Run, new: Path, server: OpenAISer
 def test_nothing_is_spent_without_a_yes(
     asking: Run, new: Path, server: OpenAIServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("builtins.input", lambda *_: "n")
+    type_in(monkeypatch, "n\n")
     text = new.read_text("utf-8")
     code, _, err = asking()
     assert code == 1
     assert "about $" in err
     assert not server.requests
     assert new.read_text("utf-8") == text
+
+
+def type_in(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(text))
+
+
+def test_where_nobody_answers_the_way_without_is_named(
+    asking: Run, server: OpenAIServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    type_in(monkeypatch, "")
+    code, _, err = asking()
+    assert code == 1
+    assert "nobody is there to answer; give --yes" in err
+    assert not server.requests
+
+
+NONSENSE = pytest.mark.parametrize(
+    ("answer", "doubt"),
+    [
+        (lambda _: Reply("I cannot say."), "all 12 answers are the same, 'I cannot say.'"),
+        (lambda _: Reply("\x1b[31mred"), r"all 12 answers are the same, '\x1b[31mred'"),
+        (lambda body: Reply("" if number(body) > 3 else "7"), "8 of 12 answers are empty"),
+        (lambda body: Reply(f"-{1 + number(body)}"), "none of 12 answers is right"),
+    ],
+    ids=["same", "control characters", "empty", "wrong"],
+)
+
+
+@NONSENSE
+@pytest.mark.parametrize("typed", ["y\nn\n", "y\ny\n", "y\n"], ids=["no", "yes", "nobody"])
+def test_nonsense_is_asked_about_before_it_is_believed(
+    asking: Run,
+    new: Path,
+    server: OpenAIServer,
+    monkeypatch: pytest.MonkeyPatch,
+    answer: Callable[[dict[str, Any]], Reply],
+    doubt: str,
+    typed: str,
+) -> None:
+    text, scores = new.read_text("utf-8"), new.with_name("new.scores.jsonl")
+    server.answers["new"] = answer
+    type_in(monkeypatch, typed)
+    code, _, err = asking()
+    said = " ".join(err.split())
+    assert f"{doubt}. It was asked as openai:new at {server.url}" in said
+    assert "Is that the right endpoint" in said
+    assert "\x1b" not in err
+    assert code == (0 if typed == "y\ny\n" else 1)
+    assert (new.read_text("utf-8") == text) is (code == 1)
+    # After a no, the next run asks the right endpoint everything.
+    assert scores.exists() is (typed != "y\nn\n")
+    if typed == "y\nn\n":
+        assert "its scores of this run are dropped" in said
+
+
+def test_only_the_scores_of_this_run_are_dropped(
+    asking: Run, new: Path, server: OpenAIServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scores = new.with_name("new.scores.jsonl")
+    before = '{"prompt": "What is 3 + 3?", "score": 1.0}\n'
+    scores.write_text(before, "utf-8")
+    server.answers["new"] = Reply("")
+    type_in(monkeypatch, "y\nn\n")
+    assert asking()[0] == 1
+    assert scores.read_text("utf-8") == before
+
+
+@NONSENSE
+def test_with_yes_nonsense_is_warned_of(
+    asking: Run, new: Path, server: OpenAIServer, answer: Callable[..., Reply], doubt: str
+) -> None:
+    server.answers["new"] = answer
+    code, _, err = asking("--yes")
+    assert code == 0
+    assert "Warning: " in err
+    assert doubt in " ".join(err.split())
+    assert ModelDescriptor.load(new).learned is not None
+
+
+def test_nonsense_is_told_of_before_failed_calls(asking: Run, server: OpenAIServer) -> None:
+    server.answers["new"] = lambda body: (
+        Reply(status=500) if "What is 3 " in str(body) else Reply("")
+    )
+    code, _, err = asking("--yes")
+    assert code == 1
+    assert "11 of 11 answers are empty" in " ".join(err.split())
+    assert "1 of 12 calls of 'acme/new' failed" in err
 
 
 def test_failed_calls_are_named_and_asked_again(
@@ -426,126 +530,6 @@ def test_the_shipped_anchors_are_asked_by_default(
     pool = ModelPool([*CrossRouter.default().pool.values(), ModelDescriptor.load(new)])
     found = CrossRouter.default().over(pool).predict(list(right))
     assert 0.8 < found.quality[:, found.models.index("acme/new")].mean() < 0.995
-
-
-# After a retraining
-
-
-@pytest.fixture(scope="module")
-def retrained(toy_data: RoutingData) -> CrossRouter:
-    return train(toy_data.of_models(["clerk", "sage"]), settings=replace(QUICK, epochs=2))
-
-
-def test_rebase_makes_embeddings_again(
-    run: Run,
-    tmp_path: Path,
-    toy_folder: Path,
-    toy_router: CrossRouter,
-    retrained: CrossRouter,
-    toy_data: RoutingData,
-) -> None:
-    folder, old = tmp_path / "mine", toy_router.pool
-    folder.mkdir()
-    scores = write_scores(folder / "scores.jsonl", toy_data, "poet")
-    (folder / "scored.yaml").write_text("id: scored\nnote: Mine.  # really\n", "utf-8")
-    given = ("--scores", scores, "--checkpoint", toy_folder)
-    assert run("models", "onboard", folder / "scored.yaml", *given)[0] == 0
-    like = {"model": "sage", "quality_offset": -0.1}
-    bare = ModelDescriptor.model_validate({"id": "guessed", "behaves_like": like})
-    toy_router.add_model(bare).pool["guessed"].save(folder)
-    ModelDescriptor(id="bare").save(folder)
-    for model in ("poet", "sage"):
-        old[model].save(folder)
-    retrained.save(tmp_path / "retrained")
-
-    # As it is, the folder is refused, and the command that mends it is named.
-    with pytest.raises(PoolError, match="crossroute models rebase"):
-        CrossRouter.load(tmp_path / "retrained", models=folder)
-
-    command = ("models", "rebase", folder, "--checkpoint", tmp_path / "retrained")
-    code, out, err = run(*command, "--json")
-    assert code == 1
-    assert "Not mended: poet" in err
-    content = json.loads(out)
-    assert content["checkpoint"] == retrained.checkpoint.id
-    assert {x["model"]: x["embedding"] for x in content["models"]} == {
-        "bare": "none",
-        "guessed": "guessed again",
-        "poet": "not mended",
-        "sage": "trained",
-        "scored": "from its scores",
-    }
-    (note,) = [x["note"] for x in content["models"] if x["model"] == "poet"]
-    assert "crossroute models onboard" in note
-    assert (folder / "poet.yaml").read_text("utf-8")  # left as it was
-    assert ModelDescriptor.load(folder / "poet.yaml") == old["poet"]
-
-    (folder / "poet.yaml").unlink()
-    (folder / "bare.yaml").unlink()
-    router = CrossRouter.load(tmp_path / "retrained", models=folder)
-    assert set(router.pool) == {"guessed", "sage", "scored"}
-    scored, guessed = router.pool["scored"], router.pool["guessed"]
-    assert scored.learned is not None
-    assert guessed.learned is not None
-    assert scored.learned.scores_file == "scores.jsonl"
-    assert (scored.note, scored.learned.examples) == ("Mine.", 60)
-    assert "note: Mine.  # really" in (folder / "scored.yaml").read_text("utf-8")
-    assert guessed.learned.source == "guess"
-    assert guessed.behaves_like == bare.behaves_like
-    assert router.pool["sage"].learned == retrained.pool["sage"].learned
-
-    code, out, _ = run(*command)
-    assert code == 0
-    assert out.count("fits") == 3
-    assert "left as it is" in out
-
-
-def test_rebase_takes_a_checkpoint_folder_with_strangers_in_it(
-    run: Run, tmp_path: Path, toy_router: CrossRouter, retrained: CrossRouter, toy_data: RoutingData
-) -> None:
-    folder = tmp_path / "retrained"
-    retrained.save(folder)
-    scores = write_scores(tmp_path / "scores.jsonl", toy_data, "poet")
-    scored = onboard(toy_router, ModelDescriptor(id="new"), load_scores(scores, "new"))
-    assert scored.learned is not None
-    learned = scored.learned.model_copy(update={"scores_file": "../../scores.jsonl"})
-    scored.model_copy(update={"learned": learned}).save(folder / "models")
-    with pytest.raises(PoolError, match="crossroute models rebase"):
-        CrossRouter.load(folder)
-    code, _, err = run("models", "rebase", folder)
-    assert code == 0, err
-    assert set(CrossRouter.load(folder).pool) == {"clerk", "new", "sage"}
-
-
-def test_lost_scores_are_named(
-    run: Run, tmp_path: Path, toy_folder: Path, retrained: CrossRouter, toy_data: RoutingData
-) -> None:
-    retrained.save(tmp_path / "retrained")
-    path = tmp_path / "mine" / "new.yaml"
-    path.parent.mkdir()
-    path.write_text("id: new\n", "utf-8")
-    scores = write_scores(tmp_path / "scores.jsonl", toy_data, "poet")
-    given = ("--scores", scores, "--checkpoint", toy_folder)
-    assert run("models", "onboard", path, *given)[0] == 0
-    scores.unlink()
-    text = path.read_text("utf-8")
-    command = ("models", "rebase", path.parent, "--checkpoint", tmp_path / "retrained", "--json")
-    code, out, _ = run(*command)
-    assert code == 1
-    assert "scores.jsonl: cannot be read" in json.loads(out)["models"][0]["note"]
-    assert path.read_text("utf-8") == text
-
-
-def test_nothing_is_rebased_where_a_file_is_broken(
-    run: Run, tmp_path: Path, toy_router: CrossRouter
-) -> None:
-    toy_router.pool.save(tmp_path)
-    (tmp_path / "z.yaml").write_text("id: z\nprovidr: x\n", "utf-8")
-    before = {path.name: path.read_text("utf-8") for path in tmp_path.iterdir()}
-    code, _, err = run("models", "rebase", tmp_path)
-    assert code == 1
-    assert "z.yaml" in err
-    assert {path.name: path.read_text("utf-8") for path in tmp_path.iterdir()} == before
 
 
 def test_the_page_says_what_is_so() -> None:

@@ -25,9 +25,9 @@ from crossroute import (
     UnknownModelError,
 )
 from crossroute.data import RoutingData
-from crossroute.descriptor import Likeness
+from crossroute.descriptor import Learned, Likeness
 from crossroute.evaluation.metrics import brier
-from crossroute.onboarding import guess, load_scores, onboard
+from crossroute.onboarding import error_in_points, guess, load_scores, onboard
 
 PRICE = Price(
     input_usd_per_1m=0.5, output_usd_per_1m=2.0, date=datetime.date(2026, 1, 1), source="test"
@@ -350,3 +350,46 @@ def test_functions_and_method_agree(toy_router: CrossRouter, some: RoutingData) 
     assert toy_router.add_model(NEW, scores).pool["new"] == onboard(toy_router, NEW, scores)
     like = NEW.model_copy(update={"behaves_like": Likeness(model="poet")})
     assert toy_router.add_model(like).pool["new"] == guess(toy_router, like)
+
+
+@pytest.mark.parametrize(
+    ("quality", "error", "points"),
+    [
+        (None, 1.0, 23.1),
+        (0.5, 1.0, 23.1),
+        (0.9, 0.5, 5.5),
+        # As sure of a model that is mostly wrong.
+        (0.1, 0.5, 5.5),
+        (0.95, 0.5, 2.98),
+        (0.9, 0.0, 0.0),
+        # Not sure of all, and not without bounds.
+        (1.0, 0.5, 0.065),
+        (0.5, 100.0, 50.0),
+    ],
+)
+def test_an_error_in_points_is_the_wider_side(
+    quality: float | None, error: float, points: float
+) -> None:
+    learned = Learned(
+        checkpoint="c",
+        cost_target="usd",
+        examples=1,
+        embedding=(0.0,),
+        mean_quality=quality,
+        quality_error=error,
+    )
+    assert error_in_points(learned) == pytest.approx(points, rel=0.01, abs=1e-9)
+
+
+def test_two_right_answers_make_nobody_sure(toy_router: CrossRouter) -> None:
+    prompts = [f"What is {n} * 3?" for n in range(66)]
+    scores = [{"prompt": prompt, "score": 1.0, "cost_usd": 0.001} for prompt in prompts]
+    points = []
+    for count in (2, 20, 66):
+        learned = onboard(toy_router, ModelDescriptor(id="new"), scores[:count]).learned
+        assert learned is not None
+        assert learned.mean_quality is not None
+        assert 0.5 < learned.mean_quality < 1
+        points.append(error_in_points(learned))
+    assert points == sorted(points, reverse=True)
+    assert points[0] > 5

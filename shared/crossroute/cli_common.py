@@ -11,6 +11,8 @@ import typer
 from rich.console import Console
 
 from crossroute.checkpoint import models_folder
+from crossroute.descriptor import Learned
+from crossroute.onboarding import FEW_SCORES, error_in_points
 from crossroute.pool import ModelPool
 from crossroute.router import CrossRouter
 
@@ -37,6 +39,35 @@ def descriptor_folder(folder: Path) -> Path:
 def load_pool(folder: Path | None) -> ModelPool:
     """The models of a folder, or the shipped ones."""
     return ModelPool.shipped() if folder is None else ModelPool.load(descriptor_folder(folder))
+
+
+def made(learned: Learned | None) -> str:
+    """How an embedding was made and how sure it is."""
+    if learned is None:
+        return "none yet; guessed from the descriptor when it is routed"
+    points = f"its mean quality is known within {error_in_points(learned):.0f} points (1 s.e.)"
+    if learned.source == "guess":
+        return f"guessed without any scores; {points}"
+    if learned.source == "scores":
+        few = ", which are few" if learned.examples < FEW_SCORES else ""
+        return f"onboarded from {learned.examples:,} scored answers{few}; {points}"
+    return f"trained on {learned.examples:,} scored answers"
+
+
+def confirmed(question: str) -> bool:
+    """Whether the user says yes.
+
+    Raises:
+        typer.Abort: After Ctrl-C.
+        typer.Exit: If there is nobody to answer, which is said.
+    """
+    try:
+        return typer.confirm(question, err=True)
+    except typer.Abort:
+        if sys.stdin.isatty():
+            raise
+        err.print("\n[bold red]Error:[/] nobody is there to answer; give --yes to say yes.")
+        raise typer.Exit(1) from None
 
 
 def print_json(content: object) -> None:

@@ -22,12 +22,13 @@ from crossroute.cli_common import (
     err,
     load_pool,
     load_router,
+    made,
     out,
     print_json,
 )
 from crossroute.comparison import Comparison, TopicPrompt, compare, load_prompts
 from crossroute.decision import usd
-from crossroute.descriptor import Learned, ModelDescriptor, json_schema
+from crossroute.descriptor import ModelDescriptor, json_schema
 from crossroute.errors import DescriptorError, PoolError, UnknownModelError
 from crossroute.files import replace_file
 from crossroute.pool import ModelPool, descriptor_files
@@ -91,7 +92,7 @@ def models_show(
         table.add_row(field, escape(value))
     reason = descriptor.unreachable(datetime.date.today())
     table.add_row("reachable", escape(f"no: {reason}") if reason else "yes")
-    table.add_row("embedding", escape(_made(descriptor.learned)))
+    table.add_row("embedding", escape(made(descriptor.learned)))
     out.print(table)
 
 
@@ -158,7 +159,7 @@ def models_add(
     if as_json:
         print_json({"added": new.id, "file": str(path)})
     else:
-        out.print(escape(f"Added {new.id}: {path} ({_made(new.learned)})"))
+        out.print(escape(f"Added {new.id}: {path} ({made(new.learned)})"))
 
 
 @models_app.command(name="remove")
@@ -274,7 +275,7 @@ def models_compare(
         "at these willingnesses to pay, USD a unit of quality."
     )
     for model in (first, second):
-        out.print(escape(f"{model}: {_made(router.pool[model].learned)}"))
+        out.print(escape(f"{model}: {made(router.pool[model].learned)}"))
 
 
 @models_app.command(name="schema")
@@ -347,19 +348,6 @@ def _lines(facts: dict[str, object], prefix: str = "") -> list[tuple[str, str]]:
     return lines
 
 
-def _made(learned: Learned | None) -> str:
-    """How an embedding was made and how sure it is."""
-    if learned is None:
-        return "none yet; guessed from the descriptor when it is routed"
-    # A logit is worth a quarter at even odds, and less elsewhere.
-    points = f"its mean quality is known within {25 * learned.quality_error:.0f} points (1 s.e.)"
-    if learned.source == "guess":
-        return f"guessed without any scores; {points}"
-    if learned.source == "scores":
-        return f"onboarded from {learned.examples:,} scored answers; {points}"
-    return f"trained on {learned.examples:,} scored answers"
-
-
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:g}"
 
@@ -385,7 +373,7 @@ def _comparison_facts(
     learned = [router.pool[model].learned for model in models]
     return {
         "models": [
-            {"model": model, "embedding": _made(one)}
+            {"model": model, "embedding": made(one)}
             for model, one in zip(models, learned, strict=True)
         ],
         "comparisons": [

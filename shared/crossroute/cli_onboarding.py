@@ -23,9 +23,11 @@ from crossroute.checkpoint import MANIFEST, Checkpoint, fits, models_folder
 from crossroute.cli_common import (
     AsJson,
     CheckpointOption,
+    confirmed,
     descriptor_folder,
     err,
     load_router,
+    made,
     out,
     print_json,
 )
@@ -38,9 +40,17 @@ from crossroute.errors import (
     DescriptorError,
     MissingExtraError,
     PoolError,
+    shortened,
 )
 from crossroute.files import replace_file
-from crossroute.onboarding import ScoredAnswer, guess, load_scores, onboard
+from crossroute.onboarding import (
+    FEW_SCORES,
+    ScoredAnswer,
+    error_in_points,
+    guess,
+    load_scores,
+    onboard,
+)
 from crossroute.pool import ModelPool, descriptor_files
 from crossroute.router import CrossRouter
 from crossroute.yaml_file import compose_yaml
@@ -52,6 +62,8 @@ if TYPE_CHECKING:
 
 SHOWN_FAILURES = 3
 SHOWN_CHARACTERS = 300
+LEAST_ANSWERS = 5
+"""So many must look wrong before a model is doubted."""
 
 
 @models_app.command(name="onboard")
@@ -104,18 +116,21 @@ def models_onboard(
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
         target = folder / descriptor.file_name
-    learned = _write(target, file, new, scores_file=_relative(path, target.parent))
+    new = _scored_in(new, _relative(path, target.parent))
+    _write(target, file, new)
+    learned = _learned(new)
     mean = float(np.mean([answer.score for answer in answers]))
+    if len(answers) < FEW_SCORES:
+        err.print(
+            f"[bold yellow]Warning:[/] {len(answers)} scored answers say little of a model; give "
+            f"{FEW_SCORES} at least, better 100."
+        )
     if as_json:
         facts = learned.model_dump(mode="json", exclude={"embedding"})
+        facts["error_in_points"] = round(error_in_points(learned), 1)
         print_json({"model": descriptor.id, "file": str(target), "mean_score": mean, **facts})
         return
-    out.print(
-        f"{escape(str(target))}: {escape(descriptor.id)} is onboarded from {learned.examples} "
-        f"scored answers, of mean score {mean:.3f}; the standard error of its quality is "
-        f"{learned.quality_error:.2f} in logits ({_points(mean, learned.quality_error):.0f} points "
-        "of 100)."
-    )
+    out.print(escape(f"{target}: {descriptor.id}: {made(learned)}; mean score {mean:.3f}."))
 
 
 @models_app.command(name="rebase")
@@ -128,12 +143,14 @@ def models_rebase(
             "one, else the shipped one."
         ),
     ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before writing.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make the embeddings of a folder again for another checkpoint, from their stored scores.
+    """Make the embeddings of a folder again for another checkpoint, and write them.
 
-    What was a guess is guessed again. A trained model without scores cannot be mended, unless the
-    checkpoint was trained on it, too. The exit code is 1 if one is left.
+    A model that the checkpoint was trained on gets its embedding from there, any other one from its
+    stored scores; what was a guess is guessed again. What is to be written is shown first. The exit
+    code is 1 if a model is left that cannot be mended.
     """
     if checkpoint is None and (folder / MANIFEST).is_file():
         checkpoint = folder
@@ -141,14 +158,24 @@ def models_rebase(
     ModelPool.load(folder)  # Nothing is written where a file is broken.
     router = _router(checkpoint)
     found = [_rebase(path, router) for path in descriptor_files(folder)]
+    table = Table("model", "embedding", "", title=f"For checkpoint {router.checkpoint.id}")
+    for one in found:
+        table.add_row(escape(one.model), one.embedding, escape(one.note))
+    if not as_json:
+        out.print(table)
+    changed = [(one.path, one.new) for one in found if one.new is not None]
+    if changed and not yes:
+        question = f"Write {len(changed)} of {len(found)} files in {folder}?"
+        if not confirmed(question):
+            err.print("Nothing was written.")
+            raise typer.Exit(1)
+    for path, new in changed:
+        _write(path, path, new)
     if as_json:
         content = [{"model": x.model, "embedding": x.embedding, "note": x.note} for x in found]
         print_json({"checkpoint": router.checkpoint.id, "models": content})
-    else:
-        table = Table("model", "embedding", "", title=f"For checkpoint {router.checkpoint.id}")
-        for one in found:
-            table.add_row(escape(one.model), one.embedding, escape(one.note))
-        out.print(table)
+    elif changed:
+        out.print(escape(f"Wrote {len(changed)} of {len(found)} files in {folder}."))
     left = [one.model for one in found if one.embedding == "not mended"]
     if left:
         err.print(f"[bold red]Not mended:[/] {escape(', '.join(left))}")
@@ -156,39 +183,44 @@ def models_rebase(
 
 
 class _Rebased(NamedTuple):
+    """What becomes of one file; without a new descriptor it stays as it is."""
+
+    path: Path
     model: str
     embedding: str
     note: str
+    new: ModelDescriptor | None = None
 
 
 def _rebase(path: Path, router: CrossRouter) -> _Rebased:
     model = ModelDescriptor.load(path)
     learned = model.learned
     if learned is None:
-        return _Rebased(model.id, "none", "guessed when the folder is loaded, or onboard it")
+        note = "guessed when the folder is loaded, or onboard it"
+        return _Rebased(path, model.id, "none", note)
     if fits(router.checkpoint, model):
-        return _Rebased(model.id, "fits", "left as it is")
-    trained = router.pool.get(model.id)
+        return _Rebased(path, model.id, "fits", "left as it is")
+    known = router.pool[model.id].learned if model.id in router.pool else None
     try:
-        if learned.scores_file is not None:
+        if known is not None and known.source == "training":
+            source, note = "trained", "that of the checkpoint"
+            new = model.model_copy(update={"learned": known})
+        elif learned.scores_file is not None:
             answers = load_scores(path.parent / learned.scores_file, model.id)
-            new, source = onboard(router, model, answers), "from its scores"
-            note = f"{len(answers)} scored answers"
-        elif trained is not None:
-            new, source = model.model_copy(update={"learned": trained.learned}), "trained"
-            note = "that of the checkpoint"
+            source, note = "from its scores", f"{len(answers)} scored answers"
+            new = onboard(router, model, answers)
         elif learned.source == "guess":
-            new, source, note = guess(router, model), "guessed again", ""
+            source, note, new = "guessed again", "", guess(router, model)
         else:
             note = (
                 "the checkpoint was not trained on it, and no scores are stored; onboard it: "
                 f"crossroute models onboard {path} --scores FILE (or --run)"
             )
-            return _Rebased(model.id, "not mended", note)
+            return _Rebased(path, model.id, "not mended", note)
     except CrossRouteError as error:
-        return _Rebased(model.id, "not mended", str(error))
-    _write(path, path, new, scores_file=learned.scores_file)
-    return _Rebased(model.id, source, note)
+        return _Rebased(path, model.id, "not mended", str(error))
+    # Also beside a trained embedding: the next checkpoint may know the model no more.
+    return _Rebased(path, model.id, source, note, _scored_in(new, learned.scores_file))
 
 
 def _router(folder: Path | None) -> CrossRouter:
@@ -218,28 +250,26 @@ def _run(
     """Ask the model those anchors that it has no score of, and add the scores to the file.
 
     Raises:
-        DescriptorError: If its chat model cannot be built.
+        DescriptorError: If its chat model cannot be built, or the user says that it is not the
+            right one.
         DataError: If calls failed; what was answered is in the file.
         typer.Exit: After Ctrl-C; what was answered is in the file.
     """
     _mend(scores)
-    known: set[str] = set()
-    if scores.exists() and scores.stat().st_size:
-        known = {
-            answer.prompt
-            for answer in load_scores(scores, descriptor.id)
-            if isinstance(answer.prompt, str)
-        }
-    missing = [anchor for anchor in anchors if anchor.prompt not in known]
+    size = scores.stat().st_size if scores.exists() else 0
+    known = load_scores(scores, descriptor.id) if size else []
+    prompts_known = {answer.prompt for answer in known if isinstance(answer.prompt, str)}
+    missing = [anchor for anchor in anchors if anchor.prompt not in prompts_known]
     if not missing:
         err.print(f"All {len(anchors)} anchors are scored in {escape(str(scores))}.")
         return
     chat_model = _chat_model(descriptor)
     prompts = [anchor.prompt for anchor in missing]
     err.print(escape(_estimate(descriptor, router, prompts, asked=len(anchors))))
-    if not yes:
-        typer.confirm("Ask it?", abort=True, err=True)
+    if not yes and not confirmed("Ask it?"):
+        raise typer.Abort
     failures: list[str] = []
+    given: list[tuple[str, float]] = []
     columns = (TextColumn("Asking"), BarColumn(), MofNCompleteColumn())
     with (
         scores.open("a", encoding="utf-8") as file,
@@ -248,10 +278,8 @@ def _run(
         ) as bar,
     ):
         task = bar.add_task("", total=len(anchors), completed=len(anchors) - len(missing))
-        right = 0.0
 
         def tell(position: int, answer: Answer | Exception) -> None:
-            nonlocal right
             if isinstance(answer, Exception):
                 text = f"{type(answer).__name__}: {answer}"
                 failures.append(text[:SHOWN_CHARACTERS])
@@ -259,8 +287,9 @@ def _run(
                 scored = _scored(missing[position], answer, descriptor)
                 file.write(scored.model_dump_json(exclude_none=True) + "\n")
                 file.flush()
-                right += scored.score
+                given.append((answer.text.strip(), scored.score))
                 bar.advance(task)
+            right = sum(score for _, score in given)
             bar.update(task, description=f"{right:.0f} right, {len(failures)} failed")
 
         from langchain_crossroute.ask import ask
@@ -271,17 +300,53 @@ def _run(
             bar.stop()
             err.print(f"Stopped. The same command goes on from what is in {escape(str(scores))}.")
             raise typer.Exit(130) from None
+    if doubt := _doubt(given):
+        _ask_about(doubt, descriptor, scores, size, yes=yes)
     if failures:
         said = [
             f"  {count} x {text}" for text, count in Counter(failures).most_common(SHOWN_FAILURES)
         ]
-        answered = sum(1 for line in scores.read_text("utf-8").split("\n") if line.strip())
         raise DataError(
             f"{len(failures)} of {len(prompts)} calls of {descriptor.id!r} failed:\n"
             + "\n".join(said)
-            + f"\n{scores} holds {answered} scored answers. The same command asks for the others; "
-            "to take what there is, leave out --run and give --scores."
+            + f"\n{scores} holds {len(known) + len(given)} scored answers. The same command asks "
+            "for the others; to take what there is, leave out --run and give --scores."
         )
+
+
+def _doubt(given: Sequence[tuple[str, float]]) -> str | None:
+    """What makes answers look as if no such model had given them: texts and their scores."""
+    count = len(given)
+    if count < LEAST_ANSWERS or all(score == 1 for _, score in given):
+        return None
+    texts = {text for text, _ in given}
+    empty = sum(not text for text, _ in given)
+    if empty > count / 2:
+        return f"{empty} of {count} answers are empty"
+    if len(texts) == 1:
+        return f"all {count} answers are the same, {shortened(texts.pop())}"
+    if not any(score for _, score in given):
+        return f"none of {count} answers is right"
+    return None
+
+
+def _ask_about(
+    doubt: str, descriptor: ModelDescriptor, scores: Path, size: int, *, yes: bool
+) -> None:
+    """Ask whether the right model was asked; if not, take its scores out of the file again."""
+    provider = descriptor.provider
+    place = f"{provider.chat_model} at {provider.base_url or 'its vendor'}" if provider else ""
+    err.print(f"[bold yellow]Warning:[/] {escape(doubt)}. It was asked as {escape(place)}.")
+    if yes or confirmed("Is that the right endpoint, and are its answers to be taken?"):
+        return
+    with scores.open("r+b") as file:
+        file.truncate(size)
+    if not size:
+        scores.unlink()
+    raise DescriptorError(
+        f"Model {descriptor.id!r} is not onboarded, and its scores of this run are dropped. Mend "
+        "provider in its descriptor, and run the command again."
+    )
 
 
 def _chat_model(descriptor: ModelDescriptor) -> BaseChatModel:
@@ -358,12 +423,20 @@ def _mend(scores: Path) -> None:
         scores.write_bytes(content + b"\n")
 
 
-def _write(path: Path, source: Path, model: ModelDescriptor, *, scores_file: str | None) -> Learned:
-    """Write a model whose embedding is new; what else `source` says stays as it was written."""
+def _learned(model: ModelDescriptor) -> Learned:
     if model.learned is None:
         raise ValueError(f"{model.id} has no learned embedding")
-    learned = model.learned.model_copy(update={"scores_file": scores_file})
-    model = model.model_copy(update={"learned": learned})
+    return model.learned
+
+
+def _scored_in(model: ModelDescriptor, scores_file: str | None) -> ModelDescriptor:
+    """The model, whose scores are in that file, beside its descriptor."""
+    learned = _learned(model).model_copy(update={"scores_file": scores_file})
+    return model.model_copy(update={"learned": learned})
+
+
+def _write(path: Path, source: Path, model: ModelDescriptor) -> None:
+    """Write a model whose embedding is new; what else `source` says stays as it was written."""
     content = model.model_dump(mode="json", exclude_defaults=True)
     text = source.read_bytes().decode()
     root = compose_yaml(text, source, DescriptorError)
@@ -372,7 +445,6 @@ def _write(path: Path, source: Path, model: ModelDescriptor, *, scores_file: str
         # A file of unusual form is written anew.
         text = _dump(content)
     replace_file(path, text)
-    return learned
 
 
 def _says(text: str, model: ModelDescriptor) -> bool:
@@ -411,8 +483,3 @@ def _end(node: yaml.Node) -> int:
 def _relative(path: Path, folder: Path) -> str:
     """A path as seen from a folder, with slashes on every system."""
     return Path(os.path.relpath(path, folder)).as_posix()
-
-
-def _points(mean: float, error: float) -> float:
-    """A standard error in logits as points of quality, around a mean."""
-    return 100 * error * max(mean * (1 - mean), 0.01)

@@ -223,8 +223,8 @@ class Learned(_Strict):
         source: How it was made: by training, from a few scores, or by a guess without any.
         scores_file: Where the scores are, beside the descriptor, from which `crossroute models
             rebase` makes the embedding again for another checkpoint.
-        quality_error: Standard error of the model's mean quality, in logits; predictions are held
-            back by it.
+        mean_quality: Estimate of the model's mean quality over the prompts that it was scored on.
+        quality_error: Standard error of that mean, in logits; predictions are held back by it.
         embedding: The model's embedding.
     """
 
@@ -233,6 +233,7 @@ class Learned(_Strict):
     examples: Count
     source: Literal["training", "scores", "guess"] = "training"
     scores_file: Text | None = None
+    mean_quality: Annotated[FiniteFloat, Field(ge=0, le=1)] | None = None
     quality_error: Annotated[FiniteFloat, Field(ge=0, le=100)] = 0.0
     # Training makes numbers below 10, of which some are logarithms: larger ones could overflow.
     embedding: Annotated[

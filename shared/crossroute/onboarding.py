@@ -17,7 +17,7 @@ from crossroute.data import AnswerTokens, AnswerUsd, Output, Score, read_lines
 from crossroute.descriptor import Learned, ModelDescriptor, rounded
 from crossroute.errors import DataError, UnknownModelError, problems
 from crossroute.pool import ModelPool
-from crossroute.predictor import BIASES, Predictor, query_features
+from crossroute.predictor import BIASES, LEAST_QUALITY, Predictor, query_features
 from crossroute.query import Query
 
 if TYPE_CHECKING:
@@ -41,6 +41,8 @@ GUESS_ERROR = 1.0
 """Standard error of the quality of a model without scores, in logits."""
 PRICE_WIDTH, SIZE_WIDTH = 0.7, 0.7
 """Models whose price or size is e^0.7 (twice) as high are unlike by one unit."""
+FEW_SCORES = 20
+"""Fewer say little of a model, whatever they are."""
 FAMILY_WEIGHT = 5.0
 """How much more a model of the same family says than another one."""
 
@@ -142,9 +144,9 @@ def onboard(router: CrossRouter, descriptor: ModelDescriptor, scores: Scores) ->
     network = router.checkpoint.network
 
     spread = max(float(kin.offset.std()), LEAST_SPREAD)
-    level = _Gaussian(np.array([kin.offset.mean()]), np.array([spread**2]))
+    prior = _Gaussian(np.array([kin.offset.mean()]), np.array([spread**2]))
     logits = Predictor(network, kin.models).parts(features).logit
-    fits = [_fit(np.ones((len(score), 1)), logits[:, j], score, level) for j in range(len(kin))]
+    fits = [_fit(np.ones((len(score), 1)), logits[:, j], score, prior) for j in range(len(kin))]
     evidence = np.array([fit.log_posterior for fit in fits])
     weights = np.exp(np.maximum(evidence - evidence.max(), LEAST_EVIDENCE))
     vector = _mean(kin.vectors, weights)
@@ -155,11 +157,12 @@ def onboard(router: CrossRouter, descriptor: ModelDescriptor, scores: Scores) ->
     variance = OWN_SHARE * kin.vectors[:, : network.prior_size].var(axis=0)
     used = np.flatnonzero(variance > 1e-9)
     own = _Gaussian(
-        np.concatenate([level.mean, np.zeros(len(used))]),
-        np.concatenate([level.variance, variance[used]]),
+        np.concatenate([prior.mean, np.zeros(len(used))]),
+        np.concatenate([prior.variance, variance[used]]),
     )
     design = np.column_stack([np.ones(len(score)), bare.topics(features)[:, used]])
     fit = _fit(design, parts.logit[:, 0], score, own)
+    level = float(_logistic(parts.logit[:, 0] + design @ fit.mean).mean())
     vector[used] += fit.mean[1:]
     cost = _cost(descriptor, answers, queries, np.exp(parts.log_factor[:, 0]))
     if cost is None:
@@ -171,8 +174,21 @@ def onboard(router: CrossRouter, descriptor: ModelDescriptor, scores: Scores) ->
         source="scores",
         cost_target=cost.target,
         examples=len(answers),
+        mean_quality=round(level, 4),
         quality_error=round(math.sqrt(fit.variance[0]), 4),
     )
+
+
+def error_in_points(learned: Learned) -> float:
+    """The standard error of a model's mean quality, in points of 100.
+
+    The distance on the side of even odds, where it is wider: at a quality of 0.95 and an error of
+    0.5 logits 3 points, at 0.5 or an unknown quality 12.
+    """
+    level = 0.5 if learned.mean_quality is None else learned.mean_quality
+    # Never quite sure, whatever stands in the file.
+    level = min(max(level, 1 - level), 1 - LEAST_QUALITY)
+    return 100 * (level - float(_logistic(math.log(level / (1 - level)) - learned.quality_error)))
 
 
 def guess(router: CrossRouter, descriptor: ModelDescriptor) -> ModelDescriptor:
@@ -326,7 +342,7 @@ def _fit(design: FloatArray, logits: FloatArray, score: FloatArray, prior: _Gaus
     """
     weights = prior.mean.copy()
     for _ in range(NEWTON_STEPS):
-        quality = 1 / (1 + np.exp(-(logits + design @ weights)))
+        quality = _logistic(logits + design @ weights)
         gradient = design.T @ (score - quality) - (weights - prior.mean) / prior.variance
         curvature = quality * (1 - quality)
         hessian = (design * curvature[:, None]).T @ design + np.diag(1 / prior.variance)
@@ -378,6 +394,11 @@ def _likeness(new: ModelDescriptor, known: ModelDescriptor) -> float:
         distance = math.hypot(distance, size / SIZE_WIDTH)
     kin = new.family is not None and new.family == known.family
     return math.exp(-(distance**2) / 2) * (FAMILY_WEIGHT if kin else 1.0)
+
+
+def _logistic(logit: FloatArray | float) -> FloatArray:
+    # Without an exponential, which a large number makes too large.
+    return np.asarray((1 + np.tanh(np.asarray(logit) / 2)) / 2)
 
 
 def _mean(values: FloatArray, weights: FloatArray) -> FloatArray:

@@ -30,7 +30,7 @@ from crossroute.errors import (
     did_you_mean,
 )
 from crossroute.evaluation.evaluate import Evaluation, evaluate
-from crossroute.failures import LEAST_SECRET, describe
+from crossroute.failures import LEAST_SECRET, describe, masked
 from crossroute.pool import ModelPool
 from crossroute.router import DEFAULT_WILLINGNESS_TO_PAY
 
@@ -261,7 +261,8 @@ def demo(
             for name, value in os.environ.items()
             if name.endswith("_API_KEY") and len(value) >= LEAST_SECRET
         ]
-        said = "\n".join([describe(error, keys), *getattr(error, "__notes__", [])])
+        # The last note names every candidate that was tried.
+        said = masked("\n".join([describe(error), *getattr(error, "__notes__", [])[-1:]]), keys)
         raise PoolError(
             f"The providers could not be asked: {said}\nInstall the package of each provider and "
             "set its key, or leave out --live: the answers are simulated then."

@@ -59,7 +59,7 @@ def test_the_descriptor_in_the_readme_is_the_shipped_one(tmp_path: Path) -> None
 
 
 def test_the_files_that_the_readme_names_exist() -> None:
-    for name in re.findall(r"\]\(([^)]+)\)", README):
+    for name in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", README):
         assert (ROOT / name).exists(), name
 
 

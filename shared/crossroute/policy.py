@@ -40,7 +40,7 @@ class Constraints:
     max_cost_usd: float | None = None
     regions: Collection[str] | None = None
     languages: Collection[str] = ()
-    max_data_retention_days: int | None = None
+    max_data_retention_days: float | None = None
     max_latency_seconds: float | None = None
 
     def __post_init__(self) -> None:
@@ -65,9 +65,8 @@ class Constraints:
                 raise ConstraintError(
                     f"{name} is {shortened(value)}; give a number of {unit} from 0 up."
                 )
-            if math.isinf(limit):
-                # An integer that no float holds can hardly be compared or printed.
-                object.__setattr__(self, name, limit)
+            # An integer that no float holds can hardly be compared or printed.
+            object.__setattr__(self, name, limit)
 
     @classmethod
     def of(cls, constraints: ConstraintsLike) -> Constraints:
@@ -137,7 +136,7 @@ class Constraints:
         if limit is not None and (days is None or days > limit):
             kept = "for an unknown time" if days is None else f"for {days} days"
             yield Reason(
-                f"its provider keeps requests {kept}, the call allows {limit} days",
+                f"its provider keeps requests {kept}, the call allows {limit:g} days",
                 "raise max_data_retention_days, or write data_retention_days into a descriptor",
             )
         most = self.max_latency_seconds
@@ -191,6 +190,7 @@ class Stay:
         margin = amount(self.margin)
         if margin is None or math.isinf(margin):
             raise ConstraintError(f"margin is {shortened(self.margin)}; give a number from 0 up.")
+        object.__setattr__(self, "margin", margin)
 
 
 def check_settings(

@@ -233,13 +233,22 @@ MERGED = ALIAS.replace("price: *p", "price: {<<: *p, source: list}")
 FLOW = "{id: a, provider: {chat_model: 'openai:gpt-4o'}}\n"
 
 
-@pytest.mark.parametrize("text", [ALIAS, MERGED, FLOW])
+@pytest.mark.parametrize("text", [ALIAS, FLOW])
 def test_a_price_that_cannot_be_edited_alone_is_left(tmp_path: Path, text: str) -> None:
     found = check(tmp_path, text)
     assert found.changes
     with pytest.raises(DescriptorError, match=r"0\.yaml: price: cannot be changed alone.*by hand"):
         write_price(found)
     assert found.path.read_text("utf-8") == text
+
+
+def test_a_merged_price_is_overridden(tmp_path: Path) -> None:
+    found = check(tmp_path, MERGED)
+    write_price(found)
+    after = ModelDescriptor.load(found.path)
+    assert after.price == found.after
+    assert "<<: *p" in found.path.read_text("utf-8")
+    assert after.provider == ModelDescriptor.parse(MERGED, found.path).provider
 
 
 @pytest.mark.parametrize("bad", [-1e-06, "2e-06", True, float("nan"), float("inf")])
@@ -288,3 +297,27 @@ def test_the_shipped_descriptors_take_new_prices(tmp_path: Path) -> None:
         write_price(one)
         assert one.path.read_text("utf-8").partition("learned:")[2] == old
         assert ModelDescriptor.load(one.path).price == one.after
+
+
+@pytest.mark.parametrize(
+    "price",
+    [
+        "{input_usd_per_1m: 2.5, output_usd_per_1m: 10}",
+        "\n  input_usd_per_1m: 2.5  # per 1M\n  # and\n  output_usd_per_1m: 10\n",
+        "\n  input_usd_per_1m: 2.5\n  output_usd_per_1m: 10\n  source: an invoice  # page 2\n",
+    ],
+    ids=["in braces", "in lines", "with a source"],
+)
+def test_a_price_needs_neither_date_nor_source(tmp_path: Path, price: str) -> None:
+    text = f"id: a\nprovider: {{chat_model: 'openai:gpt-4o'}}\nprice: {price}\nnote: Mine.\n"
+    found = check(tmp_path, text)
+    assert found.before is not None
+    assert found.before.date is None
+    write_price(found)
+    after = ModelDescriptor.load(found.path)
+    assert after.price == found.after
+    assert after.price is not None
+    assert (after.price.date, after.price.source) == (TODAY, "list.json")
+    written = found.path.read_text("utf-8")
+    for kept in ("# per 1M", "# and", "# page 2", "note: Mine."):
+        assert (kept in written) is (kept in text)

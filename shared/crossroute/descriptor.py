@@ -180,8 +180,8 @@ class Price(_Strict):
     output_usd_per_1m: Usd
     cached_input_usd_per_1m: Usd | None = None
     reasoning_output_usd_per_1m: Usd | None = None
-    date: datetime.date
-    source: Text
+    date: datetime.date | None = None
+    source: Text | None = None
 
     def cost_usd(
         self,

@@ -227,9 +227,9 @@ def _edit(text: str, root: yaml.Node | None, before: Price | None, after: Price)
         if field in nodes:
             node = nodes[field][1]
             edits.append((node.start_mark.index, node.end_mark.index, new))
-        elif "date" in nodes:
-            # Before the date, which every price table has, if not by a merge key.
-            mark = nodes["date"][0].start_mark
+        else:
+            # Before the date, where there is one.
+            mark = nodes.get("date", section.value[-1])[0].start_mark
             separator = ", " if section.flow_style else "\n" + " " * mark.column
             edits.append((mark.index, mark.index, f"{field}: {new}{separator}"))
     for start, end, new in sorted(edits, reverse=True):

@@ -47,10 +47,11 @@ LLAMA_INDEX ?=
 peers: $(PEERS)/ready
 	$(PEERS)/venv/bin/python scripts/peers/run.py $(PEERS) $(if $(LLAMA_INDEX),--llama-index $(LLAMA_INDEX))
 
+$(PEERS)/ready: VENV := $(PEERS)/venv
+$(PEERS)/ready: BIN := $(PEERS)/venv/bin
 $(PEERS)/ready: pyproject.toml constraints.txt scripts/peers/requirements.txt
-	$(PYTHON) -m venv $(PEERS)/venv
-	$(PEERS)/venv/bin/python -m pip install --quiet --editable '.[langchain,llamaindex]' \
-		--requirement scripts/peers/requirements.txt
+	$(PYTHON) -m venv $(VENV)
+	$(call pip_install,--requirement scripts/peers/requirements.txt)
 	touch $@
 
 $(VENV)/bin/python:

@@ -134,7 +134,7 @@ def source(package: str, folder: Path) -> Path:
     name = f"{package.replace('-', '_')}-{version(package)}"
     archive, unpacked = folder / f"{name}.tar.gz", folder / name
     if not archive.exists():
-        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+        pip = [sys.executable, "-m", "pip", "download", "-qq", "--no-deps"]
         wanted = f"{package}=={version(package)}"
         subprocess.run([*pip, "--no-binary", ":all:", "--dest", folder, wanted], check=True)
     if not unpacked.exists():

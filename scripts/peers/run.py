@@ -203,7 +203,7 @@ def tell(suite: Suite, mode: str, found: Comparison) -> None:
     for test, error in found.ours.items():
         print(f"  {test}\n    {error}")
     for pattern in found.stale:
-        print(f"  exclusions.toml names {pattern}, and no such test fails any more.")
+        print(f"  exclusions.toml names {pattern}, and no such test failed this time.")
 
 
 def page(rows: list[Row]) -> str:

@@ -34,13 +34,15 @@ _FINISH_REASONS = ("finish_reason", "stop_reason", "done_reason", "done")
 
 
 def has_words(output: Any) -> bool:
-    """Whether something can be read in an answer or a chunk of one, or a tool is called.
+    """Whether an answer or a chunk of one has a word to read, thoughts too, or calls a tool.
 
     Args:
         output: A response, a token, or an object of a structured answer.
     """
     if isinstance(output, ChatResponse):
-        return _is_text(output.delta) or _message_has_words(output.message)
+        # Where agents look for thoughts.
+        thought = output.additional_kwargs.get("thinking_delta")
+        return _is_text(output.delta) or _is_text(thought) or _message_has_words(output.message)
     if isinstance(output, CompletionResponse):
         return _is_text(output.delta) or _is_text(output.text)
     if isinstance(output, BaseModel):
@@ -131,8 +133,8 @@ def _block_has_words(block: ContentBlock) -> bool:
     return _is_text(block.content) if isinstance(block, ThinkingBlock) else True
 
 
-def _is_text(text: str | None) -> bool:
-    return bool(text and text.strip())
+def _is_text(text: Any) -> bool:
+    return isinstance(text, str) and bool(text.strip())
 
 
 def _usage(response: Response) -> Any:

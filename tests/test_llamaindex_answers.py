@@ -7,7 +7,13 @@ from inspect import isawaitable
 from typing import Any
 
 import pytest
-from llama_index.core.base.llms.types import ChatMessage, ChatResponse, CompletionResponse
+from llama_index.core.base.llms.types import (
+    ChatMessage,
+    ChatResponse,
+    CompletionResponse,
+    TextBlock,
+    ThinkingBlock,
+)
 from llamaindex_ways import Recorder
 from pydantic import BaseModel, Field
 from test_llamaindex_llm import (
@@ -62,6 +68,38 @@ async def test_a_message_without_a_block(
     with pytest.raises(NoAnswerError):
         await answers_of(way, CrossRouteLLM(models=models))
     assert all(len(model._asked) == 1 for model in models.values())
+
+
+THOUGHTS = [
+    ChatResponse(message=ChatMessage(), additional_kwargs={"thinking_delta": "Hm."}),
+    ChatResponse(message=ChatMessage(blocks=[ThinkingBlock(content="Hm.")])),
+]
+NO_WORDS = [
+    ChatResponse(message=ChatMessage(), additional_kwargs={"thinking_delta": None}),
+    ChatResponse(message=ChatMessage(blocks=[ThinkingBlock(content=""), TextBlock(text="\n")])),
+]
+
+
+@pytest.mark.parametrize("way", ["stream_chat", "astream_chat"])
+@pytest.mark.parametrize(
+    ("first", "begun"), [*((c, True) for c in THOUGHTS), *((c, False) for c in NO_WORDS)]
+)
+async def test_thoughts_are_handed_on_as_words_are(
+    way: str, first: ChatResponse, begun: bool
+) -> None:
+    models = scripted()
+
+    def chunks(*_: Any) -> Iterator[ChatResponse]:
+        yield first
+        raise ConnectionResetError("dropped")
+
+    object.__setattr__(models[SMALL], "_chunks", chunks)
+    llm = CrossRouteLLM(models=models, willingness_to_pay=0)
+    if begun:
+        with pytest.raises(ConnectionResetError):
+            await answers_of(way, llm)
+    else:
+        assert (await answer_of(way, llm)).additional_kwargs["crossroute"]["model"] != SMALL
 
 
 @pytest.mark.parametrize("way", [way for way in WAYS if "stream" not in way])

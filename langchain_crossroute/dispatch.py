@@ -389,7 +389,7 @@ class Attempt:
         self._position = position
         self._candidate = call.dispatch.models[chosen.model]
         self._is_built = False
-        self.told = after(call.decision, call.failures) if position else call.decided
+        self.told = after(call.decision, chosen.model, call.failures)
         metadata = {
             **call.config.get("metadata", {}),
             "crossroute_model": chosen.model,

@@ -164,7 +164,7 @@ class Attempt:
         self._price = call.llm.router.pool[chosen.model].price
         self._realised: dict[str, float] | None = None
         self._finished: bool | None = None
-        self._told = after(call.decision, call.failures) if position else call.decided
+        self._told = after(call.decision, chosen.model, call.failures)
         self._overheard = overheard()
 
     def __enter__(self) -> None:

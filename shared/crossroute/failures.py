@@ -169,23 +169,24 @@ def note(error: BaseException, failures: Sequence[Failure]) -> None:
         error.add_note(f"CrossRoute tried, in this order: {tried}.")
 
 
-def after(decision: Decision, failures: Sequence[Failure]) -> dict[str, Any]:
-    """A decision as plain values, with the candidate as its model that comes after those failed.
+def after(decision: Decision, model: str, failures: Sequence[Failure]) -> dict[str, Any]:
+    """A decision as plain values, with the candidate as its model that is asked after failures.
 
     Args:
-        decision: Its candidates stand in the order in which they are tried.
-        failures: One for each candidate that was tried.
+        decision: Its candidates stand in the order in which the router prefers them.
+        model: Id of the candidate that is asked now.
+        failures: One for each candidate that failed before.
     """
     told = decision.to_dict()
-    if not failures:
+    if model == decision.model and not failures:
         return told
-    next_one = decision.candidates[len(failures)]
+    asked = next(candidate for candidate in decision.candidates if candidate.model == model)
     return told | {
-        "model": next_one.model,
-        "quality": next_one.quality,
-        "cost_usd": next_one.cost_usd,
-        "kept": False,
-        "attempts": list(failures),
+        "model": model,
+        "quality": asked.quality,
+        "cost_usd": asked.cost_usd,
+        "kept": decision.kept and model == decision.model,
+        **({"attempts": list(failures)} if failures else {}),
     }
 
 

@@ -1,0 +1,28 @@
+"""Ways of answering: each strategy says what to ask, `drive` asks it.
+
+A strategy is a generator without I/O, as httpx's `Auth.auth_flow` is: it yields what to ask, and is
+sent what came back. So it is written once, for sync, async, whole answers and streams, and for
+LangChain and LlamaIndex alike.
+"""
+
+from __future__ import annotations
+
+from crossroute.strategies.base import Ask, Flow, Reply, Role, Show, Strategy, Task, Usage
+from crossroute.strategies.drive import Exchange, Transport, adrive, drive
+from crossroute.strategies.pick_one import PickOne
+
+__all__ = [
+    "Ask",
+    "Exchange",
+    "Flow",
+    "PickOne",
+    "Reply",
+    "Role",
+    "Show",
+    "Strategy",
+    "Task",
+    "Transport",
+    "Usage",
+    "adrive",
+    "drive",
+]

@@ -1,0 +1,128 @@
+"""What a strategy sees and says: tasks, asks, replies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+
+from crossroute.decision import Decision
+from crossroute.query import Message, Query
+
+Role = Literal["answer", "draft", "probe", "judge", "control"]
+"""What an ask is for. Only an `answer` may show its tokens while they are made."""
+
+
+class Usage(NamedTuple):
+    """Tokens of one ask, as `Price.cost_usd` takes them.
+
+    Attributes:
+        input_tokens: All input tokens.
+        output_tokens: All output tokens.
+        cached_tokens: Those of the input that came from the provider's prompt cache.
+        reasoning_tokens: Those of the output that are reasoning.
+    """
+
+    input_tokens: int
+    output_tokens: int
+    cached_tokens: int = 0
+    reasoning_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What is to be answered.
+
+    Attributes:
+        decision: Its candidates stand in the order in which the router prefers them.
+        query: What was routed.
+        messages: The conversation in OpenAI's dict form, to read only.
+    """
+
+    decision: Decision
+    query: Query
+    messages: Sequence[Message]
+
+
+@dataclass(slots=True, eq=False)
+class Reply:
+    """What has come back of an ask so far.
+
+    Attributes:
+        model: Id of the model that was asked.
+        text: Its text so far.
+        has_words: Whether there is something of an answer: words, a tool call, reasoning.
+        refused: Whether it refuses to answer.
+        error: The failure that ended it, which another model may not share; None if it goes well.
+        done: Whether nothing more will come.
+        usage: Its tokens, None as long as nobody has counted them.
+        cost_usd: What it cost in USD; None as long as it is not known.
+        logprobs: Log-probabilities of its tokens so far, where they were asked for and are given.
+    """
+
+    model: str
+    text: str = ""
+    has_words: bool = False
+    refused: bool = False
+    error: Exception | None = None
+    done: bool = False
+    usage: Usage | None = None
+    cost_usd: float | None = None
+    logprobs: list[float] = field(default_factory=list)
+
+    @property
+    def failed(self) -> bool:
+        """Whether it ended with a failure that another model may not share."""
+        return self.error is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Ask a model.
+
+    Attributes:
+        model: Id of a candidate.
+        keep: Positions of the caller's messages that it gets; None are all, untouched.
+        then: Messages after them, in OpenAI's dict form: a question of a judge, say.
+        settings: Settings of the call beside the caller's own: `temperature`, `max_tokens`...
+        until: When to look at a stream; None is at its end.
+        role: What it is for.
+    """
+
+    model: str
+    keep: Sequence[int] | None = None
+    then: Sequence[Message] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    until: Callable[[Reply], bool] | None = None
+    role: Role = "answer"
+
+
+@dataclass(frozen=True, slots=True)
+class Show:
+    """Hand on what is held of a reply, and drop the rest of it."""
+
+    reply: Reply
+
+
+Flow = Generator[Ask | Show | tuple[Ask, ...], Any, Reply]
+"""Yields an `Ask` and is sent its `Reply`; a tuple of asks is asked at once, and gives as many
+replies in its order; a `Show` is sent its reply again. The reply that it returns is the answer:
+what is held of it is handed on, and what is still to come."""
+
+
+@runtime_checkable
+class Strategy(Protocol):
+    """A way of answering."""
+
+    def answer(self, task: Task) -> Flow:
+        """Say what to ask, one thing after the other, and return the reply that is the answer.
+
+        What is sent is a reply that is done, or one at which `until` is true. A failure is sent
+        only where another model may not share it; any other is raised past the strategy.
+        """
+        ...
+
+
+def has_words(reply: Reply) -> bool:
+    """Whether there is something of an answer: until then another model may give it."""
+    return reply.has_words

@@ -1,0 +1,288 @@
+"""Strategies and what drives them, on a scripted transport: no framework, no input or output."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from crossroute import CrossRouter, Query
+from crossroute.failures import may_pass_elsewhere
+from crossroute.strategies import Ask, Flow, PickOne, Reply, Show, Strategy, Task, adrive, drive
+
+QUESTION = "What is 17 * 23?"
+WAYS = ["sync", "async"]
+Part = str | Exception
+
+
+@dataclass
+class Scripted:
+    """A transport whose models say what a script says, word by word; an exception is raised."""
+
+    script: dict[str, list[Part]]
+    asked: list[Ask] = field(default_factory=list)
+    closed: list[str] = field(default_factory=list)
+    told: list[dict[str, Any]] = field(default_factory=list)
+    pulled: list[tuple[str, str]] = field(default_factory=list)
+    threads: set[int] = field(default_factory=set)
+    shown: bool = False
+
+    def exchange(self, ask: Ask, told: dict[str, Any]) -> Exchange:
+        self.asked.append(ask)
+        return Exchange(self, ask, told, Reply(ask.model))
+
+    def tell(self, failure: dict[str, Any]) -> None:
+        self.told.append(failure)
+
+    async def atell(self, failure: dict[str, Any]) -> None:
+        await asyncio.sleep(0)
+        self.told.append(failure)
+
+
+@dataclass
+class Exchange:
+    transport: Scripted
+    ask: Ask
+    decision: dict[str, Any]
+    reply: Reply
+
+    def open(self) -> Iterator[str]:
+        try:
+            for part in self.transport.script[self.ask.model]:
+                self.transport.threads.add(threading.get_ident())
+                if isinstance(part, Exception):
+                    raise part
+                self.transport.pulled.append((self.ask.model, part))
+                yield part
+        finally:
+            self.transport.closed.append(self.ask.model)
+
+    async def aopen(self) -> AsyncIterator[str]:
+        try:
+            for part in self.transport.script[self.ask.model]:
+                await asyncio.sleep(0)
+                if isinstance(part, Exception):
+                    raise part
+                self.transport.pulled.append((self.ask.model, part))
+                yield part
+        finally:
+            self.transport.closed.append(self.ask.model)
+
+    def read(self, part: str) -> None:
+        self.reply.text += part
+        self.reply.refused = self.reply.refused or part == "<refusal>"
+        self.reply.has_words = self.reply.has_words or part.isalpha()
+
+    def failure(self, error: Exception) -> str | None:
+        return str(error) if may_pass_elsewhere(error) and not self.transport.shown else None
+
+    def marked(self, part: str) -> str:
+        return f"{self.decision['model'][0]}:{part}"
+
+    def rest(self) -> Iterator[str]:
+        yield f"[{len(self.decision.get('attempts', []))} before]"
+
+
+@pytest.fixture
+def task(toy_router: CrossRouter) -> Task:
+    query = Query.of(QUESTION)
+    # From the best to the worst: sage, clerk, poet.
+    decision = toy_router.route(query, math.inf)
+    assert [c.model for c in decision.candidates] == ["sage", "clerk", "poet"]
+    return Task(decision, query, [{"role": "user", "content": QUESTION}])
+
+
+def answered(way: str, task: Task, strategy: Strategy, transport: Scripted) -> list[str]:
+    async def collect() -> list[str]:
+        return [part async for part in adrive(task, strategy.answer(task), transport)]
+
+    if way == "async":
+        return asyncio.run(collect())
+    return list(drive(task, strategy.answer(task), transport))
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_preferred_candidate_answers(way: str, task: Task) -> None:
+    transport = Scripted({"sage": ["", "It ", "is", " 391"]})
+    assert answered(way, task, PickOne(), transport) == [
+        "s:",
+        "s:It ",
+        "s:is",
+        "s: 391",
+        "[0 before]",
+    ]
+    assert [ask.model for ask in transport.asked] == transport.closed == ["sage"]
+    assert transport.told == []
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_next_answers_up_to_the_first_word(way: str, task: Task) -> None:
+    script = {
+        "sage": ["", TimeoutError("slow")],
+        "clerk": [ConnectionError("gone")],
+        "poet": ["it"],
+    }
+    transport = Scripted(script)
+    assert answered(way, task, PickOne(), transport) == ["p:it", "[2 before]"]
+    assert transport.told == [
+        {"model": "sage", "error": "slow", "next": "clerk"},
+        {"model": "clerk", "error": "gone", "next": "poet"},
+    ]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_after_the_first_word_its_failure_is_raised(way: str, task: Task) -> None:
+    transport = Scripted({"sage": ["it", TimeoutError("slow")], "clerk": ["other"]})
+    with pytest.raises(TimeoutError, match="slow"):
+        answered(way, task, PickOne(), transport)
+    assert [ask.model for ask in transport.asked] == ["sage"]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_what_was_shown_within_a_call_is_not_taken_back(way: str, task: Task) -> None:
+    transport = Scripted({"sage": [TimeoutError("slow")], "clerk": ["other"]}, shown=True)
+    with pytest.raises(TimeoutError, match="slow"):
+        answered(way, task, PickOne(), transport)
+    assert [ask.model for ask in transport.asked] == ["sage"]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_bug_is_no_failure(way: str, task: Task) -> None:
+    transport = Scripted({"sage": [TimeoutError("slow")], "clerk": [ValueError("a bug")]})
+    with pytest.raises(ValueError, match="a bug") as caught:
+        answered(way, task, PickOne(), transport)
+    assert caught.value.__notes__ == ["CrossRoute tried, in this order: sage: slow."]
+    assert [ask.model for ask in transport.asked] == ["sage", "clerk"]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_if_all_fail_the_last_error_says_what_was_tried(way: str, task: Task) -> None:
+    transport = Scripted({"sage": [TimeoutError("slow")], "clerk": [TimeoutError("slow")]})
+    with pytest.raises(TimeoutError) as caught:
+        answered(way, task, PickOne(attempts=2), transport)
+    assert caught.value.__notes__ == ["CrossRoute tried, in this order: sage: slow; clerk: slow."]
+    assert [failure["next"] for failure in transport.told] == ["clerk", None]
+
+
+REFUSING = {"sage": ["<refusal>"], "clerk": ["<refusal>", "."], "poet": ["it"]}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_refusal_is_an_answer_unless_it_passes(way: str, task: Task) -> None:
+    assert answered(way, task, PickOne(), Scripted(REFUSING)) == ["s:<refusal>", "[0 before]"]
+    passing = PickOne(pass_refusals=True)
+    transport = Scripted(REFUSING)
+    assert answered(way, task, passing, transport) == ["p:it", "[2 before]"]
+    assert transport.told[0] == {"model": "sage", "error": "refused", "next": "clerk"}
+    two = PickOne(attempts=2, pass_refusals=True)
+    assert answered(way, task, two, Scripted(REFUSING)) == ["s:<refusal>", "[0 before]"]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_reader_that_leaves_ends_the_stream(way: str, task: Task) -> None:
+    transport = Scripted({"sage": ["one", "two", "three"]})
+
+    async def leave() -> None:
+        stream = adrive(task, PickOne().answer(task), transport)
+        assert await anext(stream) == "s:one"
+        await stream.aclose()
+
+    if way == "async":
+        asyncio.run(leave())
+    else:
+        stream = drive(task, PickOne().answer(task), transport)
+        assert next(stream) == "s:one"
+        stream.close()
+    assert transport.closed == ["sage"]
+    assert transport.pulled == [("sage", "one")]
+
+
+@dataclass(frozen=True)
+class Own:
+    """A strategy from a function."""
+
+    flow: Callable[[Task], Flow]
+
+    def answer(self, task: Task) -> Flow:
+        return self.flow(task)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_draft_is_dropped_and_closed(way: str, task: Task) -> None:
+    def cascade(task: Task) -> Flow:
+        draft = yield Ask("poet", role="draft", until=lambda reply: "hm" in reply.text)
+        assert draft.text == "hm"
+        assert not draft.done
+        return (yield Ask("sage"))
+
+    transport = Scripted({"poet": ["hm", "well"], "sage": ["it", "is"]})
+    assert answered(way, task, Own(cascade), transport) == ["s:it", "s:is", "[0 before]"]
+    assert transport.closed == ["poet", "sage"] or set(transport.closed) == {"poet", "sage"}
+    assert ("poet", "well") not in transport.pulled
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_several_are_asked_at_once(way: str, task: Task) -> None:
+    def vote(task: Task) -> Flow:
+        replies = yield tuple(Ask(model, role="draft") for model in ("sage", "clerk", "poet"))
+        texts = [reply.text for reply in replies]
+        assert [reply.failed for reply in replies] == [False, False, True]
+        return max(replies[:2], key=lambda reply: texts.count(reply.text))
+
+    transport = Scripted({"sage": ["no"], "clerk": ["391"], "poet": [TimeoutError("slow")]})
+    parts = answered(way, task, Own(vote), transport)
+    assert parts == ["s:no", "[0 before]"]
+    assert transport.told == [{"model": "poet", "error": "slow", "next": None}]
+    if way == "sync":
+        assert threading.get_ident() not in transport.threads
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_what_is_held_is_shown_before_another_goes_on(way: str, task: Task) -> None:
+    def handoff(task: Task) -> Flow:
+        begun = yield Ask("poet", until=lambda reply: reply.text.endswith("."))
+        shown = yield Show(begun)
+        assert shown is begun
+        assert begun.done
+        return (yield Ask("sage", then=[{"role": "assistant", "content": begun.text}]))
+
+    transport = Scripted({"poet": ["It", ".", "wrong"], "sage": ["is", " 391"]})
+    parts = answered(way, task, Own(handoff), transport)
+    assert parts == ["It", ".", "s:is", "s: 391", "[0 before]"]
+    assert transport.asked[1].then == [{"role": "assistant", "content": "It."}]
+    assert ("poet", "wrong") not in transport.pulled
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_an_error_of_a_strategy_is_raised_and_closes_what_it_asked(way: str, task: Task) -> None:
+    def broken(task: Task) -> Flow:
+        yield Ask("sage", until=lambda reply: True)
+        raise KeyError("of the strategy")
+
+    transport = Scripted({"sage": ["it", "is"]})
+    with pytest.raises(KeyError, match="of the strategy"):
+        answered(way, task, Own(broken), transport)
+    assert transport.closed == ["sage"]
+
+
+def drained(strategy: Strategy, task: Task, replies: Sequence[Reply]) -> list[str]:
+    """Whom a strategy asks, by its generator alone."""
+    flow, asked = strategy.answer(task), []
+    try:
+        ask = next(flow)
+        for reply in replies:
+            asked.append(ask.model)  # type: ignore[union-attr]
+            ask = flow.send(reply)
+    except StopIteration:
+        pass
+    return asked
+
+
+def test_a_strategy_is_tested_without_a_driver(task: Task) -> None:
+    replies = [Reply("sage", error=TimeoutError()), Reply("clerk", has_words=True)]
+    assert drained(PickOne(), task, replies) == ["sage", "clerk"]

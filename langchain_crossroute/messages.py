@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from langchain_core.messages import (
@@ -17,10 +17,10 @@ from langchain_core.messages import (
 from langchain_core.prompt_values import PromptValue
 
 from crossroute import QueryError
-from crossroute.query import QueryLike
+from crossroute.query import Message
 
 
-def to_query(value: object) -> QueryLike:
+def to_query(value: object) -> str | list[dict[str, Any]]:
     """Read what a chat model takes as a query: a string, a prompt value, or messages.
 
     Args:
@@ -52,6 +52,11 @@ def to_messages(value: object) -> str | list[BaseMessage]:
         return convert_to_messages(value)
     except (NotImplementedError, TypeError, ValueError) as error:
         raise QueryError(f"The input is not a list of messages: {error}") from error
+
+
+def from_dicts(messages: Iterable[Message]) -> list[BaseMessage]:
+    """Messages in OpenAI's dict form as LangChain's."""
+    return convert_to_messages([dict(message) for message in messages])
 
 
 def _to_dict(message: BaseMessage) -> dict[str, Any]:

@@ -1,10 +1,10 @@
 """CrossRouteMiddleware: each model call of a LangChain agent goes to the model that is worth it."""
 
-# ruff: noqa: ANN401  # The arguments of `from_yaml` are those of the class.
+# ruff: noqa: ANN401  # What is asked passes through as it is.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -36,16 +36,17 @@ from typing_extensions import override
 from crossroute import DEFAULT_WILLINGNESS_TO_PAY, CrossRouter, PoolError
 from crossroute.live import FollowedPool
 from crossroute.policy import check_settings
+from crossroute.strategies import adrive, drive
 from langchain_crossroute.dispatch import (
     DEFAULT_ATTEMPTS,
-    Attempt,
     Call,
     Dispatch,
+    joined,
 )
 from langchain_crossroute.lazy import Candidates, LazyChatModel, candidates_of
 from langchain_crossroute.marks import DECISION
 from langchain_crossroute.profiles import over_models
-from langchain_crossroute.streams import answers
+from langchain_crossroute.transport import WHOLE
 
 
 class CrossRouteState(AgentState[Any]):
@@ -165,14 +166,16 @@ class CrossRouteMiddleware(AgentMiddleware[CrossRouteState, ContextT, ResponseT]
     ) -> ExtendedModelResponse[ResponseT]:
         config = ensure_config()
         config["callbacks"] = get_callback_manager_for_config(config)
-        call = self._dispatch.decide(**self._asked(request, config))
-        for attempt in call.attempts():
-            with attempt:
-                routed = _routed(request, attempt.request())
-                with _config_of(attempt):
-                    response = handler(routed)
-                return _accepted(response, attempt)
-        return _refused(call)
+
+        def ask(model: Any, value: Any, config: RunnableConfig, **settings: Any) -> Iterator[Any]:
+            with _in_config(config):
+                response = handler(_routed(request, model, value, settings))
+            yield response
+
+        call = self._dispatch.decide(
+            **self._asked(request, config), form=replace(_HANDLED, open=ask)
+        )
+        return _answer(call, joined([*drive(*call)]))
 
     @override
     async def awrap_model_call(
@@ -182,14 +185,18 @@ class CrossRouteMiddleware(AgentMiddleware[CrossRouteState, ContextT, ResponseT]
     ) -> ExtendedModelResponse[ResponseT]:
         config = ensure_config()
         config["callbacks"] = get_async_callback_manager_for_config(config)
-        call = await self._dispatch.adecide(**self._asked(request, config))
-        for attempt in call.attempts():
-            async with attempt:
-                routed = _routed(request, await attempt.arequest())
-                with _config_of(attempt):
-                    response = await handler(routed)
-                return _accepted(response, attempt)
-        return _refused(call)
+
+        async def ask(
+            model: Any, value: Any, config: RunnableConfig, **settings: Any
+        ) -> AsyncIterator[Any]:
+            with _in_config(config):
+                response = await handler(_routed(request, model, value, settings))
+            yield response
+
+        call = await self._dispatch.adecide(
+            **self._asked(request, config), form=replace(_HANDLED, aopen=ask)
+        )
+        return _answer(call, joined([part async for part in adrive(*call)]))
 
     def _asked(self, request: ModelRequest[ContextT], config: RunnableConfig) -> dict[str, Any]:
         """The arguments of `Dispatch.decide`."""
@@ -227,10 +234,9 @@ def _in_tool_loop(messages: list[AnyMessage]) -> bool:
 
 
 def _routed(
-    request: ModelRequest[ContextT], asked: tuple[Any, Any, dict[str, Any]]
+    request: ModelRequest[ContextT], model: Any, messages: Any, settings: dict[str, Any]
 ) -> ModelRequest[ContextT]:
-    """The request to the model of an attempt."""
-    model, messages, settings = asked
+    """The request to a candidate."""
     system = None if request.system_message is None else messages[0]
     return request.override(
         model=model,
@@ -242,39 +248,26 @@ def _routed(
 
 
 @contextmanager
-def _config_of(attempt: Attempt) -> Iterator[None]:
-    """Within it, models run in the config of an attempt: the agent calls them without one."""
-    token = var_child_runnable_config.set(attempt.config)
+def _in_config(config: RunnableConfig) -> Iterator[None]:
+    """Within it, models run in this config: the agent calls them without one."""
+    token = var_child_runnable_config.set(config)
     try:
         yield
     finally:
         var_child_runnable_config.reset(token)
 
 
-def _accepted(
-    response: ModelResponse[ResponseT], attempt: Attempt
-) -> ExtendedModelResponse[ResponseT]:
-    """The response with the decision, unless it is a refusal that nobody has read."""
-    answered = any(map(answers, response.result)) or not attempt.streamed
-    attempt.accept(response.result, response, answered)
-    return _marked(response, attempt)
+def _each(response: ModelResponse[Any], change: Callable[[Any], Any]) -> ModelResponse[Any]:
+    """A response whose messages of a model are changed."""
+    result = [change(m) if isinstance(m, AIMessage) else m for m in response.result]
+    return replace(response, result=result)
 
 
-def _refused(call: Call) -> ExtendedModelResponse[Any]:
-    """The first refusal, where no candidate answered."""
-    attempt, response = call.refused
-    return _marked(response, attempt)
+_HANDLED = replace(WHOLE, each=_each)
+"""The agent's own way of calling a model."""
 
 
-def _marked(
-    response: ModelResponse[ResponseT], attempt: Attempt
-) -> ExtendedModelResponse[ResponseT]:
-    marks = attempt.marks()
-    result = [
-        marks.whole(m, streamed=attempt.streamed) if isinstance(m, AIMessage) else m
-        for m in response.result
-    ]
-    return ExtendedModelResponse(
-        model_response=replace(response, result=result),
-        command=Command(update={DECISION: attempt.told}),
-    )
+def _answer(call: Call, response: ModelResponse[Any]) -> ExtendedModelResponse[Any]:
+    """The response, with the decision for the agent's state."""
+    told = call.transport.answered.told
+    return ExtendedModelResponse(model_response=response, command=Command(update={DECISION: told}))

@@ -1,19 +1,17 @@
-"""The streams of candidates: their chunks, or the events of LangChain's protocol v3."""
+"""What candidates stream: whether it shows something, and who is shown it."""
 
 # ruff: noqa: ANN401  # What passes through is whatever the models give.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from langchain_core.callbacks import AsyncCallbackHandler, BaseCallbackHandler
 from langchain_core.messages import BaseMessageChunk
-from langchain_core.runnables import RunnableConfig
 from langchain_core.tracers.base import AsyncBaseTracer, BaseTracer
 from typing_extensions import override
 
-from langchain_crossroute.failures import is_refusal
 from langchain_crossroute.marks import has_finish_reason, message_of
 
 _TOKEN_EVENTS = ("on_llm_new_token", "on_stream_event")
@@ -63,46 +61,14 @@ def answers(output: Any) -> bool:
     return shows(output) or has_finish_reason(output)
 
 
-def is_answer(held: Sequence[Any]) -> bool:
-    """Whether a stream that begins so is an answer; one that ended with nothing in it is none."""
-    # A model that cannot stream yields its answer whole, which is no chunk.
-    return any(answers(part) or _is_whole(part) for part in held)
-
-
-def _is_whole(part: Any) -> bool:
-    message = message_of(part)
+def is_whole(output: Any) -> bool:
+    """Whether it is a message and no chunk: a model that cannot stream yields its answer so."""
+    message = message_of(output)
     return message is not None and not isinstance(message, BaseMessageChunk)
 
 
 def _shows_block(block: str | dict[str, Any]) -> bool:
     return bool(block if isinstance(block, str) or block.get("type") != "text" else block["text"])
-
-
-def lead(chunks: Iterator[Any], *, pass_refusals: bool) -> list[Any]:
-    """The chunks up to the first that shows something; nobody misses them.
-
-    Until then another candidate may answer. Of a refusal that passes to it, all are held back.
-    """
-    found = []
-    for chunk in chunks:
-        found.append(chunk)
-        if pass_refusals and is_refusal(chunk):
-            found += chunks
-        elif shows(chunk):
-            break
-    return found
-
-
-async def alead(chunks: AsyncIterator[Any], *, pass_refusals: bool) -> list[Any]:
-    """`lead` without blocking the event loop."""
-    found = []
-    async for chunk in chunks:
-        found.append(chunk)
-        if pass_refusals and is_refusal(chunk):
-            found += [chunk async for chunk in chunks]
-        elif shows(chunk):
-            break
-    return found
 
 
 class Watch(BaseCallbackHandler):
@@ -127,28 +93,22 @@ class Watch(BaseCallbackHandler):
         self.shown = self.shown or shows(event)
 
 
-def open_stream(model: Any, value: Any, config: RunnableConfig, **kwargs: Any) -> Iterator[Any]:
-    """The chunks of a model's answer."""
-    return iter(model.stream(value, config, **kwargs))
+class Muted:
+    """A callback handler that is told of a run, but not of its tokens: those of a draft."""
 
+    def __init__(self, handler: Any) -> None:
+        self._handler = handler
 
-def open_events(model: Any, value: Any, config: RunnableConfig, **kwargs: Any) -> Iterator[Any]:
-    """The events of a chat model's answer."""
-    yield from model.stream_events(value, config, version="v3", **kwargs)
+    @classmethod
+    def of(cls, handler: Any) -> Any:
+        """The handler, muted if it would show tokens."""
+        return cls(handler) if shows_tokens(handler) else handler
 
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._handler, name)
 
-def aopen_stream(
-    model: Any, value: Any, config: RunnableConfig, **kwargs: Any
-) -> AsyncIterator[Any]:
-    """`open_stream` without blocking the event loop."""
-    found: AsyncIterator[Any] = aiter(model.astream(value, config, **kwargs))
-    return found
+    def on_llm_new_token(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing."""
 
-
-async def aopen_events(
-    model: Any, value: Any, config: RunnableConfig, **kwargs: Any
-) -> AsyncIterator[Any]:
-    """`open_events` without blocking the event loop."""
-    async with await model.astream_events(value, config, version="v3", **kwargs) as stream:
-        async for event in stream:
-            yield event
+    def on_stream_event(self, *args: Any, **kwargs: Any) -> None:
+        """Nothing."""

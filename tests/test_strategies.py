@@ -78,8 +78,12 @@ class Exchange:
         self.reply.refused = self.reply.refused or part == "<refusal>"
         self.reply.has_words = self.reply.has_words or part.isalpha()
 
+    @property
+    def shown(self) -> bool:
+        return self.transport.shown
+
     def failure(self, error: Exception) -> str | None:
-        return str(error) if may_pass_elsewhere(error) and not self.transport.shown else None
+        return str(error) if may_pass_elsewhere(error) else None
 
     def marked(self, part: str) -> str:
         return f"{self.decision['model'][0]}:{part}"
@@ -149,6 +153,7 @@ def test_what_was_shown_within_a_call_is_not_taken_back(way: str, task: Task) ->
     with pytest.raises(TimeoutError, match="slow"):
         answered(way, task, PickOne(), transport)
     assert [ask.model for ask in transport.asked] == ["sage"]
+    assert transport.told == [{"model": "sage", "error": "slow", "next": None}]
 
 
 @pytest.mark.parametrize("way", WAYS)

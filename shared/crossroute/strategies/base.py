@@ -53,6 +53,7 @@ class Reply:
         text: Its text so far.
         has_words: Whether there is something of an answer: words, a tool call, reasoning.
         refused: Whether it refuses to answer.
+        was_asked: Whether the model was asked, which it is not if its client cannot be built.
         error: The failure that ended it, which another model may not share; None if it goes well.
         done: Whether nothing more will come.
         usage: Its tokens, None as long as nobody has counted them.
@@ -64,6 +65,7 @@ class Reply:
     text: str = ""
     has_words: bool = False
     refused: bool = False
+    was_asked: bool = True
     error: Exception | None = None
     done: bool = False
     usage: Usage | None = None
@@ -126,3 +128,8 @@ class Strategy(Protocol):
 def has_words(reply: Reply) -> bool:
     """Whether there is something of an answer: until then another model may give it."""
     return reply.has_words
+
+
+def begun(reply: Reply) -> bool:
+    """Whether there is something of an answer or of a refusal."""
+    return reply.has_words or reply.refused

@@ -39,11 +39,13 @@ class Exchange(Protocol[Part]):
         """Note in the reply what a part says."""
         ...
 
-    def failure(self, error: Exception) -> str | None:
-        """A failure in a line of text, where another model may not share it; else None.
+    @property
+    def shown(self) -> bool:
+        """Whether something of the answer was shown within the call, which is not taken back."""
+        ...
 
-        None, too, where something of the answer was shown already, which is not taken back.
-        """
+    def failure(self, error: Exception) -> str | None:
+        """A failure in a line of text, where another model may not share it; else None."""
         ...
 
     def marked(self, part: Part) -> Part:
@@ -235,7 +237,10 @@ def _listen(one: _Asked[Any], failures: list[Failure]) -> _Course:
             part = yield _Pull(one)
         except Exception as error:
             one.failure = one.exchange.failure(error)
-            if one.failure is None:
+            if one.failure is not None and one.exchange.shown:
+                failures.append({"model": one.ask.model, "error": one.failure})
+                yield _Tell({**failures[-1], "next": None})
+            if one.failure is None or one.exchange.shown:
                 note(error, failures)
                 raise
             reply.error, reply.done = error, True

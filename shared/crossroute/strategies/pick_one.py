@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from crossroute.strategies.base import Ask, Flow, Reply, Task, has_words
+from crossroute.strategies.base import Ask, Flow, Reply, Task, begun, has_words
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +22,16 @@ class PickOne:
 
     def answer(self, task: Task) -> Flow:
         """One ask after the other."""
-        refusal: Reply | None = None
-        reply: Reply
-        for candidate in task.decision.candidates[: self.attempts]:
-            reply = yield Ask(candidate.model, until=has_words)
+        # Of a refusal that may be the answer in the end, all is read.
+        until = has_words if self.pass_refusals else begun
+        left, refusal = self.attempts, None
+        for candidate in task.decision.candidates:
+            reply: Reply = yield Ask(candidate.model, until=until)
             if reply.refused and self.pass_refusals:
                 refusal = refusal or reply
             elif not reply.failed:
                 return reply
+            left -= reply.was_asked
+            if not left:
+                break
         return refusal or reply

@@ -1,0 +1,303 @@
+"""How LangChain's models are asked: one exchange for each ask of a strategy."""
+
+# ruff: noqa: ANN401  # What passes through is whatever the models take and give.
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from langchain_core.messages import BaseMessage
+from langchain_core.runnables import Runnable, RunnableConfig
+
+from crossroute import CrossRouter, NoAnswerError
+from crossroute.failures import describe, mask_error
+from crossroute.strategies import Ask, Reply, Usage
+from crossroute.strategies.base import begun, has_words
+from langchain_crossroute.demands import LateCall
+from langchain_crossroute.failures import is_refusal, passes, secrets_in
+from langchain_crossroute.lazy import LazyChatModel, aload_model, load_model
+from langchain_crossroute.marks import DECISION, Marks, message_of, tokens_of
+from langchain_crossroute.messages import for_provider, from_dicts, to_messages
+from langchain_crossroute.streams import Muted, Watch, answers, is_whole, shows, shows_tokens
+
+FAILURE_EVENT = "crossroute_attempt_failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """The form in which a candidate is called, and in which its answer comes.
+
+    Attributes:
+        open: Calls it; gives the parts of its answer.
+        aopen: The same without blocking the event loop.
+        is_whole: Whether the answer is one part.
+        each: Applies a function to every output in a part.
+    """
+
+    open: Callable[..., Iterator[Any]]
+    aopen: Callable[..., AsyncIterator[Any]]
+    is_whole: bool = False
+    each: Callable[[Any, Callable[[Any], Any]], Any] = lambda part, change: change(part)
+
+
+def _whole(model: Any, value: Any, config: RunnableConfig, **kwargs: Any) -> Iterator[Any]:
+    yield model.invoke(value, config, **kwargs)
+
+
+async def _awhole(
+    model: Any, value: Any, config: RunnableConfig, **kwargs: Any
+) -> AsyncIterator[Any]:
+    yield await model.ainvoke(value, config, **kwargs)
+
+
+def _chunks(model: Any, value: Any, config: RunnableConfig, **kwargs: Any) -> Iterator[Any]:
+    yield from model.stream(value, config, **kwargs)
+
+
+async def _achunks(
+    model: Any, value: Any, config: RunnableConfig, **kwargs: Any
+) -> AsyncIterator[Any]:
+    chunks = model.astream(value, config, **kwargs)
+    try:
+        async for chunk in chunks:
+            yield chunk
+    finally:
+        if hasattr(chunks, "aclose"):
+            await chunks.aclose()
+
+
+def _events(model: Any, value: Any, config: RunnableConfig, **kwargs: Any) -> Iterator[Any]:
+    yield from model.stream_events(value, config, version="v3", **kwargs)
+
+
+async def _aevents(
+    model: Any, value: Any, config: RunnableConfig, **kwargs: Any
+) -> AsyncIterator[Any]:
+    async with await model.astream_events(value, config, version="v3", **kwargs) as stream:
+        async for event in stream:
+            yield event
+
+
+WHOLE = Form(_whole, _awhole, is_whole=True)
+CHUNKS = Form(_chunks, _achunks)
+EVENTS = Form(_events, _aevents)
+"""Of LangChain's protocol v3."""
+
+
+@dataclass(slots=True)
+class Transport:
+    """Asks the candidates of one call.
+
+    Attributes:
+        router: Its pool has the prices.
+        models: The candidates by their ids.
+        value: Input of the call.
+        config: Config of the router's run.
+        kwargs: Keyword arguments of the call.
+        form: The form of the call.
+        late: What is applied to a candidate before it is called.
+        pass_refusals: Whether an error that stands for a refusal passes to another candidate.
+        strict_streams: Whether a stream that ends without a finish reason is an error.
+        answered: The exchange that the answer is from, as soon as there is one.
+    """
+
+    router: CrossRouter
+    models: Mapping[str, Runnable[Any, Any]]
+    value: Any
+    config: RunnableConfig
+    kwargs: Mapping[str, Any]
+    form: Form
+    late: LateCall | None
+    pass_refusals: bool
+    strict_streams: bool
+    answered: Any = None
+
+    def exchange(self, ask: Ask, told: dict[str, Any]) -> Exchange:
+        """One ask, not opened yet."""
+        return Exchange(self, ask, told)
+
+    def tell(self, failure: dict[str, Any]) -> None:
+        """Dispatch the event that a candidate failed."""
+        emit(self.config, FAILURE_EVENT, failure)
+
+    async def atell(self, failure: dict[str, Any]) -> None:
+        """`tell` without blocking the event loop."""
+        await aemit(self.config, FAILURE_EVENT, failure)
+
+
+class Exchange:
+    """One candidate that is asked, and what comes back.
+
+    Attributes:
+        reply: What the strategy sees of it.
+        told: The decision as plain values, with this candidate as its model.
+        config: The config of the candidate's run.
+    """
+
+    def __init__(self, transport: Transport, ask: Ask, told: dict[str, Any]) -> None:
+        self.reply = Reply(ask.model, was_asked=False)
+        self.told = told
+        metadata = {
+            **transport.config.get("metadata", {}),
+            "crossroute_model": ask.model,
+            DECISION: told,
+        }
+        self.config: RunnableConfig = {**transport.config, "metadata": metadata}
+        self._transport = transport
+        self._ask = ask
+        self._candidate = transport.models[ask.model]
+        self._price = transport.router.pool[ask.model].price
+        self._marks = Marks(told, self._price, strict=transport.strict_streams)
+        self._watch: Watch | None = None
+        self._is_answer = False
+        # A whole answer is made of a stream only where the strategy looks into it.
+        looks_into = ask.until not in (None, begun, has_words)
+        self._form = CHUNKS if transport.form is WHOLE and looks_into else transport.form
+
+    @property
+    def shown(self) -> bool:
+        """Whether handlers have passed on something of the answer."""
+        return self._watch is not None and self._watch.shown
+
+    def open(self) -> Iterator[Any]:
+        """Ask; the parts of the answer as they come."""
+        with self._masking():
+            request = self._request(load_model(self._candidate))
+            yield from self._form.open(*request[:2], self.config, **request[2])
+            self._check()
+
+    async def aopen(self) -> AsyncIterator[Any]:
+        """`open` without blocking the event loop."""
+        with self._masking():
+            request = self._request(await aload_model(self._candidate))
+            parts: Any = self._form.aopen(*request[:2], self.config, **request[2])
+            try:
+                async for part in parts:
+                    yield part
+            finally:
+                await parts.aclose()
+            self._check()
+
+    def read(self, part: Any) -> None:
+        """Note in the reply what a part says."""
+        self._form.each(part, self._read)
+
+    def failure(self, error: Exception) -> str | None:
+        """A failure in a line of text, where another candidate may not share it."""
+        # One that cannot be built was not asked: a package or a key of it is missing.
+        unbuilt = not self.reply.was_asked
+        if not unbuilt and not passes(error, refusals=self._transport.pass_refusals):
+            return None
+        text = describe(error, secrets_in(self._candidate))
+        if unbuilt and isinstance(self._candidate, LazyChatModel):
+            self._candidate.tell(text)
+        return text
+
+    def marked(self, part: Any) -> Any:
+        """A part with what belongs on it: the decision, what it really cost."""
+        self._transport.answered = self
+        if self._form.is_whole:
+            return self._form.each(part, self._whole)
+        return self._marks.of(part)
+
+    def rest(self) -> Iterator[Any]:
+        """A last chunk, where none of the candidate's was marked as last."""
+        return self._marks.rest()
+
+    @property
+    def _streamed(self) -> bool:
+        """Whether the model streamed, be it within `invoke`."""
+        if not self._form.is_whole:
+            return True
+        return self._watch.streamed if self._watch else bool(self._transport.kwargs.get("stream"))
+
+    def _whole(self, output: Any) -> Any:
+        return self._marks.whole(output, streamed=self._streamed)
+
+    def _read(self, output: Any) -> Any:
+        reply, message = self.reply, message_of(output)
+        found = answers(output) or (not self._form.is_whole and is_whole(output))
+        self._is_answer = self._is_answer or found
+        if self._form.is_whole:
+            reply.has_words = reply.has_words or answers(output) or not self._streamed
+        else:
+            reply.has_words = reply.has_words or shows(output)
+        # What handlers have passed on is not taken back, be it a refusal.
+        reply.refused = reply.refused or (is_refusal(output) and not self.shown)
+        if message is None:
+            reply.text += output if isinstance(output, str) else ""
+        else:
+            reply.text += str(message.text)
+            if usage := getattr(message, "usage_metadata", None):
+                counted = zip(reply.usage or (0, 0, 0, 0), tokens_of(usage), strict=True)
+                reply.usage = Usage(*map(sum, counted))
+        return output
+
+    def _check(self) -> None:
+        """See that a stream that has ended was an answer.
+
+        Raises:
+            NoAnswerError: If there was nothing in it.
+        """
+        if self._streamed and not self._is_answer and not self.shown:
+            raise NoAnswerError(
+                f"The stream of {self._ask.model!r} ended with nothing in it, not even a finish "
+                "reason."
+            )
+
+    def _request(self, model: Runnable[Any, Any]) -> tuple[Any, Any, dict[str, Any]]:
+        """The candidate as it is called, its input and its keyword arguments."""
+        transport, ask = self._transport, self._ask
+        self.reply.was_asked = True
+        callbacks: Any = self.config["callbacks"]
+        own = getattr(model, "callbacks", None)
+        if any(map(shows_tokens, (*callbacks.handlers, *(getattr(own, "handlers", own) or ())))):
+            callbacks = callbacks.copy()
+            self.config["callbacks"] = callbacks
+            if ask.role == "answer":
+                # Also what a model shows within `invoke`, which streams if a handler wants it to.
+                self._watch = Watch()
+                callbacks.add_handler(self._watch)
+            else:
+                callbacks.handlers = list(map(Muted.of, callbacks.handlers))
+                callbacks.inheritable_handlers = list(map(Muted.of, callbacks.inheritable_handlers))
+        value = transport.value
+        if ask.keep is not None or ask.then:
+            value = _chosen(value, ask)
+        value, settings = for_provider(model, value, {**transport.kwargs, **ask.settings})
+        late = transport.late
+        return model if late is None else late.on(ask.model, model), value, settings
+
+    @contextmanager
+    def _masking(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            mask_error(error, secrets_in(self._candidate))
+            raise
+
+
+def _chosen(value: Any, ask: Ask) -> list[BaseMessage]:
+    """The caller's messages that an ask keeps, and its own after them."""
+    found = to_messages(value)
+    if isinstance(found, str):
+        found = from_dicts([{"role": "user", "content": found}])
+    kept = found if ask.keep is None else [found[position] for position in ask.keep]
+    return [*kept, *from_dicts(ask.then)]
+
+
+def emit(config: RunnableConfig, name: str, data: dict[str, Any]) -> None:
+    """Dispatch a custom event in a run."""
+    manager: Any = config["callbacks"]
+    if manager.handlers:
+        manager.on_custom_event(name, data, run_id=manager.parent_run_id)
+
+
+async def aemit(config: RunnableConfig, name: str, data: dict[str, Any]) -> None:
+    """`emit` without blocking the event loop."""
+    manager: Any = config["callbacks"]
+    if manager.handlers:
+        await manager.on_custom_event(name, data, run_id=manager.parent_run_id)

@@ -30,6 +30,7 @@ from crossroute import DEFAULT_WILLINGNESS_TO_PAY, CrossRouter
 from crossroute.live import FollowedPool
 from crossroute.policy import check_settings
 from crossroute.query import estimate_tokens
+from crossroute.strategies import Strategy, check_strategy
 from langchain_crossroute.demands import LateCall, schema_text
 from langchain_crossroute.dispatch import (
     CALL_SETTINGS,
@@ -96,6 +97,9 @@ class ChatCrossRoute(BaseChatModel):
             the answer, as LangChain has it.
         strict_streams: Whether a stream that ends without a finish reason is an error; if not, its
             answer is marked as unfinished.
+        strategy: How a call is answered (`crossroute.strategies`); None asks one candidate, and
+            where it fails the next one. So is every call with tools or a schema, unless the
+            strategy has `takes_tools`.
         name: Name of the router's run in a trace.
         live: The folder that `from_yaml(folder, follow=True)` follows; why its present state is not
             taken over is its `error`. `router` and `models` are then those of the start.
@@ -110,7 +114,7 @@ class ChatCrossRoute(BaseChatModel):
         UnknownModelError: If the router's pool does not hold an id of `models`.
         PoolError: If there are fewer than two models.
         WillingnessToPayError: If the willingness to pay is not a number, NaN or negative.
-        ConstraintError: If `attempts` or `stay_margin` makes no sense.
+        ConstraintError: If `attempts`, `stay_margin` or `strategy` makes no sense.
         ValueError: If a setting is given that can only be a candidate's own: `cache`,
             `rate_limiter`, `disable_streaming`.
         pydantic.ValidationError: If an argument is unknown or has the wrong type.
@@ -128,6 +132,7 @@ class ChatCrossRoute(BaseChatModel):
     stay_margin: float | None = None
     pass_refusals: bool = False
     strict_streams: bool = False
+    strategy: SkipValidation[Strategy | None] = None
     live: SkipValidation[FollowedPool[Candidates] | None] = None
     temperature: float | None = None
     max_tokens: int | None = None
@@ -146,6 +151,7 @@ class ChatCrossRoute(BaseChatModel):
         stay_margin: float | None = None,
         pass_refusals: bool = False,
         strict_streams: bool = False,
+        strategy: Strategy | None = None,
         live: FollowedPool[Candidates] | None = None,
         name: str | None = None,
         max_retries: int | None = None,
@@ -160,6 +166,7 @@ class ChatCrossRoute(BaseChatModel):
             stay_margin=stay_margin,
             pass_refusals=pass_refusals,
             strict_streams=strict_streams,
+            strategy=check_strategy(strategy),
             live=live,
             name=name,
             **settings,
@@ -496,6 +503,7 @@ class ChatCrossRoute(BaseChatModel):
             stay_margin=self.stay_margin,
             pass_refusals=self.pass_refusals,
             strict_streams=self.strict_streams,
+            strategy=self.strategy,
             # LangChain's way to ask another model for one call.
             forced=settings.pop("model", None),
             late=late,

@@ -16,7 +16,7 @@ from inspect import Parameter, Signature
 from operator import add
 from typing import Any, NamedTuple
 
-from langchain_core.messages import AIMessageChunk, message_chunk_to_message
+from langchain_core.messages import AIMessage, AIMessageChunk, message_chunk_to_message
 from langchain_core.runnables import ConfigurableFieldSpec, Runnable, RunnableConfig
 
 from crossroute import (
@@ -287,9 +287,15 @@ def joined(parts: Sequence[Any]) -> Any:
     """The parts of an answer as one output."""
     if len(parts) == 1:
         return parts[0]
-    output = reduce(add, parts)
-    # A whole answer that was made of a stream.
+    # A whole answer of which something was made of a stream.
+    output = reduce(add, map(_as_chunk, parts))
     return message_chunk_to_message(output) if isinstance(output, AIMessageChunk) else output
+
+
+def _as_chunk(part: Any) -> Any:
+    if not isinstance(part, AIMessage) or isinstance(part, AIMessageChunk):
+        return part
+    return AIMessageChunk(**part.model_dump(exclude={"type"}))
 
 
 @lru_cache(maxsize=256)

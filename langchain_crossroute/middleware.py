@@ -36,7 +36,7 @@ from typing_extensions import override
 from crossroute import DEFAULT_WILLINGNESS_TO_PAY, CrossRouter, PoolError
 from crossroute.live import FollowedPool
 from crossroute.policy import check_settings
-from crossroute.strategies import adrive, drive
+from crossroute.strategies import Strategy, adrive, check_strategy, drive
 from langchain_crossroute.dispatch import (
     DEFAULT_ATTEMPTS,
     Call,
@@ -85,6 +85,9 @@ class CrossRouteMiddleware(AgentMiddleware[CrossRouteState, ContextT, ResponseT]
             the answer, as LangChain has it.
         strict_streams: Whether a stream that ends without a finish reason is an error; if not, its
             answer is marked as unfinished.
+        strategy: How a call is answered (`crossroute.strategies`); None asks one candidate, and
+            where it fails the next one. So is every call with tools or a schema, unless the
+            strategy has `takes_tools`.
         live: The folder that `from_yaml(folder, follow=True)` follows; why its present state is not
             taken over is its `error`. `router` and `models` are then those of the start.
 
@@ -108,6 +111,7 @@ class CrossRouteMiddleware(AgentMiddleware[CrossRouteState, ContextT, ResponseT]
         stay_margin: float | None = None,
         pass_refusals: bool = False,
         strict_streams: bool = False,
+        strategy: Strategy | None = None,
         live: FollowedPool[Candidates] | None = None,
     ) -> None:
         super().__init__()
@@ -129,6 +133,7 @@ class CrossRouteMiddleware(AgentMiddleware[CrossRouteState, ContextT, ResponseT]
             stay_margin=stay_margin,
             pass_refusals=pass_refusals,
             strict_streams=strict_streams,
+            strategy=check_strategy(strategy),
             live=live,
         )
 

@@ -21,6 +21,7 @@ from typing_extensions import override
 from crossroute import DEFAULT_WILLINGNESS_TO_PAY, CrossRouter
 from crossroute.live import FollowedPool
 from crossroute.policy import check_settings
+from crossroute.strategies import Strategy, check_strategy
 from langchain_crossroute.dispatch import (
     CALL_SETTINGS,
     DEFAULT_ATTEMPTS,
@@ -78,6 +79,9 @@ class CrossRouteRunnable(RunnableSerializable[Any, Any]):
             the answer, as LangChain has it.
         strict_streams: Whether a stream that ends without a finish reason is an error; if not, its
             answer is marked as unfinished.
+        strategy: How a call is answered (`crossroute.strategies`); None asks one candidate, and
+            where it fails the next one. So is every call with tools or a schema, unless the
+            strategy has `takes_tools`.
         query: What to route by, where the input is not what a chat model takes (a string, a
             prompt value, messages): a function of the input, such as `itemgetter("question")`.
             The chosen model gets the whole input.
@@ -89,7 +93,7 @@ class CrossRouteRunnable(RunnableSerializable[Any, Any]):
         UnknownModelError: If the router's pool does not hold an id of `models`.
         PoolError: If there are fewer than two models.
         WillingnessToPayError: If the willingness to pay is not a number, NaN or negative.
-        ConstraintError: If `attempts` or `stay_margin` makes no sense.
+        ConstraintError: If `attempts`, `stay_margin` or `strategy` makes no sense.
         pydantic.ValidationError: If an argument has the wrong type.
     """
 
@@ -105,6 +109,7 @@ class CrossRouteRunnable(RunnableSerializable[Any, Any]):
     stay_margin: float | None = None
     pass_refusals: bool = False
     strict_streams: bool = False
+    strategy: SkipValidation[Strategy | None] = None
     query: Callable[[Any], Any] | None = None
     live: SkipValidation[FollowedPool[Candidates] | None] = None
 
@@ -118,6 +123,7 @@ class CrossRouteRunnable(RunnableSerializable[Any, Any]):
         stay_margin: float | None = None,
         pass_refusals: bool = False,
         strict_streams: bool = False,
+        strategy: Strategy | None = None,
         query: Callable[[Any], Any] | None = None,
         live: FollowedPool[Candidates] | None = None,
         name: str | None = None,
@@ -131,6 +137,7 @@ class CrossRouteRunnable(RunnableSerializable[Any, Any]):
             stay_margin=stay_margin,
             pass_refusals=pass_refusals,
             strict_streams=strict_streams,
+            strategy=check_strategy(strategy),
             query=query,
             live=live,
             name=name,
@@ -216,6 +223,7 @@ class CrossRouteRunnable(RunnableSerializable[Any, Any]):
             stay_margin=self.stay_margin,
             pass_refusals=self.pass_refusals,
             strict_streams=self.strict_streams,
+            strategy=self.strategy,
             live=self.live,
         )
 

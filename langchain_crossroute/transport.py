@@ -264,6 +264,8 @@ class Exchange:
             else:
                 callbacks.handlers = list(map(Muted.of, callbacks.handlers))
                 callbacks.inheritable_handlers = list(map(Muted.of, callbacks.inheritable_handlers))
+                # What LangGraph goes by, also for a message that was not streamed.
+                callbacks.add_tags(["nostream"])
         value = transport.value
         if ask.keep is not None or ask.then:
             value = _chosen(value, ask)

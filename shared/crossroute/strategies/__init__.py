@@ -7,7 +7,17 @@ LangChain and LlamaIndex alike.
 
 from __future__ import annotations
 
-from crossroute.strategies.base import Ask, Flow, Reply, Role, Show, Strategy, Task, Usage
+from crossroute.strategies.base import (
+    Ask,
+    Flow,
+    Reply,
+    Role,
+    Show,
+    Strategy,
+    Task,
+    Usage,
+    check_strategy,
+)
 from crossroute.strategies.drive import Exchange, Transport, adrive, drive
 from crossroute.strategies.pick_one import PickOne
 
@@ -24,5 +34,6 @@ __all__ = [
     "Transport",
     "Usage",
     "adrive",
+    "check_strategy",
     "drive",
 ]

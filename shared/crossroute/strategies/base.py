@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from crossroute.decision import Decision
+from crossroute.errors import ConstraintError, shortened
 from crossroute.query import Message, Query
 
 Role = Literal["answer", "draft", "probe", "judge", "control"]
@@ -114,7 +115,11 @@ what is held of it is handed on, and what is still to come."""
 
 @runtime_checkable
 class Strategy(Protocol):
-    """A way of answering."""
+    """A way of answering.
+
+    One that can take tools and schemas, which are bound to the models that are asked, has an
+    attribute `takes_tools` that is true.
+    """
 
     def answer(self, task: Task) -> Flow:
         """Say what to ask, one thing after the other, and return the reply that is the answer.
@@ -123,6 +128,20 @@ class Strategy(Protocol):
         only where another model may not share it; any other is raised past the strategy.
         """
         ...
+
+
+def check_strategy(strategy: object) -> Strategy | None:
+    """See that something is a strategy, or None.
+
+    Raises:
+        ConstraintError: If it is neither.
+    """
+    if strategy is None or (isinstance(strategy, Strategy) and not isinstance(strategy, type)):
+        return strategy
+    raise ConstraintError(
+        f"strategy is {shortened(strategy)}; give an object with the method answer(task), such as "
+        "crossroute.strategies.PickOne()."
+    )
 
 
 def has_words(reply: Reply) -> bool:

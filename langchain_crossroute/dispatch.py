@@ -190,6 +190,7 @@ class Dispatch:
         transport = Transport(
             self.router,
             self.models,
+            task.query,
             value,
             config,
             kwargs,

@@ -1,10 +1,10 @@
-"""What an answer is marked with: the decision, and what it really cost."""
+"""What an answer is marked with: the decision, what it really cost, and the bill of the call."""
 
 # ruff: noqa: ANN401  # An answer is whatever the candidates give.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
@@ -26,15 +26,24 @@ class Marks:
     """Puts the decision on an answer, and what the answer really cost.
 
     On copies, because caches share messages. In a stream the decision is on the first chunk, the
-    realised cost on the last one, and nothing twice: adding chunks up concatenates strings, adds
-    integers, and refuses two different floats. A chat model's stream in which no chunk had a finish
-    reason is marked as unfinished on its last one; with `strict` it is an UnfinishedAnswerError.
+    realised cost and the bill on the last one, and nothing twice: adding chunks up concatenates
+    strings, adds integers, and refuses two different floats. A chat model's stream in which no
+    chunk had a finish reason is marked as unfinished on its last one; with `strict` it is an
+    UnfinishedAnswerError.
     """
 
-    def __init__(self, told: dict[str, Any], price: Price | None, *, strict: bool = False) -> None:
+    def __init__(
+        self,
+        told: dict[str, Any],
+        price: Price | None,
+        *,
+        strict: bool = False,
+        bill: Callable[[], dict[str, Any]] = dict,
+    ) -> None:
         self._told: dict[str, Any] | None = told
         self._price = price
         self._strict = strict
+        self._bill = bill
         self._model: str = told["model"]
         self._usage: UsageMetadata | None = None
         self._open = False
@@ -54,7 +63,7 @@ class Marks:
         if isinstance(message, AIMessage):
             self._usage = message.usage_metadata
             self._is_finished = not streamed or has_finish_reason(message)
-            found = {**found, **self._realised(), **self._unfinished()}
+            found = {**found, **self._spent(), **self._unfinished()}
         return _with_metadata(output, message, found)
 
     def of(self, chunk: Any) -> Any:
@@ -72,20 +81,20 @@ class Marks:
             self._usage = add_usage(self._usage, message.usage_metadata)
         # A model that cannot stream yields its answer whole, which is no chunk.
         if not isinstance(message, AIMessageChunk):
-            found = {**found, **self._realised()}
+            found = {**found, **self._spent()}
         elif message.chunk_position == "last":
-            found = {**found, **self._realised(), **self._unfinished()}
+            found = {**found, **self._spent(), **self._unfinished()}
         self._open = isinstance(chunk, AIMessageChunk) and chunk.chunk_position != "last"
         return _with_metadata(chunk, message, found) if found else chunk
 
     def rest(self) -> Iterator[AIMessageChunk]:
         """A last chunk with the realised cost, where none of the candidate's was marked as last."""
-        if self._open and (found := self._realised()):
+        if self._open and self._usage and (found := self._spent()):
             yield AIMessageChunk(content="", response_metadata={DECISION: found})
 
     def _finished(self, event: dict[str, Any]) -> dict[str, Any]:
         self._usage = event.get("usage")
-        found = {**(self._told or {}), **self._realised(), **self._unfinished()}
+        found = {**(self._told or {}), **self._spent(), **self._unfinished()}
         return {**event, "metadata": {**event.get("metadata", {}), DECISION: found}}
 
     def _unfinished(self) -> dict[str, Any]:
@@ -94,6 +103,11 @@ class Marks:
         if self._strict:
             raise UnfinishedAnswerError(self._model)
         return {"unfinished": True}
+
+    def _spent(self) -> dict[str, Any]:
+        """What the answer took, and the bill of the whole call."""
+        found = self._bill()
+        return {**self._realised(), **({"bill": found} if found else {})}
 
     def _realised(self) -> dict[str, Any]:
         usage, self._usage = self._usage, None
@@ -117,6 +131,20 @@ def tokens_of(usage: Mapping[str, Any]) -> tuple[int, int, int, int]:
     cached = (usage.get("input_token_details") or {}).get("cache_read") or 0
     reasoning = (usage.get("output_token_details") or {}).get("reasoning") or 0
     return usage.get("input_tokens", 0), usage.get("output_tokens", 0), cached, reasoning
+
+
+def text_and_usage(output: Any) -> tuple[str, Mapping[str, Any] | None]:
+    """The text in an answer, a chunk of one, or an event of version v3, and the usage it says."""
+    message = message_of(output)
+    if message is not None:
+        return str(message.text), getattr(message, "usage_metadata", None)
+    if isinstance(output, str):
+        return output, None
+    # A structured answer is a dict, too.
+    kind = output.get("event") if isinstance(output, dict) else None
+    if kind == "content-block-delta":
+        return str(output["delta"].get("text") or ""), None
+    return "", output.get("usage") if kind == "message-finish" else None
 
 
 def has_finish_reason(output: Any) -> bool:

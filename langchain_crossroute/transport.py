@@ -6,20 +6,20 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from langchain_core.messages import BaseMessage
 from langchain_core.runnables import Runnable, RunnableConfig
 
-from crossroute import CrossRouter, NoAnswerError
+from crossroute import CrossRouter, NoAnswerError, Query
 from crossroute.failures import describe, mask_error
-from crossroute.strategies import Ask, Reply, Usage
+from crossroute.strategies import Ask, Charge, Reply, Usage, bill, charge
 from crossroute.strategies.base import begun, has_words
 from langchain_crossroute.demands import LateCall
 from langchain_crossroute.failures import is_refusal, passes, secrets_in
 from langchain_crossroute.lazy import LazyChatModel, aload_model, load_model
-from langchain_crossroute.marks import DECISION, Marks, message_of, tokens_of
+from langchain_crossroute.marks import DECISION, Marks, text_and_usage, tokens_of
 from langchain_crossroute.messages import for_provider, from_dicts, to_messages
 from langchain_crossroute.streams import Muted, Watch, answers, is_whole, shows, shows_tokens
 
@@ -94,6 +94,7 @@ class Transport:
     Attributes:
         router: Its pool has the prices.
         models: The candidates by their ids.
+        query: What was routed.
         value: Input of the call.
         config: Config of the router's run.
         kwargs: Keyword arguments of the call.
@@ -101,11 +102,13 @@ class Transport:
         late: What is applied to a candidate before it is called.
         pass_refusals: Whether an error that stands for a refusal passes to another candidate.
         strict_streams: Whether a stream that ends without a finish reason is an error.
+        asked: All exchanges so far.
         answered: The exchange that the answer is from, as soon as there is one.
     """
 
     router: CrossRouter
     models: Mapping[str, Runnable[Any, Any]]
+    query: Query
     value: Any
     config: RunnableConfig
     kwargs: Mapping[str, Any]
@@ -113,11 +116,17 @@ class Transport:
     late: LateCall | None
     pass_refusals: bool
     strict_streams: bool
+    asked: list[Exchange] = field(default_factory=list)
     answered: Any = None
 
     def exchange(self, ask: Ask, told: dict[str, Any]) -> Exchange:
         """One ask, not opened yet."""
-        return Exchange(self, ask, told)
+        self.asked.append(Exchange(self, ask, told))
+        return self.asked[-1]
+
+    def bill(self) -> dict[str, Any]:
+        """What all asks of the call have cost so far."""
+        return bill(one.charge for one in self.asked if one.reply.was_asked)
 
     def tell(self, failure: dict[str, Any]) -> None:
         """Dispatch the event that a candidate failed."""
@@ -143,6 +152,7 @@ class Exchange:
         metadata = {
             **transport.config.get("metadata", {}),
             "crossroute_model": ask.model,
+            "crossroute_role": ask.role,
             DECISION: told,
         }
         self.config: RunnableConfig = {**transport.config, "metadata": metadata}
@@ -150,12 +160,17 @@ class Exchange:
         self._ask = ask
         self._candidate = transport.models[ask.model]
         self._price = transport.router.pool[ask.model].price
-        self._marks = Marks(told, self._price, strict=transport.strict_streams)
+        self._marks = Marks(told, self._price, strict=transport.strict_streams, bill=transport.bill)
         self._watch: Watch | None = None
         self._is_answer = False
         # A whole answer is made of a stream only where the strategy looks into it.
         looks_into = ask.until not in (None, begun, has_words)
         self._form = CHUNKS if transport.form is WHOLE and looks_into else transport.form
+
+    @property
+    def charge(self) -> Charge:
+        """What it has cost so far."""
+        return charge(self._ask, self.reply, self._price, self._transport.query)
 
     @property
     def shown(self) -> bool:
@@ -218,7 +233,7 @@ class Exchange:
         return self._marks.whole(output, streamed=self._streamed)
 
     def _read(self, output: Any) -> Any:
-        reply, message = self.reply, message_of(output)
+        reply = self.reply
         found = answers(output) or (not self._form.is_whole and is_whole(output))
         self._is_answer = self._is_answer or found
         if self._form.is_whole:
@@ -227,13 +242,16 @@ class Exchange:
             reply.has_words = reply.has_words or shows(output)
         # What handlers have passed on is not taken back, be it a refusal.
         reply.refused = reply.refused or (is_refusal(output) and not self.shown)
-        if message is None:
-            reply.text += output if isinstance(output, str) else ""
-        else:
-            reply.text += str(message.text)
-            if usage := getattr(message, "usage_metadata", None):
-                counted = zip(reply.usage or (0, 0, 0, 0), tokens_of(usage), strict=True)
-                reply.usage = Usage(*map(sum, counted))
+        text, usage = text_and_usage(output)
+        reply.text += text
+        if usage:
+            counted = zip(reply.usage or (0, 0, 0, 0), tokens_of(usage), strict=True)
+            reply.usage = Usage(*map(sum, counted))
+            if usage.get("total_cost") == 0:
+                # So LangChain's own cache marks an answer.
+                reply.cost_usd = 0.0
+            elif self._price is not None:
+                reply.cost_usd = float(self._price.cost_usd(*reply.usage))
         return output
 
     def _check(self) -> None:

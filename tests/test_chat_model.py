@@ -164,8 +164,9 @@ async def test_the_decision_is_seen_everywhere(way: str, router: CrossRouter) ->
 
     decision = router.subset(MODELS).route(QUESTION, 0).to_dict()
     found = dict(decision_of(answer))
-    realised = found.pop("realised")
+    realised, bill = found.pop("realised"), found.pop("bill")
     assert found == decision
+    assert bill["cost_usd"] == pytest.approx(realised["cost_usd"])
     assert realised["input_tokens"] == 5
     assert realised["output_tokens"] == 7
     (routing,), (answering,) = recorder.of_kind("chain"), recorder.of_kind("model")

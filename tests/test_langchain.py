@@ -261,9 +261,10 @@ async def output_of(
 
 
 def predicted(answer: AIMessage) -> dict[str, Any]:
-    """The decision that an answer carries, without what the answer really cost."""
+    """The decision that an answer carries, without what the call really cost."""
     decision = dict(answer.response_metadata["crossroute"])
-    del decision["realised"]
+    decision.pop("realised", None)
+    del decision["bill"]
     return decision
 
 
@@ -321,11 +322,17 @@ async def test_the_answer_carries_the_decision(way: str, router: CrossRouter) ->
     found = answer.response_metadata["crossroute"]
     price = router.pool[decision.model].price
     assert price is not None
-    assert found.pop("realised") == {
+    realised = {
         "input_tokens": 5,
         "output_tokens": 7,
         "cached_tokens": 0,
         "cost_usd": pytest.approx(price.cost_usd(5, 7)),
+    }
+    assert found.pop("realised") == realised
+    assert found.pop("bill") == {
+        "asks": [{"model": decision.model, "role": "answer", **realised, "estimated": False}],
+        "cost_usd": realised["cost_usd"],
+        "estimated": False,
     }
     assert json.loads(json.dumps(found, allow_nan=False)) == json.loads(
         json.dumps(decision.to_dict())
@@ -342,7 +349,7 @@ async def test_the_decision_is_on_the_first_chunk_only(way: str) -> None:
     first, *middle, last = [chunk.response_metadata.get("crossroute") for chunk in chunks]
     assert "model" in first
     assert not any(middle)
-    assert list(last) == ["realised"]
+    assert list(last) == ["realised", "bill"]
 
 
 def test_tokens_pass_when_they_are_made() -> None:
@@ -478,7 +485,7 @@ def test_a_batch_runs_in_threads_and_keeps_its_order(router: CrossRouter) -> Non
     routed = CrossRouteRunnable(models={model: RunnableLambda(answer) for model in MODELS})
     answers = routed.batch(questions, {"max_concurrency": 16})
     assert [answer.text for answer in answers] == questions
-    assert [answer.response_metadata["crossroute"] for answer in answers] == [
+    assert [predicted(answer) for answer in answers] == [
         router.subset(MODELS).route(question).to_dict() for question in questions
     ]
 

@@ -26,7 +26,8 @@ from test_langchain import (
     output_of,
 )
 
-from crossroute import ConstraintError
+from crossroute import ConstraintError, CrossRouter, Query
+from crossroute.query import estimate_tokens
 from crossroute.strategies import Ask, Flow, PickOne, Show, Task
 from langchain_crossroute import ChatCrossRoute, CrossRouteMiddleware, CrossRouteRunnable
 
@@ -86,6 +87,48 @@ async def test_a_draft_is_kept_or_dropped(way: str, kind: type[Any], unsure: boo
     assert tokens.text in ("", f"I am {LARGE}.")
     assert len(runs.of_kind("model")) == 1 + unsure
     assert [len(candidates[model].asked) for model in (SMALL, LARGE)] == [1, int(unsure)]
+
+
+@BOTH
+@pytest.mark.parametrize("way", WAYS)
+async def test_every_ask_is_on_the_bill(way: str, kind: type[Any], router: CrossRouter) -> None:
+    candidates = models()
+    candidates[LARGE].usage = None
+    routed = kind(models=candidates, strategy=Unsure(SMALL, LARGE, SMALL))
+    answer = await output_of(way, routed, QUESTION)
+    bill = answer.response_metadata["crossroute"]["bill"]
+    draft, given = bill["asks"]
+    small, large = router.pool[SMALL].price, router.pool[LARGE].price
+    assert small is not None
+    assert large is not None
+    assert draft == {
+        "model": SMALL,
+        "role": "draft",
+        "input_tokens": 5,
+        "output_tokens": 7,
+        "cached_tokens": 0,
+        "cost_usd": pytest.approx(small.cost_usd(5, 7)),
+        "estimated": False,
+    }
+    # Nobody has counted the answer's tokens: they are estimated, and not free.
+    tokens = given["input_tokens"], given["output_tokens"]
+    assert (given["model"], given["role"], given["estimated"]) == (LARGE, "answer", True)
+    assert tokens == (round(Query.of(QUESTION).input_tokens), round(estimate_tokens(answer.text)))
+    assert given["cost_usd"] == pytest.approx(large.cost_usd(*tokens))
+    assert bill["cost_usd"] == pytest.approx(draft["cost_usd"] + given["cost_usd"])
+    assert bill["estimated"]
+
+
+@BOTH
+@pytest.mark.parametrize("way", WAYS)
+async def test_what_failed_is_on_the_bill(way: str, kind: type[Any]) -> None:
+    candidates = models()
+    candidates[SMALL].error = TimeoutError("slow")
+    answer = await output_of(way, kind(models=candidates, willingness_to_pay=0), QUESTION)
+    failed, given = answer.response_metadata["crossroute"]["bill"]["asks"]
+    assert (failed["model"], failed["role"], failed["estimated"]) == (SMALL, "answer", True)
+    assert failed["cost_usd"] == 0
+    assert given["cost_usd"] > 0
 
 
 @BOTH

@@ -238,8 +238,9 @@ async def test_the_chosen_model_answers(
     assert answered(models) == {expected(willingness): 1}
     assert state["crossroute"] == decision.to_dict()
     found = dict(answer.response_metadata["crossroute"])
-    realised = found.pop("realised")
+    realised, bill = found.pop("realised"), found.pop("bill")
     assert found == decision.to_dict()
+    assert bill["cost_usd"] == pytest.approx(realised["cost_usd"])
     assert (realised["input_tokens"], realised["output_tokens"]) == (5, 7)
     assert realised["cost_usd"] > 0
     assert answer.response_metadata["model_name"] == expected(willingness)

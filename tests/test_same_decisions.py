@@ -177,7 +177,8 @@ def langchain_decision(
         chat = chat.bind_tools(tools)
     settings = {f"crossroute_{name}": value for name, value in (limits or {}).items()}
     answer = chat.invoke(request.langchain, {"configurable": settings}, **kwargs)
-    found: dict[str, Any] = answer.response_metadata["crossroute"]
+    found: dict[str, Any] = dict(answer.response_metadata["crossroute"])
+    del found["bill"]
     return found
 
 

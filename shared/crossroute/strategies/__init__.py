@@ -18,11 +18,13 @@ from crossroute.strategies.base import (
     Usage,
     check_strategy,
 )
+from crossroute.strategies.bill import Charge, bill, charge
 from crossroute.strategies.drive import Exchange, Transport, adrive, drive
 from crossroute.strategies.pick_one import PickOne
 
 __all__ = [
     "Ask",
+    "Charge",
     "Exchange",
     "Flow",
     "PickOne",
@@ -34,6 +36,8 @@ __all__ = [
     "Transport",
     "Usage",
     "adrive",
+    "bill",
+    "charge",
     "check_strategy",
     "drive",
 ]

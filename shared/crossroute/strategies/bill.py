@@ -1,0 +1,77 @@
+"""The bill of a call: what each ask cost, drafts and failed ones too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, TypedDict
+
+from crossroute.descriptor import Price
+from crossroute.query import Query, estimate_tokens
+from crossroute.strategies.base import Ask, Reply, Role, Usage
+
+
+class Charge(TypedDict):
+    """What one ask cost.
+
+    Attributes:
+        model: Id of the model.
+        role: What it was asked for.
+        input_tokens: All input tokens.
+        output_tokens: Output tokens.
+        cached_tokens: Those of the input that came from the provider's prompt cache.
+        cost_usd: Cost in USD; None for a model without a price.
+        estimated: Whether nobody has counted the tokens, so that they are estimated from the texts.
+    """
+
+    model: str
+    role: Role
+    input_tokens: int
+    output_tokens: int
+    cached_tokens: int
+    cost_usd: float | None
+    estimated: bool
+
+
+def charge(ask: Ask, reply: Reply, price: Price | None, query: Query) -> Charge:
+    """What an ask cost.
+
+    Where the provider has not counted, as of a stream that was left, the tokens are estimated; an
+    ask that failed before anything came is taken to be free, and marked as estimated, too.
+
+    Args:
+        ask: What was asked.
+        reply: What has come back so far.
+        price: Of the model.
+        query: What was routed; its tokens stand for those of the ask where nobody counts.
+    """
+    usage, cost = reply.usage, reply.cost_usd
+    if estimated := usage is None:
+        sent = 0 if reply.failed and not reply.text else round(query.input_tokens)
+        usage = Usage(sent, round(estimate_tokens(reply.text)))
+    if cost is None and price is not None:
+        cost = float(price.cost_usd(*usage))
+    return {
+        "model": ask.model,
+        "role": ask.role,
+        "input_tokens": usage.input_tokens,
+        "output_tokens": usage.output_tokens,
+        "cached_tokens": usage.cached_tokens,
+        "cost_usd": cost,
+        "estimated": estimated,
+    }
+
+
+def bill(charges: Iterable[Charge]) -> dict[str, Any]:
+    """The charges of a call and their sum, as plain values.
+
+    Returns:
+        `asks`, `cost_usd` (None if one of them is not known), and whether it is `estimated`.
+    """
+    asks = list(charges)
+    costs = [ask["cost_usd"] for ask in asks]
+    known = [cost for cost in costs if cost is not None]
+    return {
+        "asks": asks,
+        "cost_usd": sum(known) if len(known) == len(costs) else None,
+        "estimated": any(ask["estimated"] for ask in asks),
+    }

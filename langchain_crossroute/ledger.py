@@ -17,6 +17,7 @@ from typing_extensions import override
 from crossroute import CrossRouter, DescriptorError, LiveRouter, ModelDescriptor, PoolError, Price
 from crossroute.decision import usd
 from crossroute.live import FollowedPool
+from crossroute.query import estimate_tokens
 from langchain_crossroute.marks import tokens_of
 
 if TYPE_CHECKING:
@@ -30,15 +31,16 @@ MAX_OPEN_RUNS = 10_000
 
 @dataclass
 class Spend:
-    """What the calls of one model came to.
+    """What the calls of one model, or in one role, came to.
 
     The sums are of the calls whose cost is known; the others are counted apart, and are not free.
 
     Attributes:
         calls: Model runs that have ended, however they did.
         failures: Those that ended with an error.
-        without_usage: Those whose tokens are not known: the answer had no usage, or its stream was
-            abandoned.
+        estimated: Those in the sums whose tokens nobody has counted: of a stream that was abandoned
+            or failed midway, they are estimated from its text.
+        without_usage: Those whose tokens are not known: the answer had no usage.
         without_price: Those with usage, of a model without a price.
         cached_answers: Those answered from LangChain's LLM cache; they cost nothing, and their
             tokens are not counted.
@@ -47,11 +49,13 @@ class Spend:
         output_tokens: Output tokens.
         cost_usd: Realised cost in USD, by the price table.
         predicted_usd: Cost of the same calls as it was predicted, in USD.
-        baseline_usd: Cost of the same tokens at the baseline's price, in USD; 0 without a baseline.
+        baseline_usd: Cost of the same tokens at the baseline's price, in USD, of what was asked as
+            an answer: a baseline needs no drafts and judges. 0 without a baseline.
     """
 
     calls: int = 0
     failures: int = 0
+    estimated: int = 0
     without_usage: int = 0
     without_price: int = 0
     cached_answers: int = 0
@@ -73,6 +77,8 @@ class _Run(NamedTuple):
     """A model run that has not ended, and the prices that it began with."""
 
     model: str
+    role: str
+    input_tokens: float
     predicted_usd: float
     price: Price | None
     baseline: Price | None
@@ -128,6 +134,7 @@ class CostLedger(BaseCallbackHandler):
             )
         self._lock = threading.Lock()
         self._spend: dict[str, Spend] = {}
+        self._roles: dict[str, Spend] = {}
         self._open: OrderedDict[UUID, _Run] = OrderedDict()
 
     @property
@@ -146,6 +153,12 @@ class CostLedger(BaseCallbackHandler):
         """What each model has come to so far, by its id: a copy."""
         with self._lock:
             return {model: copy.copy(self._spend[model]) for model in sorted(self._spend)}
+
+    @property
+    def roles(self) -> dict[str, Spend]:
+        """What the asks of each role (`answer`, `draft`, `judge` ...) have come to: a copy."""
+        with self._lock:
+            return {role: copy.copy(self._roles[role]) for role in sorted(self._roles)}
 
     @property
     def total_usd(self) -> float:
@@ -168,6 +181,7 @@ class CostLedger(BaseCallbackHandler):
         total = _total(spend)
         return {
             "models": {model: asdict(row) for model, row in spend.items()},
+            "roles": {role: asdict(row) for role, row in self.roles.items()},
             "total": asdict(total),
             "baseline": self.baseline,
             "saving_usd": None if self.baseline is None else total.baseline_usd - total.cost_usd,
@@ -201,6 +215,11 @@ class CostLedger(BaseCallbackHandler):
                 f"All by {self.baseline}: {usd(total.baseline_usd)}; {usd(abs(saving))} {verb}"
                 f"{share}."
             )
+        if len(roles := self.roles) > 1:
+            parts = (f"{role} {usd(row.cost_usd)} ({row.calls})" for role, row in roles.items())
+            lines.append(f"By role, with calls: {', '.join(parts)}.")
+        if total.estimated:
+            lines.append(f"Calls whose tokens are estimated, in the sums: {total.estimated}.")
         if total.cached_answers:
             lines.append(f"Answered from the LLM cache, at no cost: {total.cached_answers}.")
         if total.without_usage:
@@ -249,14 +268,9 @@ class CostLedger(BaseCallbackHandler):
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
         with self._lock:
             if run_id in self._open:
-                run = self._open.pop(run_id)
-                if isinstance(error, Exception):
-                    row = self._row(run.model)
-                    row.calls += 1
-                    row.failures += 1
-                else:
-                    # Abandoned or cancelled by the caller: tokens were made, nobody knows how many.
-                    self._add(run, {})
+                # What is no Exception is a caller that has left or was cancelled.
+                failed = isinstance(error, Exception)
+                self._add(self._open.pop(run_id), {}, _text(kwargs.get("response")), failed=failed)
 
     def _start(self, run_id: UUID, metadata: Mapping[str, Any] | None) -> None:
         if metadata is None or "crossroute" not in metadata:
@@ -271,33 +285,57 @@ class CostLedger(BaseCallbackHandler):
         if self.baseline is not None and self.baseline in pool:
             baseline = pool[self.baseline].price or baseline
         with self._lock:
-            self._open[run_id] = _Run(model, predicted, price, baseline)
+            self._open[run_id] = _Run(
+                model,
+                metadata.get("crossroute_role", "answer"),
+                metadata["crossroute"]["input_tokens"],
+                predicted,
+                price,
+                baseline,
+            )
             if len(self._open) > MAX_OPEN_RUNS:
                 _, given_up = self._open.popitem(last=False)
                 self._add(given_up, {})
 
-    def _add(self, run: _Run, usage: Mapping[str, Any]) -> None:
-        row = self._row(run.model)
-        row.calls += 1
-        # LangChain marks an answer from its cache so; the tokens in it are of the first answer.
-        if usage.get("total_cost") == 0:
-            row.cached_answers += 1
-        elif "input_tokens" not in usage:
-            row.without_usage += 1
-        elif run.price is None:
-            row.without_price += 1
-        else:
-            tokens = tokens_of(usage)
-            row.input_tokens += tokens[0]
-            row.output_tokens += tokens[1]
-            row.cached_tokens += tokens[2]
-            row.cost_usd += run.price.cost_usd(*tokens)
-            row.predicted_usd += run.predicted_usd
-            if run.baseline is not None:
-                row.baseline_usd += run.baseline.cost_usd(*tokens)
+    def _add(
+        self, run: _Run, usage: Mapping[str, Any], text: str = "", *, failed: bool = False
+    ) -> None:
+        """Count a run that has ended; without usage by the text that it left, if any."""
+        estimated = bool(text) and "input_tokens" not in usage
+        if estimated:
+            usage = {
+                "input_tokens": round(run.input_tokens),
+                "output_tokens": round(estimate_tokens(text)),
+            }
+        for rows, name in ((self._spend, run.model), (self._roles, run.role)):
+            row = rows.setdefault(name, Spend())
+            row.calls += 1
+            row.failures += failed
+            # LangChain marks an answer from its cache so; the tokens in it are of the first answer.
+            if usage.get("total_cost") == 0:
+                row.cached_answers += 1
+            elif "input_tokens" not in usage:
+                row.without_usage += not failed
+            elif run.price is None:
+                row.without_price += 1
+            else:
+                tokens = tokens_of(usage)
+                row.estimated += estimated
+                row.input_tokens += tokens[0]
+                row.output_tokens += tokens[1]
+                row.cached_tokens += tokens[2]
+                row.cost_usd += run.price.cost_usd(*tokens)
+                row.predicted_usd += run.predicted_usd
+                if run.baseline is not None and run.role == "answer" and not failed:
+                    row.baseline_usd += run.baseline.cost_usd(*tokens)
 
-    def _row(self, model: str) -> Spend:
-        return self._spend.setdefault(model, Spend())
+
+def _text(response: LLMResult | None) -> str:
+    """The text that a run has left which did not come to its end."""
+    match response and response.generations:
+        case [[ChatGeneration(message=message), *_], *_]:
+            return str(message.text)
+    return ""
 
 
 def _usage(response: LLMResult) -> Mapping[str, Any]:

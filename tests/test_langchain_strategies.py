@@ -29,7 +29,12 @@ from test_langchain import (
 from crossroute import ConstraintError, CrossRouter, Query
 from crossroute.query import estimate_tokens
 from crossroute.strategies import Ask, Flow, PickOne, Show, Task
-from langchain_crossroute import ChatCrossRoute, CrossRouteMiddleware, CrossRouteRunnable
+from langchain_crossroute import (
+    ChatCrossRoute,
+    CostLedger,
+    CrossRouteMiddleware,
+    CrossRouteRunnable,
+)
 
 BOTH = pytest.mark.parametrize("kind", [ChatCrossRoute, CrossRouteRunnable])
 
@@ -117,6 +122,23 @@ async def test_every_ask_is_on_the_bill(way: str, kind: type[Any], router: Cross
     assert given["cost_usd"] == pytest.approx(large.cost_usd(*tokens))
     assert bill["cost_usd"] == pytest.approx(draft["cost_usd"] + given["cost_usd"])
     assert bill["estimated"]
+
+
+@BOTH
+@pytest.mark.parametrize("way", WAYS)
+async def test_the_ledger_agrees_with_the_bill(way: str, kind: type[Any]) -> None:
+    routed = kind(models=models(), strategy=Unsure(SMALL, LARGE, SMALL))
+    ledger = CostLedger(routed, baseline=LARGE)
+    answer = await output_of(way, routed, QUESTION, {"callbacks": [ledger]})
+    bill = answer.response_metadata["crossroute"]["bill"]
+    assert ledger.total_usd == pytest.approx(bill["cost_usd"])
+    assert {role: row.cost_usd for role, row in ledger.roles.items()} == {
+        ask["role"]: pytest.approx(ask["cost_usd"]) for ask in bill["asks"]
+    }
+    # A baseline would not have drafted.
+    assert ledger.roles["draft"].baseline_usd == 0
+    assert ledger.saving_usd == pytest.approx(-bill["asks"][0]["cost_usd"])
+    assert "draft" in ledger.report()
 
 
 @BOTH

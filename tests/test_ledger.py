@@ -252,7 +252,11 @@ async def test_a_failure_is_counted(way: str, pair: CrossRouter) -> None:
     with pytest.raises(ValueError, match="wrong"):
         await call(way, routed(pair, error=ValueError("wrong")), {"callbacks": [costs]})
     row = costs.spend[SMALL]
-    assert (row.calls, row.failures, row.without_usage, row.cost_usd) == (1, 1, 0, 0)
+    assert (row.calls, row.failures, row.without_usage) == (1, 1, 0)
+    # What a stream gave before it failed is paid for.
+    midway = way.endswith("stream")
+    assert row.estimated == midway
+    assert (row.cost_usd > 0) == midway
 
 
 @pytest.mark.parametrize("way", ["stream", "astream"])
@@ -269,7 +273,11 @@ async def test_an_abandoned_stream_is_no_failure_and_not_free(way: str, pair: Cr
         await astream.aclose()
         await asyncio.sleep(0.01)
     row = costs.spend[SMALL]
-    assert (row.calls, row.failures, row.without_usage) == (1, 0, 1)
+    assert (row.calls, row.failures, row.estimated, row.without_usage) == (1, 0, 1, 0)
+    assert row.input_tokens == round(pair.route(QUESTION).input_tokens)
+    assert row.output_tokens > 0
+    assert row.cost_usd > 0
+    assert "estimated, in the sums: 1" in costs.report()
 
 
 def test_runs_of_other_models_are_ignored(pair: CrossRouter) -> None:

@@ -8,7 +8,7 @@ and their async forms.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import lru_cache, reduce
@@ -21,13 +21,13 @@ from langchain_core.runnables import ConfigurableFieldSpec, Runnable, RunnableCo
 
 from crossroute import (
     ConstraintError,
-    Constraints,
     CrossRouter,
     Decision,
     NoCandidateError,
     Query,
     Stay,
 )
+from crossroute.call_settings import SETTINGS, limits_of
 from crossroute.errors import alike
 from crossroute.live import FollowedPool
 from crossroute.query import Message, output_limit
@@ -44,23 +44,25 @@ DECISION_EVENT = "crossroute_decision"
 DEFAULT_ATTEMPTS = 3
 """How many candidates are tried at most, the chosen one included."""
 
+# JSON has no other collection.
+_LISTS: dict[Any, Any] = {Collection[str] | None: list[str] | None}
+
+PREFIX = "crossroute_"
+IDS = {
+    one.name: one.name if one.name == "willingness_to_pay" else PREFIX + one.name
+    for one in SETTINGS
+}
+"""What the settings of a call are named in `config["configurable"]`."""
+
 CALL_SETTINGS = [
     # The same for every router: those of one chain share them.
-    ConfigurableFieldSpec(id=name, annotation=kind, description=text, is_shared=True)
-    for name, kind, text in (
-        ("willingness_to_pay", float | None, "USD a unit of quality; the router's own if None."),
-        ("crossroute_model", str | None, "Id of the one model that may answer."),
-        ("crossroute_allowed", list[str] | None, "Ids of the models that may answer."),
-        ("crossroute_excluded", list[str] | None, "Ids of the models that may not answer."),
-        ("crossroute_max_cost_usd", float | None, "The most that the call may cost, predicted."),
-        ("crossroute_regions", list[str] | None, "Where the model may run, by its descriptor."),
-        ("crossroute_max_data_retention_days", int | None, "How long the vendor may keep it."),
-        ("crossroute_max_latency_seconds", float | None, "How long an answer usually may take."),
+    ConfigurableFieldSpec(
+        id=IDS[name], annotation=_LISTS.get(kind, kind), description=text, is_shared=True
     )
+    for name, kind, text in SETTINGS
 ]
 """What a call's `config["configurable"]` may say."""
 
-PREFIX = "crossroute_"
 KNOWN = [setting.id for setting in CALL_SETTINGS]
 LIKENESS = 0.85
 """Names of others that are as like to one of these are misspelt, by difflib's ratio."""
@@ -234,7 +236,10 @@ class Dispatch:
         for name in settings:
             if wrong := _misspelt(name):
                 raise ConstraintError(f"configurable: {wrong} The settings are {', '.join(KNOWN)}.")
-        willingness = settings.get("willingness_to_pay")
+        given = {name: settings.get(id_) for name, id_ in IDS.items()}
+        if self.forced is not None:
+            given["model"] = self.forced
+        willingness = given.pop("willingness_to_pay")
         stay = None
         if last is None:
             last = answered_by(messages)
@@ -243,15 +248,7 @@ class Dispatch:
         asked = {
             "query": Query.of(read, needs=needs, tools=text, output_tokens=output_limit(kwargs)),
             "willingness_to_pay": self.willingness_to_pay if willingness is None else willingness,
-            "constraints": Constraints(
-                model=settings.get("crossroute_model") if self.forced is None else self.forced,
-                allowed=settings.get("crossroute_allowed"),
-                excluded=settings.get("crossroute_excluded") or (),
-                max_cost_usd=settings.get("crossroute_max_cost_usd"),
-                regions=settings.get("crossroute_regions"),
-                max_data_retention_days=settings.get("crossroute_max_data_retention_days"),
-                max_latency_seconds=settings.get("crossroute_max_latency_seconds"),
-            ),
+            "constraints": limits_of(given),
             "stay": stay,
         }
         if isinstance(read, str):

@@ -78,6 +78,7 @@ EXAMPLE = Path(__file__).parent.parent / "examples" / "langchain_chain.py"
 CALL_SETTINGS = [
     "crossroute_allowed",
     "crossroute_excluded",
+    "crossroute_languages",
     "crossroute_max_cost_usd",
     "crossroute_max_data_retention_days",
     "crossroute_max_latency_seconds",

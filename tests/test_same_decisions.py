@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import fields
 from typing import Any, NamedTuple
 
 import pytest
@@ -25,7 +26,8 @@ from llama_index.core.llms import LLM, MockLLM
 from llama_index.core.llms.mock import MockFunctionCallingLLM
 from llama_index.core.tools import FunctionTool
 
-from crossroute import CrossRouter, Decision, NoCandidateError
+from crossroute import Constraints, CrossRouter, Decision, NoCandidateError
+from crossroute.call_settings import CallSettings
 from langchain_crossroute import ChatCrossRoute
 from llamaindex_crossroute import CrossRouteLLM, CrossRouteSelector, call_settings
 
@@ -252,6 +254,10 @@ def test_with_arguments(name: str, kwargs: dict[str, Any]) -> None:
         {"allowed": [SMALL, LARGE]},
         {"excluded": [CHEAP, SMALL]},
         {"max_cost_usd": 1e-3},
+        {"regions": ["eu"]},
+        {"languages": ["de"]},
+        {"max_data_retention_days": 30},
+        {"max_latency_seconds": 3},
     ],
 )
 @pytest.mark.parametrize("name", ["string", "follow-up", "image"])
@@ -263,6 +269,21 @@ def test_with_the_settings_of_a_call(name: str, limits: dict[str, Any]) -> None:
             return error.removed
 
     assert outcome(llamaindex_decision) == outcome(langchain_decision)
+
+
+def test_both_sides_have_the_same_settings() -> None:
+    chat = ChatCrossRoute(models={m: AnyChatModel(responses=["?"]) for m in MODELS})
+    names = {spec.id.removeprefix("crossroute_") for spec in chat.config_specs}
+    assert names == set(CallSettings.__annotations__)
+    limits = {field.name for field in fields(Constraints)}
+    assert names == {"willingness_to_pay", *limits}
+    with (
+        pytest.raises(TypeError, match="no 'lamguages'; the settings are"),
+        call_settings(
+            lamguages=["de"],  # type: ignore[call-arg]
+        ),
+    ):
+        pass
 
 
 @pytest.mark.parametrize("willingness", WILLINGNESS)

@@ -14,25 +14,15 @@ from langchain_crossroute.runnable import CrossRouteRunnable
 
 if TYPE_CHECKING:
     from langchain_crossroute.chat_model import ChatCrossRoute
-    from langchain_crossroute.decision_model import (
-        CrossRouteDecisionModel as CrossRouteDecisionModel,
-    )
     from langchain_crossroute.ledger import CostLedger
     from langchain_crossroute.middleware import CrossRouteMiddleware
 
-# Without CrossRouteDecisionModel, which not every version of LangChain can import.
-__all__ = [
-    "ChatCrossRoute",
-    "CostLedger",
-    "CrossRouteMiddleware",
-    "CrossRouteRunnable",
-]
+__all__ = ["ChatCrossRoute", "CostLedger", "CrossRouteMiddleware", "CrossRouteRunnable"]
 
 # Chat models and agents take most of a second to import.
 _LATE = {
     "ChatCrossRoute": "chat_model",
     "CostLedger": "ledger",
-    "CrossRouteDecisionModel": "decision_model",
     "CrossRouteMiddleware": "middleware",
 }
 

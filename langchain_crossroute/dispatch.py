@@ -164,7 +164,7 @@ class Dispatch:
         except NoCandidateError as error:
             raise now._unservable(asked, error) from None
         task = Task(_kept(decision, keep), asked["query"], read)
-        emit(config, DECISION_EVENT, task.decision.to_dict())
+        emit(config, DECISION_EVENT, task.decision.to_dict)
         return now._call(task, value, config, kwargs, form)
 
     async def adecide(
@@ -178,7 +178,7 @@ class Dispatch:
         except NoCandidateError as error:
             raise now._unservable(asked, error) from None
         task = Task(_kept(decision, keep), asked["query"], read)
-        await aemit(config, DECISION_EVENT, task.decision.to_dict())
+        await aemit(config, DECISION_EVENT, task.decision.to_dict)
         return now._call(task, value, config, kwargs, form)
 
     def _call(

@@ -130,11 +130,11 @@ class Transport:
 
     def tell(self, failure: dict[str, Any]) -> None:
         """Dispatch the event that a candidate failed."""
-        emit(self.config, FAILURE_EVENT, failure)
+        emit(self.config, FAILURE_EVENT, lambda: failure)
 
     async def atell(self, failure: dict[str, Any]) -> None:
         """`tell` without blocking the event loop."""
-        await aemit(self.config, FAILURE_EVENT, failure)
+        await aemit(self.config, FAILURE_EVENT, lambda: failure)
 
 
 class Exchange:
@@ -309,15 +309,15 @@ def _chosen(value: Any, ask: Ask) -> list[BaseMessage]:
     return [*kept, *from_dicts(ask.then)]
 
 
-def emit(config: RunnableConfig, name: str, data: dict[str, Any]) -> None:
-    """Dispatch a custom event in a run."""
+def emit(config: RunnableConfig, name: str, data: Callable[[], dict[str, Any]]) -> None:
+    """Dispatch a custom event in a run, if anybody listens."""
     manager: Any = config["callbacks"]
     if manager.handlers:
-        manager.on_custom_event(name, data, run_id=manager.parent_run_id)
+        manager.on_custom_event(name, data(), run_id=manager.parent_run_id)
 
 
-async def aemit(config: RunnableConfig, name: str, data: dict[str, Any]) -> None:
+async def aemit(config: RunnableConfig, name: str, data: Callable[[], dict[str, Any]]) -> None:
     """`emit` without blocking the event loop."""
     manager: Any = config["callbacks"]
     if manager.handlers:
-        await manager.on_custom_event(name, data, run_id=manager.parent_run_id)
+        await manager.on_custom_event(name, data(), run_id=manager.parent_run_id)

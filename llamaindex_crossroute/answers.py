@@ -21,6 +21,7 @@ from llama_index.core.base.llms.types import (
 from pydantic import BaseModel
 
 from crossroute import Price
+from crossroute.strategies import Usage
 
 Response = ChatResponse | CompletionResponse
 
@@ -92,15 +93,55 @@ def is_refusal(response: Any) -> bool:
     )
 
 
-def realised(response: Response, price: Price | None) -> Any:
-    """What an answer really took: tokens, and USD by the price table.
+def text_of(output: Any) -> str:
+    """The text of an answer, or what has come of it with a chunk of one."""
+    if isinstance(output, ChatResponse):
+        return output.message.content or ""
+    if isinstance(output, CompletionResponse):
+        return output.text
+    return output if isinstance(output, str) else ""
 
-    None without a price, or if the answer does not say its usage.
-    """
+
+def follows(output: Any, text: str) -> Any:
+    """An answer, or a chunk of one, as it is after a text of another model in the same answer."""
+    if isinstance(output, CompletionResponse):
+        return output.model_copy(update={"text": text + output.text})
+    if not isinstance(output, ChatResponse):
+        return output
+    blocks: list[ContentBlock] = [*output.message.blocks]
+    if blocks and isinstance(first := blocks[0], TextBlock):
+        text, blocks = text + first.text, blocks[1:]
+    message = output.message.model_copy(update={"blocks": [TextBlock(text=text), *blocks]})
+    return output.model_copy(update={"message": message})
+
+
+def to_completion(output: Any) -> Any:
+    """A response to messages, or a chunk of one, as one to a prompt."""
+    if not isinstance(output, ChatResponse):
+        return output
+    return CompletionResponse(
+        text=text_of(output),
+        delta=output.delta,
+        raw=output.raw,
+        logprobs=output.logprobs,
+        additional_kwargs=output.additional_kwargs,
+    )
+
+
+def logprobs_of(response: Any) -> list[float]:
+    """Log-probabilities of the tokens of an answer or a chunk, as OpenAI's API tells them."""
+    choice = _first(_get(_get(response, "raw"), "choices"))
+    tokens = _get(_get(choice, "logprobs"), "content")
+    found = [_get(token, "logprob") for token in tokens or ()]
+    return [float(value) for value in found if isinstance(value, (int, float))]
+
+
+def usage_of(response: Response) -> Usage | None:
+    """The tokens of an answer; None if it does not say them."""
     usage = _usage(response)
     tokens_in = next((n for name in _INPUT_TOKENS if (n := _count(usage, name))), 0)
     tokens_out = next((n for name in _OUTPUT_TOKENS if (n := _count(usage, name))), 0)
-    if price is None or not tokens_in:
+    if not tokens_in:
         return None
     details = _get(usage, "prompt_tokens_details") or _get(usage, "input_tokens_details")
     cached = _count(details, "cached_tokens") or _count(usage, "cached_content_token_count")
@@ -110,13 +151,23 @@ def realised(response: Response, price: Price | None) -> Any:
     tokens_in += _count(usage, "cache_creation_input_tokens")
     spent = _get(usage, "completion_tokens_details") or _get(usage, "output_tokens_details")
     thoughts = _count(usage, "thoughts_token_count")
-    tokens_out += thoughts
     reasoning = _count(spent, "reasoning_tokens") or thoughts
+    return Usage(tokens_in, tokens_out + thoughts, cached, reasoning)
+
+
+def realised(response: Response, price: Price | None) -> Any:
+    """What an answer really took: tokens, and USD by the price table.
+
+    None without a price, or if the answer does not say its usage.
+    """
+    usage = usage_of(response)
+    if price is None or usage is None:
+        return None
     return {
-        "input_tokens": tokens_in,
-        "output_tokens": tokens_out,
-        "cached_tokens": cached,
-        "cost_usd": float(price.cost_usd(tokens_in, tokens_out, cached, reasoning)),
+        "input_tokens": usage.input_tokens,
+        "output_tokens": usage.output_tokens,
+        "cached_tokens": usage.cached_tokens,
+        "cost_usd": float(price.cost_usd(*usage)),
     }
 
 

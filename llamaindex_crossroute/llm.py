@@ -40,16 +40,11 @@ from crossroute import (
     QueryError,
 )
 from crossroute.policy import check_settings
-from llamaindex_crossroute.dispatch import (
-    DECISION,
-    PromptRequest,
-    Request,
-    aanswer,
-    answer,
-    astream,
-    stream,
-)
+from crossroute.strategies import Strategy, check_strategy
+from llamaindex_crossroute.dispatch import aanswer, answer, astream, stream
 from llamaindex_crossroute.messages import conversation_of
+from llamaindex_crossroute.request import PromptRequest, Request
+from llamaindex_crossroute.transport import DECISION
 
 DEFAULT_ATTEMPTS = 3
 """How many candidates are tried at most, the chosen one included."""
@@ -84,6 +79,9 @@ class CrossRouteLLM(FunctionCallingLLM):
             saying why; otherwise its last chunk is marked as unfinished.
         pass_refusals: Ask the next candidate where one refuses to answer. The first refusal is the
             answer if all refuse, or without this.
+        strategy: How a call is answered (`crossroute.strategies`); None asks one candidate, and
+            where it fails the next one. So is every call with tools or a schema, unless the
+            strategy has `takes_tools`, and every call of a candidate's own way with a prompt.
         **settings: Those of every LlamaIndex LLM: `system_prompt`, `output_parser`,
             `pydantic_program_mode`, `messages_to_prompt`, `completion_to_prompt`, and
             `callback_manager`, which the candidates get too.
@@ -92,7 +90,7 @@ class CrossRouteLLM(FunctionCallingLLM):
         UnknownModelError: If the router's pool does not hold an id of `models`.
         PoolError: If there are fewer than two models.
         WillingnessToPayError: If the willingness to pay is not a number, NaN or negative.
-        ConstraintError: If `attempts` or `stay_margin` makes no sense.
+        ConstraintError: If `attempts` or `stay_margin` makes no sense, or `strategy` is none.
         ValueError: If `rate_limiter` is given, which can only be a candidate's own.
         pydantic.ValidationError: If an argument is unknown or has the wrong type.
 
@@ -123,6 +121,7 @@ class CrossRouteLLM(FunctionCallingLLM):
     stay_margin: float | None = None
     strict_streams: bool = False
     pass_refusals: bool = False
+    strategy: SkipValidation[Strategy | None] = Field(default=None, exclude=True)
 
     def __init__(
         self,
@@ -134,6 +133,7 @@ class CrossRouteLLM(FunctionCallingLLM):
         stay_margin: float | None = None,
         strict_streams: bool = False,
         pass_refusals: bool = False,
+        strategy: Strategy | None = None,
         **settings: Any,
     ) -> None:
         super().__init__(
@@ -144,12 +144,14 @@ class CrossRouteLLM(FunctionCallingLLM):
             stay_margin=stay_margin,
             strict_streams=strict_streams,
             pass_refusals=pass_refusals,
+            strategy=strategy,
             **settings,
         )
         # Here and not in a validator, where pydantic would wrap CrossRoute's errors in its own.
         self.willingness_to_pay = check_settings(
             self.willingness_to_pay, self.attempts, self.stay_margin
         )
+        check_strategy(self.strategy)
         if self.rate_limiter is not None:
             raise ValueError(
                 "rate_limiter has no effect on a router; give it to the candidates instead."

@@ -1,4 +1,4 @@
-"""LlamaIndex's messages and tools as a CrossRoute query: the only place where they are read."""
+"""LlamaIndex's messages and tools as a query, and back: the only place that converts them."""
 
 # ruff: noqa: ANN401  # Tool calls and arguments have the types of their providers.
 
@@ -20,13 +20,13 @@ from llama_index.core.base.llms.types import (
 from llama_index.core.tools import BaseTool
 
 from crossroute import Query, QueryError
-from crossroute.query import Capability, output_limit
+from crossroute.query import Capability, Message, output_limit
 
 _ASSISTANT_ROLES = (MessageRole.ASSISTANT, MessageRole.CHATBOT, MessageRole.MODEL)
 
 
 def to_query(
-    conversation: str | Sequence[ChatMessage],
+    conversation: str | Sequence[Message],
     tools: Sequence[BaseTool] = (),
     arguments: Mapping[str, Any] | None = None,
     schema: str = "",
@@ -34,13 +34,13 @@ def to_query(
     """Read what an LLM is asked as a query.
 
     Args:
-        conversation: A prompt, or messages.
+        conversation: A prompt, or messages in OpenAI's dict form.
         tools: What the model may call.
         arguments: Further arguments of the call: a longest answer, raw tools, a response format.
         schema: The form of a structured answer, which each model is asked for in its own way.
 
     Raises:
-        QueryError: If the conversation is empty, or not of that form.
+        QueryError: If it is not of that form.
     """
     arguments = arguments or {}
     needs: set[Capability] = {"tools"} if tools else set()
@@ -53,11 +53,43 @@ def to_query(
         needs.add("structured_output")
         text += json.dumps(form, default=str)
     return Query.of(
-        conversation if isinstance(conversation, str) else _to_dicts(conversation),
+        conversation,
         needs=needs,
         tools=text,
         output_tokens=output_limit(arguments),
     )
+
+
+def to_dicts(conversation: str | Sequence[ChatMessage]) -> list[dict[str, Any]]:
+    """A prompt, or messages, in OpenAI's dict form.
+
+    Raises:
+        QueryError: If it is neither.
+    """
+    if isinstance(conversation, str):
+        return [{"role": "user", "content": conversation}]
+    if not isinstance(conversation, Sequence):
+        raise QueryError(f"Messages are a list, this is of type {type(conversation).__name__}.")
+    found = []
+    for position, message in enumerate(conversation):
+        if not isinstance(message, ChatMessage):
+            raise QueryError(
+                f"Message {position} is of type {type(message).__name__}; give a ChatMessage."
+            )
+        found.append(_to_dict(message))
+    return found
+
+
+def from_dicts(messages: Sequence[Message]) -> list[ChatMessage]:
+    """Messages in OpenAI's dict form, which a strategy writes, as LlamaIndex's.
+
+    Raises:
+        QueryError: If there is something else in them than text.
+    """
+    return [
+        ChatMessage(role=message["role"], blocks=[*_blocks(message["content"])])
+        for message in messages
+    ]
 
 
 def conversation_of(
@@ -75,17 +107,6 @@ def conversation_of(
 def is_from_model(message: ChatMessage) -> bool:
     """Whether a model wrote the message."""
     return message.role in _ASSISTANT_ROLES
-
-
-def _to_dicts(messages: Sequence[ChatMessage]) -> list[dict[str, Any]]:
-    if not isinstance(messages, Sequence):
-        raise QueryError(f"Messages are a list, this is of type {type(messages).__name__}.")
-    for position, message in enumerate(messages):
-        if not isinstance(message, ChatMessage):
-            raise QueryError(
-                f"Message {position} is of type {type(message).__name__}; give a ChatMessage."
-            )
-    return [_to_dict(message) for message in messages]
 
 
 def _to_dict(message: ChatMessage) -> dict[str, Any]:
@@ -119,6 +140,16 @@ def _parts(blocks: Iterable[ContentBlock]) -> Iterator[dict[str, str]]:
             yield from _parts([block.cited_content])
         else:
             yield {"type": block.block_type}
+
+
+def _blocks(content: str | Sequence[Mapping[str, Any]]) -> Iterator[TextBlock]:
+    for part in [{"type": "text", "text": content}] if isinstance(content, str) else content:
+        if part.get("type") != "text":
+            raise QueryError(
+                f"A strategy's own message has a part of type {part.get('type')!r}; write "
+                "texts, and name the caller's messages by their positions, in `keep`."
+            )
+        yield TextBlock(text=part["text"])
 
 
 def _arguments(arguments: Any) -> Any:

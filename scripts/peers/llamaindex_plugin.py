@@ -13,7 +13,8 @@ from wrapping import CANDIDATES, SeenByTests, equal_but_for, wrap_fakes
 
 from crossroute import CrossRouter
 from llamaindex_crossroute import CrossRouteLLM
-from llamaindex_crossroute.dispatch import ANSWERED_BY, DECISION
+from llamaindex_crossroute.request import ANSWERED_BY
+from llamaindex_crossroute.transport import DECISION
 
 ROUTER = CrossRouter.default()
 

@@ -1,0 +1,105 @@
+"""What a call through `CrossRouteLLM` asks, and how a candidate is asked it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from llama_index.core.base.llms.types import ChatMessage
+from llama_index.core.tools import BaseTool
+
+from crossroute import Query
+from crossroute.query import Message
+from crossroute.strategies import Ask
+from llamaindex_crossroute.messages import from_dicts, to_query
+
+ANSWERED_BY = "crossroute_model"
+"""The key of a model's id in the `additional_kwargs` of its message, where stickiness is on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the caller asks.
+
+    Attributes:
+        conversation: A prompt, or messages.
+        options: Keyword arguments of the call.
+        tools: The tools of a `*_with_tools` call; None for the other methods.
+    """
+
+    conversation: str | Sequence[ChatMessage]
+    options: dict[str, Any]
+    tools: Sequence[BaseTool] | None = None
+
+    def query(self, messages: Sequence[Message]) -> Query:
+        """The request, as far as it is routed by.
+
+        Args:
+            messages: The conversation in OpenAI's dict form.
+        """
+        conversation = self.conversation
+        return to_query(
+            conversation if isinstance(conversation, str) else messages,
+            self.tools or (),
+            self.options,
+        )
+
+    def becomes_chat(self, ask: Ask) -> bool:
+        """Whether an ask makes messages of a prompt."""
+        return isinstance(self.conversation, str) and (ask.keep is not None or bool(ask.then))
+
+    def arguments(self, ask: Ask) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The positional and the keyword arguments of a candidate's method."""
+        conversation, options = self.conversation, {**self.options, **ask.settings}
+        if self.becomes_chat(ask):
+            conversation = [ChatMessage(conversation)]
+            # Of a prompt alone.
+            options.pop("formatted", None)
+        if not isinstance(conversation, str):
+            kept = range(len(conversation)) if ask.keep is None else ask.keep
+            # A list of its own, because some candidates append to it.
+            conversation = [_unmarked(conversation[position]) for position in kept]
+            conversation += from_dicts(ask.then)
+        if self.tools is None:
+            return (conversation,), options
+        return (self.tools,), {**options, "chat_history": conversation}
+
+
+@dataclass(frozen=True, slots=True)
+class PromptRequest(Request):
+    """What the caller asks a candidate's own `predict` or `structured_predict`.
+
+    Attributes:
+        conversation: The messages that the prompt makes, to route by.
+        options: Arguments of the prompt.
+        given: The positional arguments of the method.
+        settings: What `llm_kwargs` holds; None for methods without it.
+        schema: The form that is asked for, as text.
+    """
+
+    given: tuple[Any, ...] = ()
+    settings: Mapping[str, Any] | None = None
+    schema: str = ""
+
+    def query(self, messages: Sequence[Message]) -> Query:
+        """The request, as far as it is routed by."""
+        return to_query(messages, (), self.settings, self.schema)
+
+    def arguments(self, ask: Ask) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The positional and the keyword arguments of a candidate's method.
+
+        The prompt goes whole to the candidate, whatever the ask says of messages.
+        """
+        if self.settings is None:
+            return self.given, self.options
+        # Some candidates write into it.
+        return self.given, {**self.options, "llm_kwargs": {**self.settings, **ask.settings}}
+
+
+def _unmarked(message: ChatMessage) -> ChatMessage:
+    """The message without our mark, which some providers would get as it is."""
+    if ANSWERED_BY not in message.additional_kwargs:
+        return message
+    rest = {name: v for name, v in message.additional_kwargs.items() if name != ANSWERED_BY}
+    return message.model_copy(update={"additional_kwargs": rest})

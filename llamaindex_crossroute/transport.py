@@ -1,0 +1,310 @@
+"""How LlamaIndex's models are asked: one exchange for each ask of a strategy."""
+
+# ruff: noqa: ANN401  # What passes through is whatever the candidates take and give.
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
+from contextlib import contextmanager
+from traceback import walk_tb
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from llama_index.core.base.llms.types import ChatResponse
+from llama_index_instrumentation.span import active_span_id
+from pydantic import ValidationError
+
+from crossroute import Decision, NoAnswerError, UnfinishedAnswerError
+from crossroute.failures import describe, mask_error, may_pass_elsewhere, secrets_of
+from crossroute.strategies import Ask, Reply
+from crossroute.strategies.base import begun
+from crossroute.strategies.base import has_words as up_to_words
+from llamaindex_crossroute.answers import (
+    Response,
+    follows,
+    has_words,
+    is_answer,
+    is_finished,
+    is_refusal,
+    logprobs_of,
+    realised,
+    text_of,
+    to_completion,
+    usage_of,
+)
+from llamaindex_crossroute.events import (
+    CrossRouteAnswerEvent,
+    CrossRouteDecisionEvent,
+    dispatcher,
+    overheard,
+)
+from llamaindex_crossroute.request import ANSWERED_BY, Request
+
+if TYPE_CHECKING:
+    from llamaindex_crossroute.llm import CrossRouteLLM
+
+DECISION = "crossroute"
+"""The key of the decision in a response's `additional_kwargs`."""
+
+UNFINISHED = "unfinished"
+"""The key in the decision on a stream's last chunk that says that nothing said why it ended."""
+
+# Where LlamaIndex dispatches the event of a stream's end.
+_ENDS = {"llama_index.core.llms.callbacks", "llama_index.core.llms.llm"}
+
+_logger = logging.getLogger(__name__)
+
+
+class Part(NamedTuple):
+    """A response, a chunk of a stream, a text, or an object, and the exchange that gave it."""
+
+    exchange: Exchange
+    output: Any
+
+
+class Transport:
+    """Asks the candidates of one call.
+
+    Attributes:
+        llm: What was called.
+        method: Name of the method that was called, which the candidates have, too.
+        request: What it was called with.
+        streams: Whether the caller gets a stream.
+        span_id: Id of LlamaIndex's span of the call.
+    """
+
+    def __init__(
+        self, llm: CrossRouteLLM, method: str, request: Request, decision: Decision
+    ) -> None:
+        self.llm = llm
+        self.method = method
+        self.request = request
+        self.streams = "stream" in method
+        self.span_id = active_span_id.get()
+        self._latest: Part | None = None
+        self._before = ""
+        dispatcher.event(CrossRouteDecisionEvent(decision=decision.to_dict()))
+
+    def exchange(self, ask: Ask, told: dict[str, Any]) -> Exchange:
+        """One ask, not opened yet."""
+        return Exchange(self, ask, told)
+
+    def tell(self, failure: dict[str, Any]) -> None:
+        """Log that a candidate failed."""
+        _logger.warning("Candidate %s failed: %s", failure["model"], failure["error"])
+
+    async def atell(self, failure: dict[str, Any]) -> None:
+        """Log that a candidate failed."""
+        self.tell(failure)
+
+    def output(self, part: Part) -> Any:
+        """What the caller gets for a part: with the decision on it, if it is a response.
+
+        What a strategy shows of several asks is one answer, and LlamaIndex's chunks hold all of
+        the text so far.
+        """
+        latest, self._latest = self._latest, part
+        if latest is not None and latest.exchange is not part.exchange:
+            self._before += text_of(latest.output)
+        output = follows(part.output, self._before) if self._before else part.output
+        return part.exchange.decided(output) if isinstance(output, Response) else output
+
+
+class Exchange:
+    """One candidate that is asked, and what comes back.
+
+    Attributes:
+        reply: What the strategy sees of it.
+    """
+
+    def __init__(self, transport: Transport, ask: Ask, told: dict[str, Any]) -> None:
+        self.reply = Reply(ask.model)
+        self._transport = transport
+        self._ask = ask
+        self._told = told
+        self._model = transport.llm.models[ask.model]
+        self._price = transport.llm.router.pool[ask.model].price
+        # What nobody sees while it is made is asked whole: no events of its tokens, and providers
+        # count the tokens of whole answers in any case.
+        looks_into = ask.until not in (None, begun, up_to_words)
+        self._streams = looks_into or (transport.streams and ask.role == "answer")
+        # Up to the first words: afterwards it is an answer.
+        self._lead: list[Any] = []
+        self._overheard: list[Response] = []
+        self._realised: dict[str, float] | None = None
+        self._finished: bool | None = None
+        self._last: Response | None = None
+
+    def open(self) -> Iterator[Part]:
+        """Ask; the parts of the answer as they come."""
+        with self._masking():
+            method, arguments, options = self._call()
+            if self._streams:
+                chunks = iter(method(*arguments, **options))
+                try:
+                    with self._empty_is_no_error():
+                        for chunk in chunks:
+                            yield self._part(chunk)
+                finally:
+                    # Left to the garbage collector, it may be closed while its client holds a lock.
+                    if isinstance(chunks, Generator):
+                        chunks.close()
+            else:
+                with overheard() as self._overheard:
+                    output = method(*arguments, **options)
+                yield self._part(output)
+            self._check()
+
+    async def aopen(self) -> AsyncIterator[Part]:
+        """`open` without blocking the event loop."""
+        with self._masking():
+            method, arguments, options = self._call()
+            if self._streams:
+                chunks = await method(*arguments, **options)
+                try:
+                    with self._empty_is_no_error():
+                        async for chunk in chunks:
+                            yield self._part(chunk)
+                finally:
+                    if isinstance(chunks, AsyncGenerator):
+                        await chunks.aclose()
+            else:
+                with overheard() as self._overheard:
+                    output = await method(*arguments, **options)
+                yield self._part(output)
+            self._check()
+
+    def read(self, part: Part) -> None:
+        """Note in the reply what a part says."""
+        reply, said = self.reply, self._said(part.output)
+        reply.refused = reply.refused or is_refusal(said)
+        if not reply.has_words:
+            self._lead.append(said)
+            # A refusal is none, so that all of it is read before another candidate is asked.
+            reply.has_words = not reply.refused and has_words(said)
+        reply.text = text_of(part.output) if isinstance(said, Response) else reply.text + str(said)
+        if not isinstance(said, Response):
+            return
+        reply.logprobs += logprobs_of(said)
+        if not self._finished and (finished := is_finished(said)) is not None:
+            self._finished = finished
+        if usage := usage_of(said):
+            reply.usage, self._realised = usage, realised(said, self._price)
+            if self._realised is not None:
+                reply.cost_usd = self._realised["cost_usd"]
+
+    @property
+    def shown(self) -> bool:
+        """Whether something of the answer was shown within the call: LlamaIndex shows no tokens."""
+        return False
+
+    def failure(self, error: Exception) -> str | None:
+        """A failure in a line of text, where another candidate may not share it."""
+        if not may_pass_elsewhere(error, refusals=self._transport.llm.pass_refusals):
+            return None
+        return describe(error, secrets_of(self._model))
+
+    def marked(self, part: Part) -> Part:
+        """A part as it is: `Transport.output` marks all, also what a `Show` hands on."""
+        return part
+
+    def rest(self) -> Iterator[Part]:
+        """Say how it ended; there is no part after the last.
+
+        Raises:
+            UnfinishedAnswerError: If nothing said why a stream ended, and streams are strict.
+        """
+        unfinished = self._streams and self._finished is False
+        if unfinished and self._transport.llm.strict_streams:
+            raise UnfinishedAnswerError(self.reply.model)
+        if unfinished and self._last is not None:
+            # Held back until now, each chunk would have come one later.
+            self._last.additional_kwargs[DECISION][UNFINISHED] = True
+        dispatcher.event(
+            CrossRouteAnswerEvent(
+                span_id=self._transport.span_id,
+                model=self.reply.model,
+                quality=self._told["quality"],
+                cost_usd=self._told["cost_usd"],
+                attempts=self._told.get("attempts", []),
+                realised=self._realised,
+                unfinished=unfinished,
+            )
+        )
+        return iter(())
+
+    def decided(self, response: Response) -> Response:
+        """A response with the decision on it."""
+        # On a copy: the candidate's own events hold the response as it was.
+        # A copy for each chunk: the last one may be marked once more.
+        told = {**self._told}
+        if self._realised is not None:
+            told["realised"] = self._realised
+        update: dict[str, Any] = {
+            "additional_kwargs": {**response.additional_kwargs, DECISION: told}
+        }
+        if self._streams != self._transport.streams:
+            # The last chunk without its delta is a whole answer.
+            update["delta"] = None if self._streams else self.reply.text
+        if self._transport.llm.stay_margin is not None and isinstance(response, ChatResponse):
+            of_message = {**response.message.additional_kwargs, ANSWERED_BY: self.reply.model}
+            update["message"] = response.message.model_copy(
+                update={"additional_kwargs": of_message}
+            )
+        decided = response.model_copy(update=update)
+        self._last = decided
+        return decided
+
+    def _call(self) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+        """The candidate's method, its positional and its keyword arguments."""
+        request, name = self._transport.request, self._transport.method
+        if self._streams != self._transport.streams:
+            way = "a" if name.startswith("a") else ""
+            name = name.removeprefix(way).removeprefix("stream_")
+            name = f"{way}{'stream_' if self._streams else ''}{name}"
+        if request.becomes_chat(self._ask):
+            name = name.replace("complete", "chat")
+        return getattr(self._model, name), *request.arguments(self._ask)
+
+    def _part(self, output: Any) -> Part:
+        if self._transport.request.becomes_chat(self._ask):
+            output = to_completion(output)
+        return Part(self, output)
+
+    def _said(self, output: Any) -> Any:
+        """Of a text or an object, the response that it was made of, if one was overheard."""
+        if isinstance(output, Response) or not self._overheard:
+            return output
+        return self._overheard[-1]
+
+    def _check(self) -> None:
+        """See that what has ended was an answer.
+
+        Raises:
+            NoAnswerError: If there was nothing in it.
+        """
+        if self.reply.has_words or self.reply.refused or is_answer(self._lead):
+            return
+        if self._streams or isinstance(self._lead[0], Response):
+            raise NoAnswerError(
+                f"{self.reply.model} answered with nothing: no words, no tool call, and no word of "
+                "why it ended."
+            )
+
+    @contextmanager
+    def _empty_is_no_error(self) -> Iterator[None]:
+        """LlamaIndex's own code fails on a stream without a chunk, in the event of its end."""
+        try:
+            yield
+        except (ValidationError, UnboundLocalError) as error:
+            modules = [frame.f_globals.get("__name__") for frame, _ in walk_tb(error.__traceback__)]
+            if self._lead or not _ENDS.intersection(modules[-2:]):
+                raise
+
+    @contextmanager
+    def _masking(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            mask_error(error, secrets_of(self._model))
+            raise

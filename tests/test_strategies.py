@@ -248,6 +248,18 @@ def test_several_are_asked_at_once(way: str, task: Task) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
+def test_a_bug_in_one_of_several_is_raised_as_it_is(way: str, task: Task) -> None:
+    def vote(task: Task) -> Flow:
+        replies = yield tuple(Ask(model, role="draft") for model in ("sage", "clerk"))
+        return replies[0]
+
+    transport = Scripted({"sage": ["it"], "clerk": [ValueError("a bug")]})
+    with pytest.raises(ValueError, match="a bug"):
+        answered(way, task, Own(vote), transport)
+    assert transport.closed.count("sage") == 1
+
+
+@pytest.mark.parametrize("way", WAYS)
 def test_what_is_held_is_shown_before_another_goes_on(way: str, task: Task) -> None:
     def handoff(task: Task) -> Flow:
         begun = yield Ask("poet", until=lambda reply: reply.text.endswith("."))

@@ -314,13 +314,25 @@ async def _arun(course: _Course, transport: Transport[Part]) -> AsyncGenerator[P
             elif isinstance(step, _Tell):
                 await transport.atell(step.failure)
             else:
-                async with asyncio.TaskGroup() as group:
-                    for one in step.courses:
-                        group.create_task(_awork(one, transport))
+                await _arun_at_once(step.courses, transport)
         except Exception as raised:
             error = raised
 
 
-async def _awork(course: _Course, transport: Transport[Any]) -> None:
-    async for _ in _arun(course, transport):
-        pass
+async def _arun_at_once(courses: Sequence[_Course], transport: Transport[Any]) -> None:
+    """Each in a task; the first error ends the others."""
+
+    async def work(course: _Course) -> None:
+        async for _ in _arun(course, transport):
+            pass
+
+    failed: Exception | None = None
+    try:
+        async with asyncio.TaskGroup() as group:
+            for course in courses:
+                group.create_task(work(course))
+    except ExceptionGroup as raised:
+        failed = raised.exceptions[0]
+    # As it is, like the error of a single ask, and not within the group as its context.
+    if failed is not None:
+        raise failed

@@ -66,7 +66,7 @@ def _outputs(llm: CrossRouteLLM, method: str, request: Request) -> Generator[Any
     messages = to_dicts(request.conversation)
     query = request.query(messages)
     task = Task(llm.router.route(query, **_settings(llm, request)), query, messages)
-    transport = Transport(llm, method, request, task.decision)
+    transport = Transport(llm, method, request, task)
     parts = drive(task, _flow(llm, request, task), transport)
     try:
         for part in parts:
@@ -80,7 +80,7 @@ async def _aoutputs(llm: CrossRouteLLM, method: str, request: Request) -> AsyncG
     messages = to_dicts(request.conversation)
     query = request.query(messages)
     task = Task(await llm.router.aroute(query, **_settings(llm, request)), query, messages)
-    transport = Transport(llm, method, request, task.decision)
+    transport = Transport(llm, method, request, task)
     parts = adrive(task, _flow(llm, request, task), transport)
     try:
         async for part in parts:

@@ -50,6 +50,7 @@ class CrossRouteAnswerEvent(BaseEvent):
         realised: Its `input_tokens`, `output_tokens`, `cached_tokens` and `cost_usd` by the price
             table; None if the answer says no usage, or the model has no price.
         unfinished: Whether it was a stream that ended without saying why.
+        bill: What every ask of the call cost, as `crossroute.strategies.bill` has it.
     """
 
     model: str
@@ -58,6 +59,7 @@ class CrossRouteAnswerEvent(BaseEvent):
     attempts: list[dict[str, str]]
     realised: dict[str, float] | None
     unfinished: bool = False
+    bill: dict[str, Any]
 
     @classmethod
     @override

@@ -14,9 +14,9 @@ from llama_index.core.base.llms.types import ChatResponse
 from llama_index_instrumentation.span import active_span_id
 from pydantic import ValidationError
 
-from crossroute import Decision, NoAnswerError, UnfinishedAnswerError
+from crossroute import NoAnswerError, UnfinishedAnswerError
 from crossroute.failures import describe, mask_error, may_pass_elsewhere, secrets_of
-from crossroute.strategies import Ask, Reply
+from crossroute.strategies import Ask, Charge, Reply, Task, bill, charge
 from crossroute.strategies.base import begun
 from crossroute.strategies.base import has_words as up_to_words
 from llamaindex_crossroute.answers import (
@@ -73,21 +73,26 @@ class Transport:
         span_id: Id of LlamaIndex's span of the call.
     """
 
-    def __init__(
-        self, llm: CrossRouteLLM, method: str, request: Request, decision: Decision
-    ) -> None:
+    def __init__(self, llm: CrossRouteLLM, method: str, request: Request, task: Task) -> None:
         self.llm = llm
         self.method = method
         self.request = request
         self.streams = "stream" in method
         self.span_id = active_span_id.get()
+        self.query = task.query
+        self._asked: list[Exchange] = []
         self._latest: Part | None = None
         self._before = ""
-        dispatcher.event(CrossRouteDecisionEvent(decision=decision.to_dict()))
+        dispatcher.event(CrossRouteDecisionEvent(decision=task.decision.to_dict()))
 
     def exchange(self, ask: Ask, told: dict[str, Any]) -> Exchange:
         """One ask, not opened yet."""
-        return Exchange(self, ask, told)
+        self._asked.append(Exchange(self, ask, told))
+        return self._asked[-1]
+
+    def bill(self) -> dict[str, Any]:
+        """What all asks of the call have cost so far."""
+        return bill(one.charge for one in self._asked)
 
     def tell(self, failure: dict[str, Any]) -> None:
         """Log that a candidate failed."""
@@ -134,6 +139,11 @@ class Exchange:
         self._realised: dict[str, float] | None = None
         self._finished: bool | None = None
         self._last: Response | None = None
+
+    @property
+    def charge(self) -> Charge:
+        """What it has cost so far."""
+        return charge(self._ask, self.reply, self._price, self._transport.query)
 
     def open(self) -> Iterator[Part]:
         """Ask; the parts of the answer as they come."""
@@ -214,12 +224,14 @@ class Exchange:
         Raises:
             UnfinishedAnswerError: If nothing said why a stream ended, and streams are strict.
         """
+        spent = self._transport.bill()
         unfinished = self._streams and self._finished is False
         if unfinished and self._transport.llm.strict_streams:
             raise UnfinishedAnswerError(self.reply.model)
-        if unfinished and self._last is not None:
+        if self._last is not None:
             # Held back until now, each chunk would have come one later.
-            self._last.additional_kwargs[DECISION][UNFINISHED] = True
+            last = self._last.additional_kwargs[DECISION]
+            last |= {"bill": spent, **({UNFINISHED: True} if unfinished else {})}
         dispatcher.event(
             CrossRouteAnswerEvent(
                 span_id=self._transport.span_id,
@@ -229,6 +241,7 @@ class Exchange:
                 attempts=self._told.get("attempts", []),
                 realised=self._realised,
                 unfinished=unfinished,
+                bill=spent,
             )
         )
         return iter(())

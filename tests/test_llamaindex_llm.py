@@ -374,11 +374,17 @@ async def test_the_answer_carries_decision_and_realised_cost(way: str) -> None:
     found = dict((await answer_of(way, llm)).additional_kwargs["crossroute"])
 
     price = llm.router.pool[found["model"]].price
-    assert found.pop("realised") == {
+    realised = {
         "input_tokens": 50,
         "output_tokens": 70,
         "cached_tokens": 0,
         "cost_usd": pytest.approx(price.cost_usd(50, 70)),
+    }
+    assert found.pop("realised") == realised
+    assert found.pop("bill") == {
+        "asks": [{"model": found["model"], "role": "answer", **realised, "estimated": False}],
+        "cost_usd": realised["cost_usd"],
+        "estimated": False,
     }
     assert json.loads(json.dumps(found, allow_nan=False)) == found
     if way not in TOOL_CHATS:
@@ -1001,7 +1007,7 @@ async def test_decision_and_answer_are_events(
     answer = await answer_of(way, CrossRouteLLM(models=scripted()))
     [decided], [answered] = events.of(CrossRouteDecisionEvent), events.of(CrossRouteAnswerEvent)
     found = answer.additional_kwargs["crossroute"]
-    assert {**decided.decision, "realised": found["realised"]} == found
+    assert {**decided.decision, "realised": found["realised"], "bill": answered.bill} == found
     assert answered.model == found["model"]
     assert (answered.quality, answered.cost_usd) == (found["quality"], found["cost_usd"])
     assert answered.attempts == []
@@ -1075,7 +1081,8 @@ def test_a_short_follow_up_is_read_with_what_it_follows() -> None:
         ]
     )
     found = llm.chat(conversation).additional_kwargs["crossroute"]
-    assert found == expected.to_dict() | {"realised": found["realised"]}
+    spent = {"realised": found["realised"], "bill": found["bill"]}
+    assert found == expected.to_dict() | spent
 
 
 @pytest.mark.parametrize("way", [*CHATS, *TOOL_CHATS])

@@ -202,7 +202,8 @@ def llamaindex_decision(
             answer = llm.complete(asked, **kwargs)
         else:
             answer = llm.chat(asked, **kwargs)
-    found: dict[str, Any] = answer.additional_kwargs["crossroute"]
+    found: dict[str, Any] = dict(answer.additional_kwargs["crossroute"])
+    del found["bill"]
     return found
 
 

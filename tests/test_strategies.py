@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from crossroute import CrossRouter, Query
+from crossroute import CrossRouter, Query, StrategyError
 from crossroute.failures import may_pass_elsewhere
 from crossroute.strategies import Ask, Flow, PickOne, Reply, Show, Strategy, Task, adrive, drive
 
@@ -285,6 +285,53 @@ def test_an_error_of_a_strategy_is_raised_and_closes_what_it_asked(way: str, tas
     with pytest.raises(KeyError, match="of the strategy"):
         answered(way, task, Own(broken), transport)
     assert transport.closed == ["sage"]
+
+
+def nothing(task: Task) -> Flow:
+    yield Ask("sage")
+    return None  # type: ignore[return-value]
+
+
+def words(task: Task) -> Flow:
+    return (yield "sage")  # type: ignore[misc]
+
+
+def none_at_once(task: Task) -> Flow:
+    return (yield ())
+
+
+def stranger(task: Task) -> Flow:
+    return (yield Ask("gpt-9"))
+
+
+def forged(task: Task) -> Flow:
+    yield Ask("sage")
+    return Reply("sage", text="made up")
+
+
+def foreign(task: Task) -> Flow:
+    return (yield Show(Reply("sage")))
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    ("flow", "said"),
+    [
+        (nothing, "returned None; it yields Ask"),
+        (words, "yielded or returned 'sage'"),
+        (none_at_once, r"yielded or returned \(\)"),
+        (stranger, "asks 'gpt-9', which is no candidate.*sage, clerk, poet"),
+        (forged, "that it was not sent"),
+        (foreign, "that it was not sent"),
+    ],
+)
+def test_what_no_strategy_may_do_is_named(
+    flow: Callable[[Task], Flow], said: str, way: str, task: Task
+) -> None:
+    transport = Scripted({"sage": ["it"]})
+    with pytest.raises(StrategyError, match=said):
+        answered(way, task, Own(flow), transport)
+    assert len(transport.closed) == len(transport.asked)
 
 
 def drained(strategy: Strategy, task: Task, replies: Sequence[Reply]) -> list[str]:

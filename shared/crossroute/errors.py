@@ -13,6 +13,7 @@
     ├── CheckpointError          a checkpoint that cannot be loaded
     │   └── EncoderMismatchError an encoder other than the one the checkpoint was trained on
     ├── DataError                routing data that cannot be trained or evaluated on
+    ├── StrategyError            a strategy that asks what cannot be asked
     └── MissingExtraError        an optional dependency that is not installed
 
 Messages name the file, the field and the value, and say what to do.
@@ -146,6 +147,10 @@ class EncoderMismatchError(CheckpointError):
 
 class DataError(CrossRouteError, ValueError):
     """Routing data that cannot be read, trained on or evaluated on."""
+
+
+class StrategyError(CrossRouteError, TypeError):
+    """A strategy that yields or returns what no strategy may, or asks what is no candidate."""
 
 
 class MissingExtraError(CrossRouteError, ImportError):

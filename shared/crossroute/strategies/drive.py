@@ -9,12 +9,12 @@ from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
-from crossroute.failures import Failure, after, note
+from crossroute.errors import StrategyError, shortened
+from crossroute.failures import REFUSED, Failure, after, note
 from crossroute.strategies.base import Ask, Flow, Reply, Show, Task
 
 Part = TypeVar("Part")
 
-REFUSED = "refused"
 _END: Any = object()
 
 
@@ -87,6 +87,7 @@ def drive(task: Task, flow: Flow, transport: Transport[Part]) -> Generator[Part,
         transport: Asks the models.
 
     Raises:
+        StrategyError: If the strategy asks what cannot be asked.
         Exception: A failure that another model would share, or one of the reply that the strategy
             gives as its answer; what was tried before stands in its notes.
     """
@@ -167,8 +168,20 @@ def _course(
 ) -> _Course:
     """What a strategy says, as single steps of input and output."""
     failures: list[Failure] = []
+    candidates = [candidate.model for candidate in task.decision.candidates]
 
-    def begin(ask: Ask) -> _Asked[Any]:
+    def begin(ask: object) -> _Asked[Any]:
+        if not isinstance(ask, Ask):
+            raise StrategyError(
+                f"A strategy yielded or returned {shortened(ask)}; it yields Ask, Show or a tuple "
+                "of Ask, and returns one of the replies that it was sent."
+            )
+        if ask.model not in candidates:
+            why = task.decision.removed.get(ask.model, "it is not in the pool")
+            raise StrategyError(
+                f"A strategy asks {shortened(ask.model)}, which is no candidate of this call: "
+                f"{why}. The candidates are {', '.join(candidates)}."
+            )
         exchange = transport.exchange(ask, after(task.decision, ask.model, failures))
         one = _Asked(ask, exchange, exchange.aopen() if is_async else exchange.open(), [])
         asked.append(one)
@@ -195,21 +208,21 @@ def _course(
         if isinstance(step, Reply):
             break
         if isinstance(step, Show):
-            (one,) = [one for one in asked if one.reply is step.reply]
+            one = _of(step.reply, asked)
             yield from (_Emit(part) for part in one.held)
             one.held, one.reply.done = [], True
             yield _Close(one)
             sent = one.reply
-        elif isinstance(step, Ask):
-            latest = [begin(step)]
-            yield from _listen(latest[0], failures)
-            sent = latest[0].reply
-        else:
+        elif isinstance(step, tuple) and step:
             latest = [begin(ask) for ask in step]
             yield _AtOnce([_listen(one, failures) for one in latest])
             sent = tuple(one.reply for one in latest)
+        else:
+            latest = [begin(step)]
+            yield from _listen(latest[0], failures)
+            sent = latest[0].reply
 
-    (answer,) = [one for one in asked if one.reply is step]
+    answer = _of(step, asked)
     if answer.reply.error is not None:
         note(answer.reply.error, failures)
         raise answer.reply.error
@@ -227,6 +240,17 @@ def _course(
             exchange.read(part)
             yield _Emit(exchange.marked(part))
     yield from (_Emit(part) for part in exchange.rest())
+
+
+def _of(reply: Reply, asked: Sequence[_Asked[Any]]) -> _Asked[Any]:
+    """What a reply is of."""
+    for one in asked:
+        if one.reply is reply:
+            return one
+    raise StrategyError(
+        f"A strategy gives a reply of {shortened(reply.model)} that it was not sent; it shows and "
+        "returns those that it was."
+    )
 
 
 def _listen(one: _Asked[Any], failures: list[Failure]) -> _Course:

@@ -20,12 +20,12 @@ from langchain_core.exceptions import (
     ModelRateLimitError,
     OutputParserException,
 )
+from langchain_openai.chat_models.base import OpenAIRefusalError
 from pydantic import BaseModel, PrivateAttr, SecretStr
 
 from crossroute.failures import (
     MASK,
     NoAnswerError,
-    RefusedError,
     describe,
     mask_error,
     masked,
@@ -96,7 +96,7 @@ RAISED = [
     httpx.LocalProtocolError("illegal header"),
     http_error(400),
     chained(error_with(status_code=422), httpx.ConnectError("refused")),
-    RefusedError(),
+    OpenAIRefusalError("no"),
 ]
 
 
@@ -117,7 +117,7 @@ def test_causes_in_a_circle_come_to_an_end() -> None:
 
 
 def test_a_refusal_passes_where_it_is_asked_to() -> None:
-    assert may_pass_elsewhere(RefusedError(), refusals=True)
+    assert may_pass_elsewhere(OpenAIRefusalError("no"), refusals=True)
 
 
 def test_errors_of_other_clients() -> None:

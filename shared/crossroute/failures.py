@@ -82,10 +82,6 @@ class Failure(TypedDict):
     error: str
 
 
-class RefusedError(Exception):
-    """A candidate refused to answer; the caller never sees it."""
-
-
 def may_pass_elsewhere(error: BaseException, *, refusals: bool = False) -> bool:
     """Whether another candidate may succeed where this one failed.
 
@@ -103,7 +99,7 @@ def may_pass_elsewhere(error: BaseException, *, refusals: bool = False) -> bool:
     for found in _causes(error):
         if not isinstance(found, Exception):
             return False
-        if isinstance(found, RefusedError) or _is_one_of(found, _REFUSALS):
+        if _is_one_of(found, _REFUSALS):
             return refusals
         if isinstance(found, (TimeoutError, ConnectionError, NoAnswerError, ImportError)):
             return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -321,3 +322,15 @@ def test_a_price_needs_neither_date_nor_source(tmp_path: Path, price: str) -> No
     written = found.path.read_text("utf-8")
     for kept in ("# per 1M", "# and", "# page 2", "note: Mine."):
         assert (kept in written) is (kept in text)
+
+
+def test_a_price_file_without_end_is_refused_early(tmp_path: Path) -> None:
+    pipe = tmp_path / "prices.json"
+    os.mkfifo(pipe)
+    with pytest.raises(DataError, match="no regular file"):
+        check_prices(tmp_path, pipe)
+    large = tmp_path / "large.json"
+    with large.open("wb") as file:
+        file.truncate(2**40)
+    with pytest.raises(DataError, match="is larger than"):
+        check_prices(tmp_path, large)

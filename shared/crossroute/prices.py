@@ -18,7 +18,7 @@ import yaml
 
 from crossroute.descriptor import ModelDescriptor, Price, Provider
 from crossroute.errors import DataError, DescriptorError
-from crossroute.files import replace_file
+from crossroute.files import read_file, replace_file
 from crossroute.pool import descriptor_files
 from crossroute.yaml_file import compose_yaml
 
@@ -29,6 +29,9 @@ PER_TOKEN = {
     "reasoning_output_usd_per_1m": "output_cost_per_reasoning_token",
 }
 """The price file's names of a price table's numbers."""
+
+MOST_BYTES = 32 * 2**20
+"""Of a price file; LiteLLM's has less than two million."""
 
 REQUIRED = ("input_usd_per_1m", "output_usd_per_1m")
 
@@ -141,7 +144,7 @@ def write_price(check: PriceCheck) -> None:
 
 def _load(path: Path) -> Mapping[str, Mapping[str, Any]]:
     try:
-        content = json.loads(path.read_text("utf-8"))
+        content = json.loads(read_file(path, MOST_BYTES).decode("utf-8"))
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error}") from error
     except (ValueError, RecursionError) as error:

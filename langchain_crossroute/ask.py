@@ -57,6 +57,6 @@ async def ask(
                 continue
             failures = 0
             usage = message.usage_metadata
-            tell(position, Answer(str(message.text), tokens_of(usage) if usage else None))
+            tell(position, Answer(str(message.text), tokens_of(usage)))
 
     await asyncio.gather(*(work() for _ in range(min(at_once, len(prompts)))))

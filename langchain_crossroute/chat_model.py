@@ -157,12 +157,16 @@ class ChatCrossRoute(BaseChatModel):
         max_retries: int | None = None,
         **settings: Any,
     ) -> None:
+        if max_retries is not None:
+            attempts = max_retries + 1 if isinstance(max_retries, int) else max_retries
+        # Here and not in a validator, where pydantic would wrap CrossRoute's errors in its own.
+        willingness_to_pay = check_settings(willingness_to_pay, attempts, stay_margin)
         # mypy knows only the fields of the base class here.
         super().__init__(  # type: ignore[call-arg]
             router=CrossRouter.default() if router is None else router,
             models=models,
             willingness_to_pay=willingness_to_pay,
-            attempts=attempts if max_retries is None else max_retries + 1,
+            attempts=attempts,
             stay_margin=stay_margin,
             pass_refusals=pass_refusals,
             strict_streams=strict_streams,
@@ -171,15 +175,11 @@ class ChatCrossRoute(BaseChatModel):
             name=name,
             **settings,
         )
-        # Here and not in a validator, where pydantic would wrap CrossRoute's errors in its own.
         for setting in _OF_THE_CANDIDATES:
             if settings.get(setting):
                 raise ValueError(
                     f"{setting} has no effect on a router; give it to the candidates instead."
                 )
-        self.willingness_to_pay = check_settings(
-            self.willingness_to_pay, self.attempts, self.stay_margin
-        )
         self.router = over_models(self.router, self.models)
         if self.profile is None:
             self.profile = cast("ModelProfile", common_profile(self.router.pool, self.models))

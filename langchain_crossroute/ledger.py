@@ -301,12 +301,9 @@ class CostLedger(BaseCallbackHandler):
         self, run: _Run, usage: Mapping[str, Any], text: str = "", *, failed: bool = False
     ) -> None:
         """Count a run that has ended; without usage by the text that it left, if any."""
-        estimated = bool(text) and "input_tokens" not in usage
-        if estimated:
-            usage = {
-                "input_tokens": round(run.input_tokens),
-                "output_tokens": round(estimate_tokens(text)),
-            }
+        tokens = tokens_of(usage)
+        if estimated := bool(text) and tokens is None:
+            tokens = round(run.input_tokens), round(estimate_tokens(text)), 0, 0
         for rows, name in ((self._spend, run.model), (self._roles, run.role)):
             row = rows.setdefault(name, Spend())
             row.calls += 1
@@ -314,12 +311,11 @@ class CostLedger(BaseCallbackHandler):
             # LangChain marks an answer from its cache so; the tokens in it are of the first answer.
             if usage.get("total_cost") == 0:
                 row.cached_answers += 1
-            elif "input_tokens" not in usage:
+            elif tokens is None:
                 row.without_usage += not failed
             elif run.price is None:
                 row.without_price += 1
             else:
-                tokens = tokens_of(usage)
                 row.estimated += estimated
                 row.input_tokens += tokens[0]
                 row.output_tokens += tokens[1]

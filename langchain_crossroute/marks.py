@@ -115,7 +115,9 @@ class Marks:
             return {}
         # LangChain's own cache sets a total cost of 0, if need be as all of the usage.
         is_free = usage.get("total_cost") == 0
-        tokens = tokens_of(usage)
+        tokens = (0, 0, 0, 0) if is_free and "input_tokens" not in usage else tokens_of(usage)
+        if tokens is None:
+            return {}
         return {
             "realised": {
                 "input_tokens": tokens[0],
@@ -126,11 +128,23 @@ class Marks:
         }
 
 
-def tokens_of(usage: Mapping[str, Any]) -> tuple[int, int, int, int]:
-    """Input, output, cached and reasoning tokens of LangChain's usage, as a price takes them."""
+MOST_TOKENS = 10**9
+"""Of one answer; a server that says more counts nothing."""
+
+
+def tokens_of(usage: Mapping[str, Any] | None) -> tuple[int, int, int, int] | None:
+    """Input, output, cached and reasoning tokens of LangChain's usage, as a price takes them.
+
+    None where there is no usage, or a number in it is none that tokens can have.
+    """
+    if not usage or "input_tokens" not in usage:
+        return None
     cached = (usage.get("input_token_details") or {}).get("cache_read") or 0
     reasoning = (usage.get("output_token_details") or {}).get("reasoning") or 0
-    return usage.get("input_tokens", 0), usage.get("output_tokens", 0), cached, reasoning
+    found = usage["input_tokens"], usage.get("output_tokens") or 0, cached, reasoning
+    if all(isinstance(n, (int, float)) and 0 <= n <= MOST_TOKENS for n in found):
+        return found
+    return None
 
 
 def text_and_usage(output: Any) -> tuple[str, Mapping[str, Any] | None]:

@@ -128,6 +128,8 @@ class CrossRouteRunnable(RunnableSerializable[Any, Any]):
         live: FollowedPool[Candidates] | None = None,
         name: str | None = None,
     ) -> None:
+        # Here and not in a validator, where pydantic would wrap CrossRoute's errors in its own.
+        willingness_to_pay = check_settings(willingness_to_pay, attempts, stay_margin)
         # mypy knows only the fields of the base class here.
         super().__init__(  # type: ignore[call-arg]
             router=CrossRouter.default() if router is None else router,
@@ -141,10 +143,6 @@ class CrossRouteRunnable(RunnableSerializable[Any, Any]):
             query=query,
             live=live,
             name=name,
-        )
-        # Here and not in a validator, where pydantic would wrap CrossRoute's errors in its own.
-        self.willingness_to_pay = check_settings(
-            self.willingness_to_pay, self.attempts, self.stay_margin
         )
         self.router = over_models(self.router, self.models)
 

@@ -13,7 +13,7 @@ from langchain_core.messages import BaseMessage
 from langchain_core.runnables import Runnable, RunnableConfig
 
 from crossroute import CrossRouter, NoAnswerError, Query
-from crossroute.failures import describe, mask_error
+from crossroute.failures import describe, mask_error, secrets_in_values
 from crossroute.strategies import Ask, Charge, Reply, Usage, bill, charge
 from crossroute.strategies.base import begun, has_words
 from langchain_crossroute.demands import LateCall
@@ -206,7 +206,7 @@ class Exchange:
         unbuilt = not self.reply.was_asked
         if not unbuilt and not passes(error, refusals=self._transport.pass_refusals):
             return None
-        text = describe(error, secrets_in(self._candidate))
+        text = describe(error, self._secrets)
         if unbuilt and isinstance(self._candidate, LazyChatModel):
             self._candidate.tell(text)
         return text
@@ -221,6 +221,11 @@ class Exchange:
     def rest(self) -> Iterator[Any]:
         """A last chunk, where none of the candidate's was marked as last."""
         return self._marks.rest()
+
+    @property
+    def _secrets(self) -> list[str]:
+        """What the candidate's clients hold as secret, and the headers of the call."""
+        return [*secrets_in(self._candidate), *secrets_in_values(self._transport.kwargs)]
 
     @property
     def _streamed(self) -> bool:
@@ -244,14 +249,14 @@ class Exchange:
         reply.refused = reply.refused or (is_refusal(output) and not self.shown)
         text, usage = text_and_usage(output)
         reply.text += text
-        if usage:
-            counted = zip(reply.usage or (0, 0, 0, 0), tokens_of(usage), strict=True)
+        if tokens := tokens_of(usage):
+            counted = zip(reply.usage or (0, 0, 0, 0), tokens, strict=True)
             reply.usage = Usage(*map(sum, counted))
-            if usage.get("total_cost") == 0:
-                # So LangChain's own cache marks an answer.
-                reply.cost_usd = 0.0
-            elif self._price is not None:
+            if self._price is not None:
                 reply.cost_usd = float(self._price.cost_usd(*reply.usage))
+        if usage and usage.get("total_cost") == 0:
+            # So LangChain's own cache marks an answer.
+            reply.cost_usd = 0.0
         return output
 
     def _check(self) -> None:
@@ -296,8 +301,10 @@ class Exchange:
         try:
             yield
         except Exception as error:
-            mask_error(error, secrets_in(self._candidate))
-            raise
+            told = mask_error(error, self._secrets)
+            if told is error:
+                raise
+            raise told from None
 
 
 def _chosen(value: Any, ask: Ask) -> list[BaseMessage]:

@@ -136,22 +136,18 @@ class CrossRouteLLM(FunctionCallingLLM):
         strategy: Strategy | None = None,
         **settings: Any,
     ) -> None:
+        # Here and not in a validator, where pydantic would wrap CrossRoute's errors in its own.
         super().__init__(
             models=models,
             router=CrossRouter.default() if router is None else router,
-            willingness_to_pay=willingness_to_pay,
+            willingness_to_pay=check_settings(willingness_to_pay, attempts, stay_margin),
             attempts=attempts,
             stay_margin=stay_margin,
             strict_streams=strict_streams,
             pass_refusals=pass_refusals,
-            strategy=strategy,
+            strategy=check_strategy(strategy),
             **settings,
         )
-        # Here and not in a validator, where pydantic would wrap CrossRoute's errors in its own.
-        self.willingness_to_pay = check_settings(
-            self.willingness_to_pay, self.attempts, self.stay_margin
-        )
-        check_strategy(self.strategy)
         if self.rate_limiter is not None:
             raise ValueError(
                 "rate_limiter has no effect on a router; give it to the candidates instead."

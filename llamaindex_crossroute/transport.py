@@ -319,5 +319,7 @@ class Exchange:
         try:
             yield
         except Exception as error:
-            mask_error(error, secrets_of(self._model))
-            raise
+            told = mask_error(error, secrets_of(self._model))
+            if told is error:
+                raise
+            raise told from None

@@ -213,6 +213,8 @@ def test_secrets_of_a_client_are_masked() -> None:
         f"{KEY}-longer",
         "hunter22",
         f"Bearer {KEY}",
+        # As it stands in an address.
+        f"Bearer%20{KEY}",
         KEY,
         "key-in-a-header",
         "key-of-the-inner-client",

@@ -821,7 +821,7 @@ def test_the_code_of_the_page_runs(make: Make) -> None:
         found: dict[str, Any] = {}
         exec(code, found)
         assert set(found["chat"].models) == {MINI, LARGE}
-    for name in re.findall(r"\]\(([^)]+)\)", page):
+    for name in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page):
         assert (ROOT / "docs" / "langchain" / name).exists(), name
     assert all(f"| `{setting.id}` |" in page for setting in make().config_specs)
 

@@ -38,6 +38,7 @@ from pydantic import (
 
 from crossroute.descriptor import ModelId
 from crossroute.errors import DataError, problems
+from crossroute.files import check_regular
 
 Split = Literal["train", "valid", "test"]
 FloatArray = NDArray[np.float64]
@@ -363,6 +364,7 @@ def read_all_lines(path: Path) -> Iterator[tuple[int, bytes]]:
         DataError: If the file cannot be read, or a line or what it inflates to is too long.
     """
     try:
+        check_regular(path)
         # Bytes, so that a line that is not UTF-8 is one broken row and not the end of the file.
         file = path.open("rb")
     except (OSError, ValueError) as error:  # ValueError: no system has such a path.

@@ -28,7 +28,11 @@ from pydantic import (
 
 from crossroute.errors import DescriptorError, did_you_mean, shortened
 from crossroute.files import replace_file
-from crossroute.provider_arguments import KNOWN_ARGUMENTS, check_arguments
+from crossroute.provider_arguments import (
+    KNOWN_ARGUMENTS,
+    check_arguments,
+    check_key_goes_home,
+)
 from crossroute.query import Capability
 from crossroute.secret_text import find_secret
 from crossroute.yaml_file import parse_yaml, read_yaml
@@ -159,6 +163,8 @@ class Provider(_Strict):
                 "base_url needs api_key_env beside it, the name of the variable with that server's "
                 "key; without it the provider's default key would be sent there"
             )
+        if self.base_url is not None and self.api_key_env is not None:
+            check_key_goes_home(self.api_key_env, self.base_url)
         return self
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, TypedDict
+from urllib.parse import quote
 
 from crossroute.decision import Decision
 from crossroute.errors import NoAnswerError as NoAnswerError
@@ -64,10 +66,13 @@ _CLIENTS = re.compile(
 _BENEATH_CLIENTS = frozenset(
     {*sys.stdlib_module_names, "pydantic", "pydantic_core", "httpx", "httpx2", "tenacity"}
 )
-_MESSAGES = ("llama_index.core.base.llms.", "langchain_core.messages.", "langchain_core.outputs.")
+_FRAMEWORKS = ("llama_index.core.", "langchain_core.")
 """What clients read answers with: an error in it is an error of the client that called it."""
 
 _CLIENT_NAME = re.compile(r"client|llm", re.IGNORECASE)
+
+_SENT_ALONG = re.compile(r"(?:headers|query)$")
+"""Mappings with whatever a server wants to know, under names of its own."""
 
 _PASSWORD_IN_ADDRESS = re.compile(r"://[^\s/@:]{0,100}:([^\s/@]{1,200})@")
 
@@ -129,10 +134,13 @@ def masked(text: str, secrets: Sequence[str]) -> str:
     return text
 
 
-def mask_error(error: BaseException, secrets: Sequence[str]) -> None:
+def mask_error(error: Exception, secrets: Sequence[str]) -> Exception:
     """Mask secrets in the texts of an error that is raised, and of those that a traceback adds.
 
     Its type stays, and so does what is no text: a vendor's response object holds all it held.
+
+    Returns:
+        The error to raise: another one where its text cannot be changed, as of pydantic's.
     """
     seen: set[int] = set()
     waiting: list[BaseException | None] = [error] if secrets else []
@@ -142,19 +150,32 @@ def mask_error(error: BaseException, secrets: Sequence[str]) -> None:
             continue
         seen.add(id(found))
         waiting += [found.__cause__, found.__context__]
+        if isinstance(found, BaseExceptionGroup):
+            waiting += found.exceptions
         found.args = _masked(found.args, secrets)
         # The texts that errors hold beside: OpenAI's `message` and `body`, and notes.
         held = getattr(found, "__dict__", {})
         held.update({name: _masked(value, secrets) for name, value in held.items()})
+    if (text := str(error)) == masked(text, secrets):
+        return error
+    kind = NoAnswerError if _is_of_a_client(error) else ValueError
+    return kind(describe(error, secrets))
 
 
 def secrets_of(client: object) -> list[str]:
     """What a candidate's client holds as secret: the longest first, as one may hold another.
 
-    Pydantic's `SecretStr`s, texts under a name such as `api_key`, and passwords in addresses; also
-    in mappings such as the headers of each request, and in the clients that it holds itself.
+    Pydantic's `SecretStr`s, texts under a name such as `api_key`, all headers and parameters of
+    each request, and passwords in addresses; also in the clients that it holds itself.
     """
-    found = {text for text in _secrets(_held(client), _DEPTH) if len(text) >= LEAST_SECRET}
+    return secrets_in_values(_held(client))
+
+
+def secrets_in_values(values: Mapping[str, Any]) -> list[str]:
+    """`secrets_of` attributes or settings by their names."""
+    found = {text for text in _secrets(values, _DEPTH) if len(text) >= LEAST_SECRET}
+    # As they stand in an address or in JSON, too.
+    found |= {form(text) for text in found for form in (quote, _in_json)}
     return sorted(found, key=len, reverse=True)
 
 
@@ -229,13 +250,14 @@ def _status(error: Exception) -> int | None:
 def _is_of_a_client(error: BaseException) -> bool:
     """Whether a vendor's client raised it, and not the application, which may be called by one."""
     trace: TracebackType | None = error.__traceback__
-    innermost = ""
+    found = False
     while trace is not None:
         module = str(trace.tb_frame.f_globals.get("__name__", ""))
-        if module.partition(".")[0] not in _BENEATH_CLIENTS and not module.startswith(_MESSAGES):
-            innermost = module
+        beneath = module.partition(".")[0] in _BENEATH_CLIENTS or module.startswith(_FRAMEWORKS)
+        if not beneath:
+            found = _CLIENTS.match(module) is not None
         trace = trace.tb_next
-    return _CLIENTS.match(innermost) is not None
+    return found
 
 
 def _held(client: object) -> dict[str, Any]:
@@ -244,8 +266,16 @@ def _held(client: object) -> dict[str, Any]:
     return {**getattr(client, "__dict__", {}), **(private if isinstance(private, dict) else {})}
 
 
+def _in_json(text: str) -> str:
+    return json.dumps(text)[1:-1]
+
+
 def _secrets(values: Mapping[Any, Any], depth: int) -> Iterator[str]:
     for name, value in values.items():
+        if isinstance(value, Mapping) and _SENT_ALONG.search(str(name)):
+            for sent in value.values():
+                if isinstance(sent, str):
+                    yield from (sent, sent.partition(" ")[2])
         if isinstance(value, str):
             yield from _PASSWORD_IN_ADDRESS.findall(value)
             if SECRET_NAME.search(str(name)):

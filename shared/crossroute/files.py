@@ -14,14 +14,23 @@ def read_file(path: Path, most_bytes: int) -> bytes:
         OSError: If it cannot be read, is no regular file, or is larger.
         ValueError: If no system has such a path.
     """
-    # Not opened before: opening a pipe waits for its other end.
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise OSError("it is no regular file")
+    check_regular(path)
     with path.open("rb") as file:
         content = file.read(most_bytes + 1)
     if len(content) > most_bytes:
         raise OSError(f"it is larger than {most_bytes:,} bytes")
     return content
+
+
+def check_regular(path: Path) -> None:
+    """Refuse what is no regular file, before it is opened: opening a pipe waits for its other end.
+
+    Raises:
+        OSError: If it is none.
+        ValueError: If no system has such a path.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError("it is no regular file")
 
 
 def replace_file(path: Path, content: str | bytes) -> None:

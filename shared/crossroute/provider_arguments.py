@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from urllib.parse import urlsplit
 
 from crossroute.errors import did_you_mean
 from crossroute.secret_text import SECRET_NAME
@@ -28,7 +29,7 @@ _OPENAI = _names(
     "frequency_penalty presence_penalty logit_bias logprobs top_logprobs n max_completion_tokens "
     "stop_sequences reasoning reasoning_effort verbosity service_tier store truncation include "
     "context_management use_responses_api use_previous_response_id output_version stream_usage "
-    "stream_chunk_timeout request_timeout disabled_params tiktoken_model_name"
+    "stream_chunk_timeout request_timeout disabled_params"
 )
 _ANTHROPIC = _names(
     "top_k max_tokens_to_sample stop_sequences thinking effort reasoning_effort output_config "
@@ -89,6 +90,33 @@ _SLUGS = _names(
 )
 """Those that become a part of an address."""
 
+KEYS_OF = {
+    "ANTHROPIC": "anthropic.com",
+    "AWS": "amazonaws.com",
+    "AZURE": "azure.com",
+    "CO": "cohere.com",
+    "COHERE": "cohere.com",
+    "DEEPSEEK": "deepseek.com",
+    "FIREWORKS": "fireworks.ai",
+    "GEMINI": "googleapis.com",
+    "GITHUB": "github.com",
+    "GOOGLE": "googleapis.com",
+    "GROQ": "groq.com",
+    "HF": "huggingface.co",
+    "HUGGINGFACEHUB": "huggingface.co",
+    "LANGCHAIN": "langchain.com",
+    "LANGSMITH": "langchain.com",
+    "MISTRAL": "mistral.ai",
+    "NVIDIA": "nvidia.com",
+    "OPENAI": "openai.com",
+    "OPENROUTER": "openrouter.ai",
+    "PERPLEXITY": "perplexity.ai",
+    "PPLX": "perplexity.ai",
+    "TOGETHER": "together.xyz",
+    "XAI": "x.ai",
+}
+"""Whose keys stand in environment variables that begin so, by convention."""
+
 MOST_CHARACTERS, MOST_DEPTH = 10_000, 10
 """Of all arguments of a model, as JSON."""
 
@@ -122,6 +150,25 @@ def check_arguments(provider: str, arguments: Mapping[str, object]) -> None:
             )
         if name in _SLUGS and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", str(value)):
             raise ValueError(f"{name} must be of letters, digits, dots, dashes and underscores")
+
+
+def check_key_goes_home(variable: str, address: str) -> None:
+    """Refuse that a key which a vendor's variable holds goes to somebody else.
+
+    This machine itself, where a proxy may stand, is nobody else.
+
+    Raises:
+        ValueError: If the variable is that of another vendor than the one at the address.
+    """
+    owner = KEYS_OF.get(variable.partition("_")[0])
+    host = (urlsplit(address).hostname or "").rstrip(".")
+    if owner is None or host in ("localhost", "127.0.0.1", "::1"):
+        return
+    if host != owner and not host.endswith(f".{owner}"):
+        raise ValueError(
+            f"{variable} holds a key of {owner}, which must not go to {host}; give that server's "
+            "key a variable of its own"
+        )
 
 
 def _check_value(value: object, depth: int) -> None:

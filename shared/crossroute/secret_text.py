@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from unicodedata import category
 
 SECRET_NAME = re.compile(
     r"(?:api|access|subscription)[_-]?key|secret|password|credential|authorization|cookie"
@@ -18,13 +19,17 @@ _SECRET = re.compile(
       (?<![A-Za-z0-9])sk-(?!learn)(?: [\w-]{10,} | (?=[\w-]{0,10}\d)[\w-]{6,} )  # OpenAI and others
     | \b(?: xai- | gsk_ | hf_ | fw_ | r8_ | pplx- | csk- | nvapi- | dapi | tgp_v1_ | lsv2_[a-z]{2}_
           | gh[pousr]_ | github_pat_ | glpat- | xox[abeoprs]- )[\w-]{16,}
+    | \b[sr]k_(?:live|test)_\w{10,}
     | \bAIza[\w-]{20,} | \bya29\.[\w-]{16,}                  # Google
     | \b(?:AKIA|ASIA)[0-9A-Z]{16}\b                          # AWS
     | \beyJ[\w-]{10,200}\.eyJ[\w-]                           # JSON web tokens
     | -----BEGIN\ [A-Z ]{0,20}PRIVATE\ KEY
     | (?i:\b(?:bearer|basic)\s{1,5})(?: (?=\S{0,20}\d)\S{6,} | [\w.~+/=-]{20,} | [\w+/]{8,}= )
-    | (?i:authorization["']?\s{0,5}[:=]\s{0,5}["']?(?:bearer|basic)\s)
-    | (?i:(?: api[_-]?key | secret | passw(?:or)?d | token | authorization | [?&](?:key|sig|code) )
+    | (?i:authorization["']?\s{0,5}[:=]\s{0,5}["']?(?:bearer|basic|token)\s)
+    | (?i:passw(?:or)?d["']?\s{0,5}[:=]\s{0,5}["']?)[^\s"']{6,}
+    | (?i:(?:secret\w{0,20}|api[\ _-]?key)["']?\s{0,5}[:=]\s{0,5}["']?)(?:
+          (?=\S{0,40}\d)[^\s"']{8,} | [\w/+=-]{16,} )
+    | (?i:(?: token | authorization | [?&](?:key|sig|code) )
           ["']?\s{0,5}[:=]\s{0,5}["']?) (?! [\d.,]{0,20}(?:\s|$) )(?=\S{0,40}\d)[^\s"']{8,}
     | (?i:\b[a-z][a-z\d+.-]{1,15}://)[^\s/@:]{0,100}:[^\s/@]{1,200}@     # user:password@host
     """,
@@ -34,7 +39,9 @@ _SECRET = re.compile(
 
 def looks_like_secret(text: str) -> bool:
     """Whether a text holds what looks like a key, a token or a password."""
-    return _SECRET.search(text) is not None
+    # Without characters that nobody sees, which would part a key.
+    seen = text if text.isascii() else "".join(c for c in text if category(c) != "Cf")
+    return _SECRET.search(seen) is not None
 
 
 def find_secret(value: object, place: str = "") -> str | None:

@@ -138,6 +138,14 @@ class _Loader(yaml.SafeLoader):
             raise _RefusedError(f"more than {MOST_NODES:,} values.", mark)
         return node
 
+    def fetch_more_tokens(self) -> None:
+        try:
+            super().fetch_more_tokens()
+        except (ValueError, OverflowError) as error:
+            # PyYAML makes a character of whatever number an escape has.
+            mark = self.get_mark()
+            raise _RefusedError("an escape that stands for no character.", mark) from error
+
     def construct_object(self, node: yaml.Node, deep: bool = False) -> object:
         try:
             return super().construct_object(node, deep)

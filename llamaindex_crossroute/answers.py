@@ -206,8 +206,12 @@ def _first(choices: Any) -> Any:
 
 def _get(value: Any, name: str) -> Any:
     """A field of a raw answer, which is a mapping or an object of its provider."""
+    if value is None:  # As of most chunks; asking whether it is a mapping takes longer.
+        return None
     return value.get(name) if isinstance(value, Mapping) else getattr(value, name, None)
 
 
 def _has(value: Any, name: str) -> bool:
+    if value is None:
+        return False
     return name in value if isinstance(value, Mapping) else hasattr(value, name)

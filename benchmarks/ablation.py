@@ -19,9 +19,9 @@ from dataclasses import replace
 import numpy as np
 
 from crossroute import CrossRouter, ModelPool
-from crossroute.data import RoutingData, normalised
 from crossroute.evaluation.evaluate import evaluate
 from crossroute.evaluation.metrics import brier
+from crossroute.training.data import RoutingData, normalised
 from crossroute.training.fit import Settings
 from crossroute.training.train import train
 

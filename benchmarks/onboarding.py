@@ -30,9 +30,9 @@ from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 
 from crossroute import CrossRouter, ModelDescriptor, ModelPool, StaticEncoder
-from crossroute.data import RoutingData
 from crossroute.evaluation.metrics import Hull, brier, realised, sweep
-from crossroute.onboarding import ScoredAnswer, guess, onboard
+from crossroute.onboarding.embedding import ScoredAnswer, guess, onboard
+from crossroute.training.data import RoutingData
 from crossroute.training.train import train
 
 FloatArray = NDArray[np.float64]

@@ -13,8 +13,8 @@ import sys
 import numpy as np
 
 from crossroute import CrossRouter, ModelPool, ScoredAnswer
-from crossroute.data import RoutingData
-from crossroute.onboarding import error_in_points, onboard
+from crossroute.onboarding.embedding import error_in_points, onboard
+from crossroute.training.data import RoutingData
 
 COUNTS = (2, 5, 20, 66, 200)
 DRAWS = 3

@@ -13,8 +13,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from crossroute.data import RoutingData
 from crossroute.query import estimate_tokens
+from crossroute.training.data import RoutingData
 
 
 def main(files: list[str]) -> None:

@@ -27,8 +27,8 @@ from pydantic import BaseModel, ConfigDict, SecretStr, SkipValidation
 from typing_extensions import override
 
 from crossroute import DEFAULT_WILLINGNESS_TO_PAY, CrossRouter
-from crossroute.live import FollowedPool
-from crossroute.policy import check_settings
+from crossroute.constraints import check_settings
+from crossroute.models.followed_folder import FollowedPool
 from crossroute.query import estimate_tokens
 from crossroute.strategies import Strategy, check_strategy
 from langchain_crossroute.demands import LateCall, schema_text

@@ -29,7 +29,7 @@ from crossroute import (
 )
 from crossroute.call_settings import SETTINGS, limits_of
 from crossroute.errors import alike
-from crossroute.live import FollowedPool
+from crossroute.models.followed_folder import FollowedPool
 from crossroute.query import Message, output_limit
 from crossroute.strategies import Flow, PickOne, Strategy, Task, adrive, drive
 from langchain_crossroute.demands import LateCall, demands_of

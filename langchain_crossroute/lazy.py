@@ -25,7 +25,7 @@ from crossroute import (
     PoolError,
     Provider,
 )
-from crossroute.live import FollowedPool, followed
+from crossroute.models.followed_folder import FollowedPool, followed
 
 if TYPE_CHECKING:
     # Importing it takes longer than the rest of this package.

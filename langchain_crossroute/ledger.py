@@ -16,7 +16,7 @@ from typing_extensions import override
 
 from crossroute import CrossRouter, DescriptorError, LiveRouter, ModelDescriptor, PoolError, Price
 from crossroute.decision import usd
-from crossroute.live import FollowedPool
+from crossroute.models.followed_folder import FollowedPool
 from crossroute.query import estimate_tokens
 from langchain_crossroute.marks import tokens_of
 

@@ -34,8 +34,8 @@ from langgraph.types import Command
 from typing_extensions import override
 
 from crossroute import DEFAULT_WILLINGNESS_TO_PAY, CrossRouter, PoolError
-from crossroute.live import FollowedPool
-from crossroute.policy import check_settings
+from crossroute.constraints import check_settings
+from crossroute.models.followed_folder import FollowedPool
 from crossroute.strategies import Strategy, adrive, check_strategy, drive
 from langchain_crossroute.dispatch import (
     DEFAULT_ATTEMPTS,

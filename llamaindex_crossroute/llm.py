@@ -39,7 +39,7 @@ from crossroute import (
     ModelPool,
     QueryError,
 )
-from crossroute.policy import check_settings
+from crossroute.constraints import check_settings
 from crossroute.strategies import Strategy, check_strategy
 from llamaindex_crossroute.dispatch import aanswer, answer, astream, stream
 from llamaindex_crossroute.messages import conversation_of

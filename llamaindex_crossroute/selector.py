@@ -26,7 +26,7 @@ from crossroute import (
     UnknownModelError,
 )
 from crossroute.decision import usd
-from crossroute.reward import check_willingness_to_pay
+from crossroute.ranking import check_willingness_to_pay
 from llamaindex_crossroute.events import CrossRouteDecisionEvent, dispatcher
 from llamaindex_crossroute.settings import current_settings
 

@@ -9,7 +9,7 @@ from typing import Any, Unpack
 
 from crossroute import Constraints
 from crossroute.call_settings import CallSettings, limits_of
-from crossroute.reward import check_willingness_to_pay
+from crossroute.ranking import check_willingness_to_pay
 
 _SETTINGS: ContextVar[dict[str, Any] | None] = ContextVar("crossroute_call_settings", default=None)
 

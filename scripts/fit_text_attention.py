@@ -19,7 +19,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from crossroute import StaticEncoder
-from crossroute.data import RoutingData
+from crossroute.training.data import RoutingData
 
 OUT = Path(__file__).resolve().parent.parent / "llamaindex_crossroute" / "assets"
 FEWEST_WORDS = 4

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from crossroute import CrossRouter, cli
-from crossroute.data import RoutingData
+from crossroute import CrossRouter
+from crossroute.cli import app
+from crossroute.training.data import RoutingData
 from crossroute.training.fit import Settings
 from crossroute.training.train import train
 
@@ -128,7 +129,7 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     def call(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["crossroute", *map(str, arguments)])
         with pytest.raises(SystemExit) as stopped:
-            cli.main()
+            app.main()
         captured = capsys.readouterr()
         return int(stopped.value.code or 0), captured.out, captured.err
 

@@ -11,8 +11,8 @@ import pytest
 from pydantic import TypeAdapter
 
 from crossroute import DataError
-from crossroute.anchors import Anchor, Check, Choice, Exact, Json, Number, load_anchors
-from crossroute.data import normalised
+from crossroute.onboarding.anchors import Anchor, Check, Choice, Exact, Json, Number, load_anchors
+from crossroute.training.data import normalised
 
 ANCHORS = load_anchors()
 

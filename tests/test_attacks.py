@@ -17,11 +17,11 @@ from openai_server import OpenAIServer, Reply
 from pydantic import BaseModel, ValidationError
 
 from crossroute import ConstraintError, CrossRouteError, DataError, DescriptorError, ModelDescriptor
-from crossroute.anchors import load_anchors
-from crossroute.comparison import load_prompts
-from crossroute.data import RoutingData
+from crossroute.evaluation.comparison import load_prompts
 from crossroute.failures import MASK, mask_error
-from crossroute.onboarding import load_scores
+from crossroute.onboarding.anchors import load_anchors
+from crossroute.onboarding.embedding import load_scores
+from crossroute.training.data import RoutingData
 from langchain_crossroute import ChatCrossRoute, CostLedger, CrossRouteRunnable
 
 MINI, LARGE = "gpt-4o-mini-2024-07-18", "gpt-4o-2024-08-06"

@@ -9,7 +9,6 @@ import pytest
 from conftest import make_rows
 
 from crossroute import DataError
-from crossroute.data import RoutingData, Row
 from crossroute.evaluation.baselines import BASELINES, Training
 from crossroute.evaluation.benchmark import (
     CROSSROUTE,
@@ -27,6 +26,7 @@ from crossroute.evaluation.leave_one_out import leave_one_out
 from crossroute.evaluation.metrics import Hull
 from crossroute.evaluation.plots import plot
 from crossroute.evaluation.report import COLUMNS, markdown, tables
+from crossroute.training.data import RoutingData, Row
 
 # The toy data sets are too small for some baselines to settle, and for a kernel map to be short.
 pytestmark = [

@@ -16,8 +16,8 @@ from crossroute import (
     ModelPool,
     PoolError,
 )
-from crossroute.checkpoint import Checkpoint
-from crossroute.encoders import sign
+from crossroute.network.checkpoint import Checkpoint
+from crossroute.network.encoders import sign
 
 PROMPTS = ["What is 12 * 30?", "Write a story about a heron."]
 

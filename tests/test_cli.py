@@ -189,7 +189,7 @@ def test_a_benchmark_names_the_package_that_is_missing(
         "found = importlib.util.find_spec\n"
         f"importlib.util.find_spec = lambda n: None if n == {package!r} else found(n)\n"
         f"sys.argv = ['crossroute', 'benchmark', {str(toy_file)!r}, '--out', {str(tmp_path)!r}]\n"
-        "from crossroute.cli import main\n"
+        "from crossroute.cli.app import main\n"
         "main()\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

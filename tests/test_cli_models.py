@@ -23,9 +23,9 @@ from crossroute import (
     Provider,
     UnknownModelError,
 )
-from crossroute.anchors import load_anchors
-from crossroute.comparison import TopicPrompt, compare, load_prompts
-from crossroute.descriptor import json_schema
+from crossroute.evaluation.comparison import TopicPrompt, compare, load_prompts
+from crossroute.models.descriptor import json_schema
+from crossroute.onboarding.anchors import load_anchors
 
 SMALL, LARGE = "gpt-4o-mini-2024-07-18", "gpt-4o-2024-08-06"
 PRICE = Price(

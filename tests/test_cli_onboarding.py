@@ -19,11 +19,11 @@ from conftest import Run, write_scores
 from openai_server import OpenAIServer, Reply
 from pydantic import TypeAdapter
 
-import crossroute.cli_onboarding  # noqa: F401  # registers the commands
+import crossroute.cli.onboarding  # noqa: F401  # registers the commands
 from crossroute import CrossRouter, ModelDescriptor, ModelPool
-from crossroute.anchors import Anchor, Check, load_anchors
-from crossroute.data import RoutingData
-from crossroute.onboarding import load_scores, onboard
+from crossroute.onboarding.anchors import Anchor, Check, load_anchors
+from crossroute.onboarding.embedding import load_scores, onboard
+from crossroute.training.data import RoutingData
 
 ROOT = Path(__file__).parent.parent
 

@@ -11,8 +11,8 @@ import pytest
 from conftest import QUICK, Run, write_scores
 
 from crossroute import CrossRouter, ModelDescriptor, PoolError
-from crossroute.data import RoutingData
-from crossroute.onboarding import load_scores, onboard
+from crossroute.onboarding.embedding import load_scores, onboard
+from crossroute.training.data import RoutingData
 from crossroute.training.train import train
 
 

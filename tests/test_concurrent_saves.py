@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from crossroute import CheckpointError, CrossRouter, ModelDescriptor, ModelPool
-from crossroute.checkpoint import Checkpoint
 from crossroute.files import replace_file
-from crossroute.predictor import Network
+from crossroute.network.checkpoint import Checkpoint
+from crossroute.network.predictor import Network
 
 
 def at_once(*calls: Callable[[], object]) -> None:

@@ -9,7 +9,7 @@ import pytest
 from conftest import make_rows, write_rows
 
 from crossroute import DataError
-from crossroute.data import RoutingData
+from crossroute.training.data import RoutingData
 
 
 def row(**changes: object) -> dict[str, object]:
@@ -93,7 +93,7 @@ def test_a_name_with_dots_is_a_name(tmp_path: Path) -> None:
 
 
 def test_what_a_test_row_asks_is_not_trained_on() -> None:
-    from crossroute.data import Row
+    from crossroute.training.data import Row
 
     rows = [
         Row.model_validate(row(prompt=prompt, split=split, question=question))
@@ -132,7 +132,7 @@ def test_a_split_is_given_by_the_question_and_is_stable(tmp_path: Path) -> None:
 
 
 def test_a_missing_split_is_said() -> None:
-    from crossroute.data import Row
+    from crossroute.training.data import Row
 
     rows = [Row.model_validate(r) for r in make_rows(20)]
     train = RoutingData.from_rows([r for r in rows if r.split == "train"])
@@ -141,7 +141,7 @@ def test_a_missing_split_is_said() -> None:
 
 
 def test_complete_rows_have_every_model() -> None:
-    from crossroute.data import Row
+    from crossroute.training.data import Row
 
     rows = [
         Row.model_validate(row()),

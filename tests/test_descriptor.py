@@ -17,7 +17,7 @@ from crossroute import (
     Price,
     UnknownModelError,
 )
-from crossroute.descriptor import json_schema
+from crossroute.models.descriptor import json_schema
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 

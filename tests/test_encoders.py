@@ -16,8 +16,8 @@ from crossroute import (
     SentenceTransformersEncoder,
     StaticEncoder,
 )
-from crossroute.encoders import load_encoder, sign
-from crossroute.encoders.static import FOLDER
+from crossroute.network.encoders import load_encoder, sign
+from crossroute.network.encoders.static import FOLDER
 
 
 class Letters:

@@ -7,7 +7,6 @@ import pytest
 from conftest import SETS, SHARED_DATA
 
 from crossroute import CrossRouter, DataError
-from crossroute.data import RoutingData
 from crossroute.evaluation.evaluate import Evaluation, evaluate
 from crossroute.evaluation.metrics import (
     Hull,
@@ -17,6 +16,7 @@ from crossroute.evaluation.metrics import (
     realised,
     sweep,
 )
+from crossroute.training.data import RoutingData
 
 
 def hull(*points: tuple[float, float]) -> Hull:

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from crossroute import CrossRouteError, ModelDescriptor
-from crossroute.anchors import load_anchors
-from crossroute.provider_arguments import allowed
+from crossroute.models.provider_arguments import allowed
+from crossroute.onboarding.anchors import load_anchors
 
 Read = TypeVar("Read")
 

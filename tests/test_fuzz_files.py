@@ -21,11 +21,11 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file, save
 
 from crossroute import CrossRouteError, CrossRouter
-from crossroute.comparison import load_prompts
-from crossroute.data import RoutingData
+from crossroute.evaluation.comparison import load_prompts
 from crossroute.evaluation.routerbench import import_routerbench
-from crossroute.onboarding import load_scores
-from crossroute.predictor import LARGEST_WEIGHT, LEAST_SCALE
+from crossroute.network.predictor import LARGEST_WEIGHT, LEAST_SCALE
+from crossroute.onboarding.embedding import load_scores
+from crossroute.training.data import RoutingData
 
 PIECES = [
     *(b"", b"\0", b"\n", b"\r\n", b"\xff", b"\xef\xbb\xbf", b" ", b'"', b"'", b"\\", b"{}", b"[]"),

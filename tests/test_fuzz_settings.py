@@ -27,9 +27,9 @@ from crossroute import (
     Stay,
     WillingnessToPayError,
 )
-from crossroute.policy import check_settings
+from crossroute.constraints import check_settings
 from crossroute.query import output_limit
-from crossroute.reward import check_willingness_to_pay
+from crossroute.ranking import check_willingness_to_pay
 from langchain_crossroute import ChatCrossRoute
 from langchain_crossroute.dispatch import CALL_SETTINGS
 

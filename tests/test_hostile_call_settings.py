@@ -20,8 +20,8 @@ from crossroute import (
     QueryError,
     WillingnessToPayError,
 )
+from crossroute.constraints import check_settings
 from crossroute.errors import shortened
-from crossroute.policy import check_settings
 from langchain_crossroute import ChatCrossRoute, CrossRouteMiddleware, CrossRouteRunnable
 from llamaindex_crossroute import CrossRouteLLM
 

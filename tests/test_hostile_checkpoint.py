@@ -21,10 +21,10 @@ from crossroute import (
     DescriptorError,
     Learned,
     ModelPool,
-    checkpoint,
 )
-from crossroute.checkpoint import Checkpoint
-from crossroute.predictor import LARGEST_WEIGHT, LEAST_SCALE, Network, Predictor
+from crossroute.network import checkpoint
+from crossroute.network.checkpoint import Checkpoint
+from crossroute.network.predictor import LARGEST_WEIGHT, LEAST_SCALE, Network, Predictor
 
 LARGEST_NUMBER = 100
 

@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from crossroute import CrossRouter, DataError, data
-from crossroute.comparison import TopicPrompt, compare, load_prompts
-from crossroute.data import RoutingData, Row
-from crossroute.onboarding import load_scores
+from crossroute import CrossRouter, DataError
+from crossroute.evaluation.comparison import TopicPrompt, compare, load_prompts
+from crossroute.onboarding.embedding import load_scores
+from crossroute.training import data
+from crossroute.training.data import RoutingData, Row
 
 
 def line(prompt: str = "Why?", model: str = "a", **fields: object) -> bytes:

@@ -26,7 +26,7 @@ from crossroute import (
     WillingnessToPayError,
 )
 from crossroute.errors import did_you_mean, shortened
-from crossroute.reward import check_willingness_to_pay
+from crossroute.ranking import check_willingness_to_pay
 
 LARGE, SMALL = "gpt-4o-2024-08-06", "gpt-4o-mini-2024-07-18"
 ENDLESS = 10**5000

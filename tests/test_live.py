@@ -25,9 +25,9 @@ from crossroute import (
     ModelPool,
     PoolError,
     Price,
-    live,
 )
-from crossroute.live import FollowedPool, LiveRouter
+from crossroute.models import followed_folder as live
+from crossroute.models.followed_folder import FollowedPool, LiveRouter
 
 PROMPT = "What is 17 * 23 + 4?"
 TICKS = itertools.count(1)
@@ -266,7 +266,7 @@ def test_the_folder_is_looked_at_once_in_an_interval(
     remove(models / "poet.yaml")
     assert len(router.current.pool) == 3
     now = time.monotonic()
-    monkeypatch.setattr("crossroute.live.time.monotonic", lambda: now + 61)
+    monkeypatch.setattr("crossroute.models.followed_folder.time.monotonic", lambda: now + 61)
     assert len(router.current.pool) == 2
     # The next look, which would find too few, is not due yet.
     remove(models / "sage.yaml")

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from test_live import PROMPT, eventually, put, remove, touched
 
-from crossroute import CrossRouter, LiveRouter, ModelDescriptor, ModelPool, PoolError, live
+from crossroute import CrossRouter, LiveRouter, ModelDescriptor, ModelPool, PoolError
+from crossroute.models import followed_folder as live
 
 
 @pytest.fixture
@@ -93,7 +94,7 @@ def test_a_removal_beside_other_changes_is_seen_at_the_second_look(
     ahead = time.time_ns() + 3600 * 10**9
     os.utime(models, ns=(ahead, ahead))
     now = time.monotonic()
-    monkeypatch.setattr("crossroute.live.time.monotonic", lambda: now)
+    monkeypatch.setattr("crossroute.models.followed_folder.time.monotonic", lambda: now)
     assert "poet" in router.current.pool
     now += live.SETTLE_SECONDS / 2
     assert "poet" in router.current.pool
@@ -106,7 +107,7 @@ def test_a_file_that_does_not_stop_changing_is_left_as_it_was(
 ) -> None:
     monkeypatch.setattr(live, "SETTLE_SECONDS", 600.0)
     now = time.monotonic()
-    monkeypatch.setattr("crossroute.live.time.monotonic", lambda: now)
+    monkeypatch.setattr("crossroute.models.followed_folder.time.monotonic", lambda: now)
     put(models, toy_router.pool["sage"].model_copy(update={"note": "Whole."}))
     # Valid as far as it is written.
     (models / "poet.yaml").write_text("id: poet\nbehaves_like: {model: sage}\n")
@@ -127,7 +128,7 @@ def test_the_next_look_at_what_has_not_settled_comes_soon(
     router = LiveRouter(models.parent, check_seconds=60)
     (models / "poet.yaml").unlink()
     now = time.monotonic() + 61
-    monkeypatch.setattr("crossroute.live.time.monotonic", lambda: now)
+    monkeypatch.setattr("crossroute.models.followed_folder.time.monotonic", lambda: now)
     ahead = time.time_ns() + 3600 * 10**9
     os.utime(models, ns=(ahead, ahead))
     assert "poet" in router.current.pool

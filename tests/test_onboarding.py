@@ -24,10 +24,10 @@ from crossroute import (
     ScoredAnswer,
     UnknownModelError,
 )
-from crossroute.data import RoutingData
-from crossroute.descriptor import Learned, Likeness
 from crossroute.evaluation.metrics import brier
-from crossroute.onboarding import error_in_points, guess, load_scores, onboard
+from crossroute.models.descriptor import Learned, Likeness
+from crossroute.onboarding.embedding import error_in_points, guess, load_scores, onboard
+from crossroute.training.data import RoutingData
 
 PRICE = Price(
     input_usd_per_1m=0.5, output_usd_per_1m=2.0, date=datetime.date(2026, 1, 1), source="test"

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from crossroute import DataError, DescriptorError, ModelDescriptor, ModelPool
-from crossroute.prices import PriceCheck, check_prices, write_price
+from crossroute.models.prices import PriceCheck, check_prices, write_price
 
 TODAY = datetime.date(2026, 7, 1)
 LISTED: dict[str, Any] = {

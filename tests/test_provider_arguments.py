@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 from crossroute import DescriptorError, ModelDescriptor, ModelPool
-from crossroute.descriptor import Provider
-from crossroute.provider_arguments import BY_PROVIDER, COMMON, allowed
+from crossroute.models.descriptor import Provider
+from crossroute.models.provider_arguments import BY_PROVIDER, COMMON, allowed
 from crossroute.secret_text import find_secret, looks_like_secret
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "descriptor.md"

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from crossroute import WillingnessToPayError
-from crossroute.reward import (
+from crossroute.ranking import (
     RewardName,
     check_willingness_to_pay,
     preference,

@@ -22,9 +22,9 @@ from crossroute import (
     UnknownModelError,
     WillingnessToPayError,
 )
-from crossroute.predictor import Network, Predictor, query_features
+from crossroute.network.predictor import Network, Predictor, query_features
 from crossroute.query import Query
-from crossroute.reward import switching_point
+from crossroute.ranking import switching_point
 
 
 def logit(quality: float) -> float:

@@ -14,8 +14,8 @@ import pytest
 from conftest import Run
 
 from crossroute import DataError, MissingExtraError
-from crossroute.data import RoutingData, Row
 from crossroute.evaluation.routerbench import import_routerbench, write_rows
+from crossroute.training.data import RoutingData, Row
 
 pyarrow = pytest.importorskip("pyarrow")
 pytest.importorskip("pyarrow.parquet")

@@ -10,7 +10,7 @@ from conftest import QUICK, make_rows
 from test_encoders import Letters
 
 from crossroute import CrossRouter, DataError, ModelDescriptor, Price
-from crossroute.data import RoutingData, Row
+from crossroute.training.data import RoutingData, Row
 from crossroute.training.fit import Epoch
 from crossroute.training.train import train
 

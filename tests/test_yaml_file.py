@@ -12,8 +12,8 @@ import pytest
 import yaml
 
 from crossroute import CrossRouteError, DescriptorError, ModelDescriptor, ModelPool, PoolError
-from crossroute.anchors import load_anchors
 from crossroute.errors import DataError
+from crossroute.onboarding.anchors import load_anchors
 from crossroute.yaml_file import MOST_BY_ALIAS, MOST_BYTES, MOST_NODES, compose_yaml, parse_yaml
 
 FILE = Path("file.yaml")

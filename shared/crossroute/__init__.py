@@ -8,9 +8,8 @@ print(decision.explain())
 
 from __future__ import annotations
 
+from crossroute.constraints import Constraints, Stay
 from crossroute.decision import CandidateScore, Decision
-from crossroute.descriptor import Learned, ModelDescriptor, Price, Provider
-from crossroute.encoders import QueryEncoder, SentenceTransformersEncoder, StaticEncoder
 from crossroute.errors import (
     CheckpointError,
     ConstraintError,
@@ -28,10 +27,11 @@ from crossroute.errors import (
     UnknownModelError,
     WillingnessToPayError,
 )
-from crossroute.live import LiveRouter
-from crossroute.onboarding import ScoredAnswer
-from crossroute.policy import Constraints, Stay
-from crossroute.pool import ModelPool
+from crossroute.models.descriptor import Learned, ModelDescriptor, Price, Provider
+from crossroute.models.followed_folder import LiveRouter
+from crossroute.models.pool import ModelPool
+from crossroute.network.encoders import QueryEncoder, SentenceTransformersEncoder, StaticEncoder
+from crossroute.onboarding.embedding import ScoredAnswer
 from crossroute.query import Query
 from crossroute.router import DEFAULT_WILLINGNESS_TO_PAY, CrossRouter, Predictions
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Annotated, Any, NamedTuple, TypedDict, get_type_hints
 
-from crossroute.policy import Constraints
+from crossroute.constraints import Constraints
 
 
 class CallSettings(TypedDict, total=False):

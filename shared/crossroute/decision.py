@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from crossroute.reward import RewardName, switching_point
+from crossroute.ranking import RewardName, switching_point
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from operator import index
 from typing import Any, Literal, NamedTuple, get_args
 
 from crossroute.errors import QueryError, did_you_mean, shortened
-from crossroute.reward import amount
+from crossroute.ranking import amount
 
 Message = Mapping[str, Any]
 """A chat message in OpenAI's dict form: `{"role": "user", "content": "..."}`."""

@@ -14,10 +14,8 @@ from typing import get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from crossroute.checkpoint import Checkpoint, check_fit, models_folder
+from crossroute.constraints import Constraints, ConstraintsLike, Stay, shortcomings
 from crossroute.decision import CandidateScore, Decision, usd
-from crossroute.descriptor import ModelDescriptor
-from crossroute.encoders import QueryEncoder, load_encoder
 from crossroute.errors import (
     CheckpointError,
     ConstraintError,
@@ -29,17 +27,19 @@ from crossroute.errors import (
     explained,
     shortened,
 )
-from crossroute.onboarding import Scores, guess, onboard
-from crossroute.policy import Constraints, ConstraintsLike, Stay, shortcomings
-from crossroute.pool import ModelPool
-from crossroute.predictor import Predictor, query_features
+from crossroute.models.descriptor import ModelDescriptor
+from crossroute.models.pool import ModelPool
+from crossroute.network.checkpoint import Checkpoint, check_fit, models_folder
+from crossroute.network.encoders import QueryEncoder, load_encoder
+from crossroute.network.predictor import Predictor, query_features
+from crossroute.onboarding.embedding import Scores, guess, onboard
 from crossroute.query import FORM_FEATURES, Query, QueryLike
-from crossroute.reward import RewardName, check_willingness_to_pay, preference, rank, reward
+from crossroute.ranking import RewardName, check_willingness_to_pay, preference, rank, reward
 
 FloatArray = NDArray[np.float64]
 
 DEFAULT_WILLINGNESS_TO_PAY = 0.01
-"""One cent a unit of quality; `crossroute.reward` says what that unit is."""
+"""One cent a unit of quality; `crossroute.ranking` says what that unit is."""
 
 CHUNK = 512
 """Queries predicted at a time, which bounds the memory of a large batch."""
@@ -73,7 +73,7 @@ class CrossRouter:
     Args:
         checkpoint: The trained network.
         pool: The candidates, at least two, with embeddings of that checkpoint. A model without one
-            gets a guess by what its descriptor says (`crossroute.onboarding.guess`).
+            gets a guess by what its descriptor says (`crossroute.onboarding.embedding.guess`).
         encoder: The encoder that the checkpoint was trained on; found by its name if None.
         reward: `exponential` or `linear`.
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossroute.errors import MissingExtraError
-from crossroute.reward import RewardName
+from crossroute.ranking import RewardName
 
 try:
     from sklearn.cluster import KMeans

@@ -14,9 +14,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crossroute.data import RoutingData
-from crossroute.descriptor import ModelDescriptor
-from crossroute.encoders import QueryEncoder, StaticEncoder
 from crossroute.errors import DataError
 from crossroute.evaluation.baselines import BASELINES, Baseline, Predict, Training
 from crossroute.evaluation.metrics import (
@@ -27,10 +24,13 @@ from crossroute.evaluation.metrics import (
     realised,
     sweep,
 )
-from crossroute.predictor import query_features
+from crossroute.models.descriptor import ModelDescriptor
+from crossroute.network.encoders import QueryEncoder, StaticEncoder
+from crossroute.network.predictor import query_features
 from crossroute.query import FORM_FEATURES, Query
-from crossroute.reward import RewardName
+from crossroute.ranking import RewardName
 from crossroute.router import CrossRouter
+from crossroute.training.data import RoutingData
 from crossroute.training.train import train
 
 FloatArray = NDArray[np.float64]

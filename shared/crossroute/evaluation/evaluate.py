@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from crossroute.data import RoutingData
 from crossroute.errors import DataError
 from crossroute.evaluation.metrics import Hull, realised, sweep
 from crossroute.router import CrossRouter
+from crossroute.training.data import RoutingData
 
 FloatArray = NDArray[np.float64]
 

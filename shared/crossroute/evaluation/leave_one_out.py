@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from crossroute.data import RoutingData
-from crossroute.descriptor import ModelDescriptor
-from crossroute.encoders import QueryEncoder, StaticEncoder
 from crossroute.errors import DataError
 from crossroute.evaluation.evaluate import Evaluation, evaluate
-from crossroute.onboarding import ScoredAnswer, onboard
-from crossroute.pool import ModelPool
+from crossroute.models.descriptor import ModelDescriptor
+from crossroute.models.pool import ModelPool
+from crossroute.network.encoders import QueryEncoder, StaticEncoder
+from crossroute.onboarding.embedding import ScoredAnswer, onboard
+from crossroute.training.data import RoutingData
 from crossroute.training.train import train
 
 ANSWERS = 100

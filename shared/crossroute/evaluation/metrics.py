@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from crossroute.reward import RewardName, preference, rank
+from crossroute.ranking import RewardName, preference, rank
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.intp]

@@ -18,7 +18,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from crossroute.data import (
+from crossroute.errors import DataError, MissingExtraError
+from crossroute.training.data import (
     MOST_LINE_BYTES,
     MOST_MODELS,
     SHOWN_BROKEN_LINES,
@@ -27,7 +28,6 @@ from crossroute.data import (
     check_inflated,
     read_all_lines,
 )
-from crossroute.errors import DataError, MissingExtraError
 
 COST = "|total_cost"
 READ_AT_ONCE = 16

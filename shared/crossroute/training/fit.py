@@ -15,7 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 from torch.nn import functional
 
-from crossroute.predictor import LARGEST_LOG_FACTOR, FloatArray, Network, standardise
+from crossroute.network.predictor import LARGEST_LOG_FACTOR, FloatArray, Network, standardise
 from crossroute.query import FORM_FEATURES
 from crossroute.training.network import CrossAttention
 
@@ -99,7 +99,7 @@ class Examples:
     """What a network is fitted to.
 
     Attributes:
-        features: [n, D] from `crossroute.predictor.query_features`.
+        features: [n, D] from `crossroute.network.predictor.query_features`.
         score: [n, m], NaN where unknown.
         amount: [n, m] what each answer cost, in the model's own unit, NaN where unknown.
         task: [n] number of each row's task, -1 where unknown.

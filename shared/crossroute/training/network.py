@@ -1,4 +1,4 @@
-"""The network of `crossroute.predictor`, in torch, for training."""
+"""The network of `crossroute.network.predictor`, in torch, for training."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from crossroute.predictor import FloatArray, Network
+from crossroute.network.predictor import FloatArray, Network
 
 
 class Output(NamedTuple):
@@ -32,7 +32,7 @@ class Output(NamedTuple):
 class CrossAttention(nn.Module):
     """An ensemble of single-head cross-attention networks, trained side by side.
 
-    The equations are in `crossroute.predictor`; a test holds both forward passes equal.
+    The equations are in `crossroute.network.predictor`; a test holds both forward passes equal.
 
     Args:
         inputs: D, the number of query features.

@@ -10,15 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 
-from crossroute.checkpoint import Checkpoint
-from crossroute.data import RoutingData, answered
-from crossroute.descriptor import Learned, ModelDescriptor, rounded
-from crossroute.encoders import QueryEncoder, StaticEncoder, sign
 from crossroute.errors import DataError
-from crossroute.pool import ModelPool
-from crossroute.predictor import FloatArray, query_features
+from crossroute.models.descriptor import Learned, ModelDescriptor, rounded
+from crossroute.models.pool import ModelPool
+from crossroute.network.checkpoint import Checkpoint
+from crossroute.network.encoders import QueryEncoder, StaticEncoder, sign
+from crossroute.network.predictor import FloatArray, query_features
 from crossroute.query import FORM_FEATURES, Query
 from crossroute.router import CrossRouter
+from crossroute.training.data import RoutingData, answered
 from crossroute.training.fit import Epoch, Examples, Settings, fit_network
 
 FEWEST_ROWS = 50

@@ -14,12 +14,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
-from crossroute.checkpoint import MANIFEST, models_folder
+from crossroute.constraints import ConstraintsLike, Stay
 from crossroute.decision import Decision
-from crossroute.descriptor import ModelDescriptor
 from crossroute.errors import DescriptorError, PoolError
-from crossroute.policy import ConstraintsLike, Stay
-from crossroute.pool import ModelPool, descriptor_files
+from crossroute.models.descriptor import ModelDescriptor
+from crossroute.models.pool import ModelPool, descriptor_files
+from crossroute.network.checkpoint import MANIFEST, models_folder
 from crossroute.query import QueryLike
 from crossroute.router import DEFAULT_WILLINGNESS_TO_PAY, CrossRouter, Predictions
 

@@ -22,12 +22,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, deserialize
 from safetensors.numpy import save
 
-from crossroute.descriptor import ModelDescriptor
-from crossroute.encoders import EncoderSignature
 from crossroute.errors import CheckpointError, PoolError, problems, shortened
 from crossroute.files import read_file, replace_file
-from crossroute.pool import ModelPool, descriptor_files
-from crossroute.predictor import FloatArray, Network
+from crossroute.models.descriptor import ModelDescriptor
+from crossroute.models.pool import ModelPool, descriptor_files
+from crossroute.network.encoders import EncoderSignature
+from crossroute.network.predictor import FloatArray, Network
 
 if sys.platform != "win32":
     import fcntl

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from crossroute.encoders.base import (
+from crossroute.network.encoders.base import (
     EncoderSignature,
     QueryEncoder,
     load_encoder,
     sign,
 )
-from crossroute.encoders.sentence_transformers import SentenceTransformersEncoder
-from crossroute.encoders.static import StaticEncoder
+from crossroute.network.encoders.sentence_transformers import SentenceTransformersEncoder
+from crossroute.network.encoders.static import StaticEncoder
 
 __all__ = [
     "EncoderSignature",

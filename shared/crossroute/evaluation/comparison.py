@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from crossroute.data import Name, Prompt, read_lines
 from crossroute.errors import DataError, PoolError, problems
 from crossroute.query import QueryLike
-from crossroute.reward import utility
+from crossroute.ranking import utility
 from crossroute.router import CrossRouter
+from crossroute.training.data import Name, Prompt, read_lines
 
 
 class TopicPrompt(NamedTuple):

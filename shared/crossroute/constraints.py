@@ -7,10 +7,10 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from crossroute.descriptor import DISABLED, ModelDescriptor
 from crossroute.errors import ConstraintError, Reason, UnknownModelError, did_you_mean, shortened
+from crossroute.models.descriptor import DISABLED, ModelDescriptor
 from crossroute.query import Query
-from crossroute.reward import amount, check_willingness_to_pay
+from crossroute.ranking import amount, check_willingness_to_pay
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
-from crossroute.encoders.sentence_transformers import SentenceTransformersEncoder
-from crossroute.encoders.static import StaticEncoder
 from crossroute.errors import CheckpointError, EncoderMismatchError
+from crossroute.network.encoders.sentence_transformers import SentenceTransformersEncoder
+from crossroute.network.encoders.static import StaticEncoder
 
 PROBE_TEXT = "Which of these models answers this question best, and what does it cost?"
 PROBE_SIZE = 8

@@ -10,10 +10,10 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from crossroute.checkpoint import models_folder
-from crossroute.descriptor import Learned
-from crossroute.onboarding import FEW_SCORES, error_in_points
-from crossroute.pool import ModelPool
+from crossroute.models.descriptor import Learned
+from crossroute.models.pool import ModelPool
+from crossroute.network.checkpoint import models_folder
+from crossroute.onboarding.embedding import FEW_SCORES, error_in_points
 from crossroute.router import CrossRouter
 
 out = Console(soft_wrap=True)

@@ -25,8 +25,8 @@ from pydantic import (
     model_validator,
 )
 
-from crossroute.descriptor import NonEmpty, plain
 from crossroute.errors import DataError, shortened
+from crossroute.models.descriptor import NonEmpty, plain
 from crossroute.yaml_file import read_yaml
 
 SHOWN_PROBLEMS, SHOWN_CHARACTERS = 5, 300

@@ -18,9 +18,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from crossroute.anchors import Anchor, load_anchors
-from crossroute.checkpoint import MANIFEST, Checkpoint, fits, models_folder
-from crossroute.cli_common import (
+from crossroute.cli.common import (
     AsJson,
     CheckpointOption,
     confirmed,
@@ -31,9 +29,8 @@ from crossroute.cli_common import (
     out,
     print_json,
 )
-from crossroute.cli_models import models_app
+from crossroute.cli.models import models_app
 from crossroute.decision import usd
-from crossroute.descriptor import Learned, ModelDescriptor
 from crossroute.errors import (
     CrossRouteError,
     DataError,
@@ -43,7 +40,11 @@ from crossroute.errors import (
     shortened,
 )
 from crossroute.files import replace_file
-from crossroute.onboarding import (
+from crossroute.models.descriptor import Learned, ModelDescriptor
+from crossroute.models.pool import ModelPool, descriptor_files
+from crossroute.network.checkpoint import MANIFEST, Checkpoint, fits, models_folder
+from crossroute.onboarding.anchors import Anchor, load_anchors
+from crossroute.onboarding.embedding import (
     FEW_SCORES,
     ScoredAnswer,
     error_in_points,
@@ -51,7 +52,6 @@ from crossroute.onboarding import (
     load_scores,
     onboard,
 )
-from crossroute.pool import ModelPool, descriptor_files
 from crossroute.router import CrossRouter
 from crossroute.yaml_file import compose_yaml
 

@@ -13,9 +13,7 @@ import typer
 from rich.markup import escape
 from rich.table import Column, Table
 
-from crossroute.anchors import load_anchors
-from crossroute.checkpoint import MANIFEST, Checkpoint, check_fit
-from crossroute.cli_common import (
+from crossroute.cli.common import (
     AsJson,
     CheckpointOption,
     descriptor_folder,
@@ -26,13 +24,15 @@ from crossroute.cli_common import (
     out,
     print_json,
 )
-from crossroute.comparison import Comparison, TopicPrompt, compare, load_prompts
 from crossroute.decision import usd
-from crossroute.descriptor import ModelDescriptor, json_schema
 from crossroute.errors import DescriptorError, PoolError, UnknownModelError
+from crossroute.evaluation.comparison import Comparison, TopicPrompt, compare, load_prompts
 from crossroute.files import replace_file
-from crossroute.pool import ModelPool, descriptor_files
-from crossroute.prices import PER_TOKEN, PriceCheck, check_prices, write_price
+from crossroute.models.descriptor import ModelDescriptor, json_schema
+from crossroute.models.pool import ModelPool, descriptor_files
+from crossroute.models.prices import PER_TOKEN, PriceCheck, check_prices, write_price
+from crossroute.network.checkpoint import MANIFEST, Checkpoint, check_fit
+from crossroute.onboarding.anchors import load_anchors
 from crossroute.router import DEFAULT_WILLINGNESS_TO_PAY, CrossRouter
 
 models_app = typer.Typer(help="The models of a pool.", no_args_is_help=True)

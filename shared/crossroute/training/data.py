@@ -36,9 +36,9 @@ from pydantic import (
     ValidationError,
 )
 
-from crossroute.descriptor import ModelId
 from crossroute.errors import DataError, problems
 from crossroute.files import check_regular
+from crossroute.models.descriptor import ModelId
 
 Split = Literal["train", "valid", "test"]
 FloatArray = NDArray[np.float64]

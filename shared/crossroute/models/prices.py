@@ -16,10 +16,10 @@ from typing import Any
 
 import yaml
 
-from crossroute.descriptor import ModelDescriptor, Price, Provider
 from crossroute.errors import DataError, DescriptorError
 from crossroute.files import read_file, replace_file
-from crossroute.pool import descriptor_files
+from crossroute.models.descriptor import ModelDescriptor, Price, Provider
+from crossroute.models.pool import descriptor_files
 from crossroute.yaml_file import compose_yaml
 
 PER_TOKEN = {

@@ -14,13 +14,10 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-import crossroute.cli_onboarding  # noqa: F401  # registers onboard and rebase
-from crossroute.checkpoint import check_target, models_folder
-from crossroute.cli_common import AsJson, CheckpointOption, err, load_router, out, print_json
-from crossroute.cli_models import models_app
-from crossroute.data import RoutingData
+import crossroute.cli.onboarding  # noqa: F401  # registers onboard and rebase
+from crossroute.cli.common import AsJson, CheckpointOption, err, load_router, out, print_json
+from crossroute.cli.models import models_app
 from crossroute.decision import usd
-from crossroute.encoders import load_encoder
 from crossroute.errors import (
     CheckpointError,
     CrossRouteError,
@@ -31,8 +28,11 @@ from crossroute.errors import (
 )
 from crossroute.evaluation.evaluate import Evaluation, evaluate
 from crossroute.failures import LEAST_SECRET, describe, masked
-from crossroute.pool import ModelPool
+from crossroute.models.pool import ModelPool
+from crossroute.network.checkpoint import check_target, models_folder
+from crossroute.network.encoders import load_encoder
 from crossroute.router import DEFAULT_WILLINGNESS_TO_PAY
+from crossroute.training.data import RoutingData
 
 app = typer.Typer(
     help="A cost-aware LLM router: the best answer your willingness to pay can buy.",

@@ -29,9 +29,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from crossroute.descriptor import Learned, ModelDescriptor
-from crossroute.encoders import QueryEncoder
 from crossroute.errors import shortened
+from crossroute.models.descriptor import Learned, ModelDescriptor
+from crossroute.network.encoders import QueryEncoder
 from crossroute.query import Query
 
 FloatArray = NDArray[np.float32]

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import from_json
 
-from crossroute.checkpoint import fits
-from crossroute.data import AnswerTokens, AnswerUsd, Output, Score, read_lines
-from crossroute.descriptor import Learned, ModelDescriptor, rounded
 from crossroute.errors import DataError, UnknownModelError, problems
-from crossroute.pool import ModelPool
-from crossroute.predictor import BIASES, LEAST_QUALITY, Predictor, query_features
+from crossroute.models.descriptor import Learned, ModelDescriptor, rounded
+from crossroute.models.pool import ModelPool
+from crossroute.network.checkpoint import fits
+from crossroute.network.predictor import BIASES, LEAST_QUALITY, Predictor, query_features
 from crossroute.query import Query
+from crossroute.training.data import AnswerTokens, AnswerUsd, Output, Score, read_lines
 
 if TYPE_CHECKING:
     from crossroute.router import CrossRouter
@@ -118,7 +118,7 @@ def onboard(router: CrossRouter, descriptor: ModelDescriptor, scores: Scores) ->
     likelihood; the new embedding is the mean of theirs, weighted by it. Around that, the new
     model's own mean and its topics are fitted by logistic regression with a Gaussian prior: few
     scores leave it near its kin. The standard error of its mean quality is kept, and holds its
-    predictions back (`crossroute.predictor`).
+    predictions back (`crossroute.network.predictor`).
 
     Args:
         router: Knows the other models.

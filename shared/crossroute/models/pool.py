@@ -8,8 +8,8 @@ from functools import lru_cache
 from importlib.resources import as_file, files
 from pathlib import Path
 
-from crossroute.descriptor import ModelDescriptor
 from crossroute.errors import DescriptorError, PoolError, UnknownModelError
+from crossroute.models.descriptor import ModelDescriptor
 
 
 class ModelPool(Mapping[str, ModelDescriptor]):

@@ -28,7 +28,7 @@ from pydantic import (
 
 from crossroute.errors import DescriptorError, did_you_mean, shortened
 from crossroute.files import replace_file
-from crossroute.provider_arguments import (
+from crossroute.models.provider_arguments import (
     KNOWN_ARGUMENTS,
     check_arguments,
     check_key_goes_home,

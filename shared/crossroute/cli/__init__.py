@@ -1,0 +1,1 @@
+"""The command `crossroute`: one module a group of commands."""

@@ -1,0 +1,1 @@
+"""The models of a pool: descriptors, files, prices."""

@@ -1,0 +1,1 @@
+"""The predictor of quality and cost, what it reads, and how it is stored."""

@@ -1,0 +1,1 @@
+"""New models without training: from a few scores, or by a guess."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -185,6 +187,53 @@ def test_a_file_that_vanishes_is_not_there(
     for start in (lambda: ModelPool.load(models), lambda: LiveRouter(models.parent).current.pool):
         gone.write_text("id: zero\n")
         assert start() == toy_router.pool
+
+
+@pytest.mark.parametrize("looks", ["first", "later"])
+def test_two_folders_seen_in_parts_are_no_pool(
+    toy_router: CrossRouter, models: Path, monkeypatch: pytest.MonkeyPatch, looks: str
+) -> None:
+    """A link is put to another folder after the names were listed, and again in the next look."""
+    root = models.parent
+    poet, sage, clerk = (toy_router.pool[model] for model in ("poet", "sage", "clerk"))
+    scribe = clerk.model_copy(update={"id": "scribe"})
+    ModelPool([poet, sage, clerk]).save(root / "one")
+    # The files that both have in common are the same ones.
+    for model in ("poet", "sage"):
+        (root / "two").mkdir(exist_ok=True)
+        os.link(root / "one" / f"{model}.yaml", root / "two" / f"{model}.yaml")
+    put(root / "two", scribe)
+    for path in root.glob("*/*.yaml"):
+        touched(path)
+    shutil.rmtree(models)
+    models.symlink_to(root / "one")
+    swaps = itertools.cycle(["two", "one"])
+    is_torn = looks == "first"
+    listed = live.listed_descriptors
+
+    def torn(folder: Path) -> list[Path]:
+        found = listed(folder)
+        if is_torn:
+            (root / "new").symlink_to(root / next(swaps))
+            (root / "new").replace(models)
+        return found
+
+    monkeypatch.setattr(live, "listed_descriptors", torn)
+    monkeypatch.setattr(live, "START_SECONDS", 0.2)
+    base = CrossRouter.load(models.parent) if looks == "later" else toy_router
+    whole = [{"poet", "sage", "clerk"}, {"poet", "sage", "scribe"}]
+    if looks == "first":
+        with pytest.raises(PoolError, match="changed whenever it was read"):
+            live.FollowedPool(models, base.over)
+        return
+    followed = live.FollowedPool(models, base.over, check_seconds=0)
+    is_torn = True
+    for _ in range(4):
+        assert set(followed.current.pool) in whole
+    is_torn = False
+    (root / "new").symlink_to(root / "two")
+    (root / "new").replace(models)
+    eventually(lambda: set(followed.current.pool) == whole[1])
 
 
 def test_a_change_under_the_first_reading_is_read_again(

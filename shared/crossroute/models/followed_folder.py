@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import stat
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -18,7 +19,7 @@ from crossroute.constraints import ConstraintsLike, Stay
 from crossroute.decision import Decision
 from crossroute.errors import DescriptorError, PoolError
 from crossroute.models.descriptor import ModelDescriptor
-from crossroute.models.pool import ModelPool, descriptor_files
+from crossroute.models.pool import ModelPool, listed_descriptors
 from crossroute.network.checkpoint import MANIFEST, models_folder
 from crossroute.query import QueryLike
 from crossroute.router import DEFAULT_WILLINGNESS_TO_PAY, CrossRouter, Predictions
@@ -96,7 +97,7 @@ class FollowedPool(Generic[Made]):
         self._moving_since: float | None = None
         self._error: Exception | None = None
         end = time.monotonic() + START_SECONDS
-        while (files := self._read(self._look(), set())) is None:
+        while (found := self._look()) is None or (files := self._read(found, set())) is None:
             if time.monotonic() > end:
                 raise PoolError(
                     f"{self._folder}: changed whenever it was read, for {START_SECONDS:g} s; see "
@@ -137,7 +138,8 @@ class FollowedPool(Generic[Made]):
         """Take over what the folder says, as far as it has settled; when to look again."""
         soon = min(self._check_seconds, SETTLE_SECONDS)
         try:
-            found = self._look()
+            if (found := self._look()) is None:
+                return soon
             moving = self._moving(found)
             if moving and not self._is_patience_over:
                 return soon
@@ -169,12 +171,28 @@ class FollowedPool(Generic[Made]):
         names = ", ".join(sorted(path.name for path in moving))
         return PoolError(f"{self._folder}: {names}: still changing, and left as it was.")
 
-    def _look(self) -> dict[Path, _Stamp]:
+    def _look(self) -> dict[Path, _Stamp] | None:
+        """The files of the folder; None if one was removed between the listing and its turn.
+
+        Where none went, two looks that agree are of a state that the folder was in: each file was
+        the same from the one look to the other, and all names stood there as the second began.
+        """
+        stamps: dict[Path, _Stamp] = {}
         try:
-            stamps = {path: _stamp(path) for path in descriptor_files(self._folder)}
+            for path in listed_descriptors(self._folder):
+                try:
+                    found = path.stat()
+                except FileNotFoundError:
+                    # A link to nowhere is passed over.
+                    if path.is_symlink():
+                        continue
+                    return None
+                # A pipe, say, is no file: reading it would wait for whoever writes to it.
+                if stat.S_ISREG(found.st_mode):
+                    stamps[path] = _Stamp(found.st_size, found.st_mtime_ns, found.st_ino)
         except OSError as error:
             raise PoolError(f"{self._folder}: cannot be read: {error}") from error
-        return {path: stamp for path, stamp in stamps.items() if stamp is not None}
+        return stamps
 
     def _moving(self, found: dict[Path, _Stamp]) -> set[Path]:
         """The files that may be half written.
@@ -193,8 +211,8 @@ class FollowedPool(Generic[Made]):
             last = before.get(path)
             since = last.since if last is not None and last.stamp == stamp else now
             self._seen[path] = _Seen(stamp, since)
-            dated = stamp or _stamp(self._folder)
-            is_old = dated is not None and today - dated.changed_ns / 1e9 >= SETTLE_SECONDS
+            changed_ns = stamp.changed_ns if stamp else self._folder.stat().st_mtime_ns
+            is_old = today - changed_ns / 1e9 >= SETTLE_SECONDS
             if not is_old and now - since < SETTLE_SECONDS:
                 moving.add(path)
         if not moving:
@@ -231,7 +249,9 @@ class FollowedPool(Generic[Made]):
     def _holds(self, found: dict[Path, _Stamp], moving: set[Path]) -> bool:
         """Whether the folder, without what is moving, is still as it was found."""
         again = self._look()
-        if all(found.get(path) == again.get(path) for path in (found | again).keys() - moving):
+        if again is not None and all(
+            found.get(path) == again.get(path) for path in (found | again).keys() - moving
+        ):
             return True
         # What was read may be of neither.
         self._known = {}
@@ -322,15 +342,6 @@ def followed(folder: str | Path) -> tuple[CrossRouter, Path]:
     if (folder / MANIFEST).is_file():
         return CrossRouter.load(folder), models_folder(folder)
     return CrossRouter.default(), folder
-
-
-def _stamp(path: Path) -> _Stamp | None:
-    """What changes with a file; None if there is none."""
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        return None
-    return _Stamp(found.st_size, found.st_mtime_ns, found.st_ino)
 
 
 def _changes(before: ModelPool, after: ModelPool) -> str:

@@ -118,14 +118,17 @@ def _shipped() -> ModelPool:
 
 
 def descriptor_files(folder: Path) -> list[Path]:
-    """The files of a folder that are read as descriptors; hidden ones are editors' own.
+    """The files of a folder that are read as descriptors.
 
     A pipe, say, is no file: reading it would wait for whoever writes to it.
     """
+    return [path for path in listed_descriptors(folder) if path.is_file()]
+
+
+def listed_descriptors(folder: Path) -> list[Path]:
+    """What is named like a descriptor in a folder, file or not; hidden ones are editors' own."""
     return sorted(
         path
         for path in folder.iterdir()
-        if path.suffix.lower() in (".yaml", ".yml")
-        and not path.name.startswith(".")
-        and path.is_file()
+        if path.suffix.lower() in (".yaml", ".yml") and not path.name.startswith(".")
     )

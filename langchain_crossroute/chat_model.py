@@ -27,8 +27,9 @@ from pydantic import BaseModel, ConfigDict, SecretStr, SkipValidation
 from typing_extensions import override
 
 from crossroute import DEFAULT_WILLINGNESS_TO_PAY, CrossRouter
+from crossroute.candidates import Candidates
 from crossroute.constraints import check_settings
-from crossroute.models.followed_folder import FollowedPool
+from crossroute.models.followed_folder import FollowedFolder
 from crossroute.query import estimate_tokens
 from crossroute.strategies import Strategy, check_strategy
 from langchain_crossroute.demands import LateCall, schema_text
@@ -38,7 +39,7 @@ from langchain_crossroute.dispatch import (
     Dispatch,
     Entry,
 )
-from langchain_crossroute.lazy import Candidates, candidates_of
+from langchain_crossroute.lazy import LazyChatModel, candidates_of
 from langchain_crossroute.profiles import (
     common_llm_type,
     common_ls_params,
@@ -133,7 +134,7 @@ class ChatCrossRoute(BaseChatModel):
     pass_refusals: bool = False
     strict_streams: bool = False
     strategy: SkipValidation[Strategy | None] = None
-    live: SkipValidation[FollowedPool[Candidates] | None] = None
+    live: SkipValidation[FollowedFolder[Candidates[LazyChatModel]] | None] = None
     temperature: float | None = None
     max_tokens: int | None = None
     timeout: float | None = None
@@ -152,7 +153,7 @@ class ChatCrossRoute(BaseChatModel):
         pass_refusals: bool = False,
         strict_streams: bool = False,
         strategy: Strategy | None = None,
-        live: FollowedPool[Candidates] | None = None,
+        live: FollowedFolder[Candidates[LazyChatModel]] | None = None,
         name: str | None = None,
         max_retries: int | None = None,
         **settings: Any,

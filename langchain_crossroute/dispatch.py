@@ -8,6 +8,7 @@ and their async forms.
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -22,19 +23,19 @@ from langchain_core.runnables import ConfigurableFieldSpec, Runnable, RunnableCo
 from crossroute import (
     ConstraintError,
     CrossRouter,
-    Decision,
     NoCandidateError,
     Query,
     Stay,
 )
 from crossroute.call_settings import SETTINGS, limits_of
+from crossroute.candidates import Candidates
 from crossroute.errors import alike
-from crossroute.models.followed_folder import FollowedPool
+from crossroute.models.followed_folder import FollowedFolder
 from crossroute.query import Message, output_limit
 from crossroute.strategies import Flow, PickOne, Strategy, Task, adrive, drive
 from langchain_crossroute.demands import LateCall, demands_of
 from langchain_crossroute.failures import RequestTooLongError
-from langchain_crossroute.lazy import Candidates
+from langchain_crossroute.lazy import LazyChatModel
 from langchain_crossroute.marks import answered_by
 from langchain_crossroute.messages import to_messages, to_query
 from langchain_crossroute.transport import CHUNKS, EVENTS, WHOLE, Form, Transport, aemit, emit
@@ -99,7 +100,7 @@ class Dispatch:
     strategy: Strategy | None = None
     forced: str | None = None
     late: LateCall | None = None
-    live: FollowedPool[Candidates] | None = None
+    live: FollowedFolder[Candidates[LazyChatModel]] | None = None
 
     def invoke(self, value: Any, config: RunnableConfig, **kwargs: Any) -> Any:
         """Answer a call, in the config of the router's run."""
@@ -157,13 +158,13 @@ class Dispatch:
                 call's own do not; `last`, id of the model that answered before, if the messages do
                 not name it; `keep`, whether to stay with that one wherever it may serve.
         """
-        read, asked, keep = self._asked(value, config, kwargs, **beside)
+        read, asked = self._asked(value, config, kwargs, **beside)
         now = self if self.live is None else self._with(self.live.current)
         try:
             decision = now.router.route(**asked)
         except NoCandidateError as error:
             raise now._unservable(asked, error) from None
-        task = Task(_kept(decision, keep), asked["query"], read)
+        task = Task(decision, asked["query"], read)
         emit(config, DECISION_EVENT, task.decision.to_dict)
         return now._call(task, value, config, kwargs, form)
 
@@ -171,13 +172,13 @@ class Dispatch:
         self, value: Any, config: RunnableConfig, kwargs: dict[str, Any], form: Form, **beside: Any
     ) -> Call:
         """`decide` without blocking the event loop."""
-        read, asked, keep = self._asked(value, config, kwargs, **beside)
+        read, asked = self._asked(value, config, kwargs, **beside)
         now = self if self.live is None else self._with(await self.live.acurrent())
         try:
             decision = await now.router.aroute(**asked)
         except NoCandidateError as error:
             raise now._unservable(asked, error) from None
-        task = Task(_kept(decision, keep), asked["query"], read)
+        task = Task(decision, asked["query"], read)
         await aemit(config, DECISION_EVENT, task.decision.to_dict)
         return now._call(task, value, config, kwargs, form)
 
@@ -203,7 +204,7 @@ class Dispatch:
         )
         return Call(task, strategy.answer(task), transport)
 
-    def _with(self, candidates: Candidates) -> Dispatch:
+    def _with(self, candidates: Candidates[LazyChatModel]) -> Dispatch:
         return replace(self, router=candidates.router, models=candidates.models)
 
     def _unservable(self, asked: dict[str, Any], error: NoCandidateError) -> NoCandidateError:
@@ -224,8 +225,8 @@ class Dispatch:
         demands: Mapping[str, Any] | None = None,
         last: str | None = None,
         keep: bool = False,
-    ) -> tuple[Sequence[Message], dict[str, Any], str | None]:
-        """What is routed, what the router is asked, the model to keep wherever it may serve."""
+    ) -> tuple[Sequence[Message], dict[str, Any]]:
+        """What is routed, and what the router is asked."""
         messages = to_messages(value if self.query is None else self.query(value))
         read = to_query(messages)
         needs, text = demands_of(kwargs if demands is None else demands)
@@ -240,20 +241,17 @@ class Dispatch:
         if self.forced is not None:
             given["model"] = self.forced
         willingness = given.pop("willingness_to_pay")
-        stay = None
-        if last is None:
-            last = answered_by(messages)
-        if self.stay_margin is not None and last:
-            stay = Stay(last, self.stay_margin)
+        last = last or answered_by(messages)
+        margin = math.inf if keep else self.stay_margin
         asked = {
             "query": Query.of(read, needs=needs, tools=text, output_tokens=output_limit(kwargs)),
             "willingness_to_pay": self.willingness_to_pay if willingness is None else willingness,
             "constraints": limits_of(given),
-            "stay": stay,
+            "stay": Stay(last, margin) if last and margin is not None else None,
         }
         if isinstance(read, str):
             read = [{"role": "user", "content": read}]
-        return read, asked, last if keep else None
+        return read, asked
 
 
 class Entry:
@@ -310,18 +308,3 @@ def _misspelt(name: str) -> str | None:
     ):
         return None
     return f"there is no {name!r}" + (f"; did you mean {meant[0]!r}?" if meant else ".")
-
-
-def _kept(decision: Decision, model: str | None) -> Decision:
-    """The decision with that model before all others, if it is a candidate."""
-    kept = next((c for c in decision.candidates if c.model == model), None)
-    if kept is None or model == decision.model:
-        return decision
-    return replace(
-        decision,
-        model=kept.model,
-        quality=kept.quality,
-        cost_usd=kept.cost_usd,
-        candidates=(kept, *(c for c in decision.candidates if c is not kept)),
-        kept=True,
-    )

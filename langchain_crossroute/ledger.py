@@ -14,9 +14,9 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.outputs import ChatGeneration, LLMResult
 from typing_extensions import override
 
-from crossroute import CrossRouter, DescriptorError, LiveRouter, ModelDescriptor, PoolError, Price
+from crossroute import CrossRouter, DescriptorError, ModelDescriptor, PoolError, Price
 from crossroute.decision import usd
-from crossroute.models.followed_folder import FollowedPool
+from crossroute.models.followed_folder import FollowedFolder
 from crossroute.query import estimate_tokens
 from langchain_crossroute.marks import tokens_of
 
@@ -115,8 +115,7 @@ class CostLedger(BaseCallbackHandler):
             | CrossRouteMiddleware[Any, Any]
             | CrossRouter
             | Mapping[str, ModelDescriptor]
-            | LiveRouter
-            | FollowedPool[Any]
+            | FollowedFolder[Any]
         ),
         baseline: str | None = None,
     ) -> None:
@@ -143,7 +142,7 @@ class CostLedger(BaseCallbackHandler):
         found: Any = self._models
         # Beside it, what follows a folder has the router of its start.
         found = getattr(found, "live", None) or found
-        if isinstance(found, (LiveRouter, FollowedPool)):
+        if isinstance(found, FollowedFolder):
             found = found.current
         found = getattr(found, "router", found)
         return found.pool if isinstance(found, CrossRouter) else found

@@ -34,8 +34,9 @@ from langgraph.types import Command
 from typing_extensions import override
 
 from crossroute import DEFAULT_WILLINGNESS_TO_PAY, CrossRouter, PoolError
+from crossroute.candidates import Candidates
 from crossroute.constraints import check_settings
-from crossroute.models.followed_folder import FollowedPool
+from crossroute.models.followed_folder import FollowedFolder
 from crossroute.strategies import Strategy, adrive, check_strategy, drive
 from langchain_crossroute.dispatch import (
     DEFAULT_ATTEMPTS,
@@ -43,7 +44,7 @@ from langchain_crossroute.dispatch import (
     Dispatch,
     joined,
 )
-from langchain_crossroute.lazy import Candidates, LazyChatModel, candidates_of
+from langchain_crossroute.lazy import LazyChatModel, candidates_of
 from langchain_crossroute.marks import DECISION
 from langchain_crossroute.profiles import over_models
 from langchain_crossroute.transport import WHOLE
@@ -112,7 +113,7 @@ class CrossRouteMiddleware(AgentMiddleware[CrossRouteState, ContextT, ResponseT]
         pass_refusals: bool = False,
         strict_streams: bool = False,
         strategy: Strategy | None = None,
-        live: FollowedPool[Candidates] | None = None,
+        live: FollowedFolder[Candidates[LazyChatModel]] | None = None,
     ) -> None:
         super().__init__()
         check_settings(willingness_to_pay, attempts, stay_margin)

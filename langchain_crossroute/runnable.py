@@ -19,8 +19,9 @@ from pydantic import ConfigDict, SkipValidation
 from typing_extensions import override
 
 from crossroute import DEFAULT_WILLINGNESS_TO_PAY, CrossRouter
+from crossroute.candidates import Candidates
 from crossroute.constraints import check_settings
-from crossroute.models.followed_folder import FollowedPool
+from crossroute.models.followed_folder import FollowedFolder
 from crossroute.strategies import Strategy, check_strategy
 from langchain_crossroute.dispatch import (
     CALL_SETTINGS,
@@ -28,7 +29,7 @@ from langchain_crossroute.dispatch import (
     Dispatch,
     Entry,
 )
-from langchain_crossroute.lazy import Candidates, candidates_of
+from langchain_crossroute.lazy import LazyChatModel, candidates_of
 from langchain_crossroute.marks import DECISION
 from langchain_crossroute.profiles import over_models
 
@@ -111,7 +112,7 @@ class CrossRouteRunnable(RunnableSerializable[Any, Any]):
     strict_streams: bool = False
     strategy: SkipValidation[Strategy | None] = None
     query: Callable[[Any], Any] | None = None
-    live: SkipValidation[FollowedPool[Candidates] | None] = None
+    live: SkipValidation[FollowedFolder[Candidates[LazyChatModel]] | None] = None
 
     def __init__(
         self,
@@ -125,7 +126,7 @@ class CrossRouteRunnable(RunnableSerializable[Any, Any]):
         strict_streams: bool = False,
         strategy: Strategy | None = None,
         query: Callable[[Any], Any] | None = None,
-        live: FollowedPool[Candidates] | None = None,
+        live: FollowedFolder[Candidates[LazyChatModel]] | None = None,
         name: str | None = None,
     ) -> None:
         # Here and not in a validator, where pydantic would wrap CrossRoute's errors in its own.

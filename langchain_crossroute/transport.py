@@ -208,7 +208,7 @@ class Exchange:
             return None
         text = describe(error, self._secrets)
         if unbuilt and isinstance(self._candidate, LazyChatModel):
-            self._candidate.tell(text)
+            self._candidate.warn(text)
         return text
 
     def marked(self, part: Any) -> Any:

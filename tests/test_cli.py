@@ -63,7 +63,7 @@ def test_models_list_and_validate(run: Run, tmp_path: Path) -> None:
         (["route", "hello", "-w", "-1"], "willingness_to_pay is -1"),
         (["route", "hello", "-m", "gpt-4o-2024-08-0", "-m", "claude-v1"], "did you mean"),
         (["route", "hello", "-m", "claude-v1"], "at least two models"),
-        (["route", "hello", "--checkpoint", "nowhere"], "no such file"),
+        (["route", "hello", "--checkpoint", "nowhere"], "no such folder"),
         (["evaluate", "nothing.jsonl"], "nothing.jsonl: cannot be read"),
         (["train", "nothing.jsonl", "--out", "x"], "nothing.jsonl: cannot be read"),
         (["models", "validate", "nowhere"], "no such folder"),

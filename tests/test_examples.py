@@ -84,7 +84,7 @@ def test_the_live_demo_asks_the_providers(monkeypatch: pytest.MonkeyPatch) -> No
 
     usage = {"input_tokens": 10, "output_tokens": 20, "total_tokens": 30}
     answer = RunnableLambda(lambda _: AIMessage("real", usage_metadata=usage))  # type: ignore[arg-type]
-    monkeypatch.setattr(lazy, "_build", lambda *_: answer)
+    monkeypatch.setattr(lazy.LazyChatModel, "_build", lambda _: answer)
     text = StringIO()
     demo.run(Console(file=text, width=200), live=True)
     assert "the answers come from the providers" in text.getvalue()

@@ -16,7 +16,6 @@ from crossroute import (
     Constraints,
     CrossRouteError,
     CrossRouter,
-    LiveRouter,
     ModelPool,
     NoCandidateError,
     Query,
@@ -74,8 +73,8 @@ def test_a_limit_that_no_float_holds_is_infinite(
             router.route("Why?", constraints=limits)
 
 
-@pytest.mark.parametrize("value", [10**400, ENDLESS, -ENDLESS, "0.1", [ENDLESS]], ids=shortened)
-def test_a_margin_is_a_finite_number(value: Any) -> None:
+@pytest.mark.parametrize("value", [-ENDLESS, "0.1", [ENDLESS]], ids=shortened)
+def test_a_margin_is_a_number(value: Any) -> None:
     with pytest.raises(ConstraintError, match=r"margin is .*; give a number from 0 up"):
         Stay(LARGE, value)
 
@@ -97,15 +96,6 @@ async def test_no_constraints_and_those_of_a_mapping(router: CrossRouter) -> Non
     assert router.route("Why?", constraints=given) == expected
     assert await router.aroute("Why?", constraints=given) == expected
     assert router.route_batch(["Why?"], constraints=given) == [expected]
-
-
-async def test_a_followed_folder_takes_them_too(tmp_path: Any, router: CrossRouter) -> None:
-    ModelPool([router.pool[LARGE], router.pool[SMALL]]).save(tmp_path)
-    live = LiveRouter(tmp_path)
-    given = {"excluded": [SMALL]}
-    assert live.route("Why?", 0, constraints=given).model == LARGE
-    assert (await live.aroute("Why?", 0, constraints=given)).model == LARGE
-    assert live.route_batch(["Why?"], 0, constraints=given)[0].model == LARGE
 
 
 @pytest.mark.parametrize(

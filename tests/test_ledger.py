@@ -24,7 +24,6 @@ from pydantic import Field
 from crossroute import (
     CrossRouter,
     DescriptorError,
-    LiveRouter,
     ModelPool,
     PoolError,
     UnknownModelError,
@@ -396,7 +395,7 @@ def test_the_page_runs(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFi
 def test_a_followed_folder_is_priced_as_it_is_now(pair: CrossRouter, tmp_path: Path) -> None:
     folder = tmp_path / "models"
     pair.pool.save(folder)
-    live = LiveRouter(folder, check_seconds=0)
+    live = CrossRouter.follow(folder, check_seconds=0)
     costs = CostLedger(live, baseline=LARGE)
     model = routed(pair)
     model.invoke(QUESTION, {"callbacks": [costs]})

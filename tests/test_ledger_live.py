@@ -14,7 +14,7 @@ from langchain.agents import create_agent
 from test_ledger import USAGE, Counted
 from test_live_langchain import LARGE, QUESTION, SMALL, followed, put
 
-from crossroute import CrossRouter, LiveRouter, Price
+from crossroute import CrossRouter, Price
 from langchain_crossroute import (
     ChatCrossRoute,
     CostLedger,
@@ -123,7 +123,7 @@ def test_a_baseline_that_leaves_the_folder_keeps_its_price(folder: Path) -> None
 
 def test_a_live_router_is_a_router(folder: Path) -> None:
     chat = followed(ChatCrossRoute.from_yaml(folder, follow=True, willingness_to_pay=0))
-    live = LiveRouter(folder, check_seconds=0)
+    live = CrossRouter.follow(folder, check_seconds=0)
     ledger = CostLedger(live)
     put(folder, SMALL, "small", price=table(SMALL, 4))
     ask(chat, ledger)

@@ -27,7 +27,7 @@ from crossroute import (
     Price,
 )
 from crossroute.models import followed_folder as live
-from crossroute.models.followed_folder import FollowedPool, LiveRouter
+from crossroute.models.followed_folder import FollowedFolder
 
 PROMPT = "What is 17 * 23 + 4?"
 TICKS = itertools.count(1)
@@ -78,37 +78,42 @@ def models(toy_folder: Path) -> Path:
 
 
 @pytest.fixture
-def router(models: Path) -> LiveRouter:
-    return LiveRouter(models.parent, check_seconds=0)
+def router(models: Path) -> FollowedFolder[CrossRouter]:
+    return CrossRouter.follow(models.parent, check_seconds=0)
 
 
 def candidates(decision: Decision) -> set[str]:
     return {candidate.model for candidate in decision.candidates}
 
 
-def test_it_decides_as_a_router_does(toy_router: CrossRouter, router: LiveRouter) -> None:
+def test_it_decides_as_a_router_does(
+    toy_router: CrossRouter, router: FollowedFolder[CrossRouter]
+) -> None:
     expected = toy_router.route(PROMPT, 0.1)
-    assert router.route(PROMPT, 0.1) == expected
-    assert asyncio.run(router.aroute(PROMPT, 0.1)) == expected
-    assert router.route_batch([PROMPT], 0.1) == [expected]
-    assert (router.predict([PROMPT]).quality == toy_router.predict([PROMPT]).quality).all()
+    assert router.current.route(PROMPT, 0.1) == expected
+    assert asyncio.run(router.current.aroute(PROMPT, 0.1)) == expected
+    assert router.current.route_batch([PROMPT], 0.1) == [expected]
+    assert (router.current.predict([PROMPT]).quality == toy_router.predict([PROMPT]).quality).all()
 
 
 def test_files_added_changed_and_removed_are_seen_at_the_next_request(
-    toy_router: CrossRouter, router: LiveRouter, models: Path, caplog: pytest.LogCaptureFixture
+    toy_router: CrossRouter,
+    router: FollowedFolder[CrossRouter],
+    models: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO, "crossroute")
     poet = toy_router.pool["poet"]
     path = put(models, priced(poet.model_copy(update={"id": "bard"}), 1.0))
-    before = router.route(PROMPT)
+    before = router.current.route(PROMPT)
     assert candidates(before) == {"poet", "clerk", "sage", "bard"}
     put(models, priced(poet.model_copy(update={"id": "bard"}), 3.0))
-    cost = {c.model: c.cost_usd for c in router.route(PROMPT).candidates}
+    cost = {c.model: c.cost_usd for c in router.current.route(PROMPT).candidates}
     old = {c.model: c.cost_usd for c in before.candidates}
     assert cost["bard"] == pytest.approx(3 * old["bard"])
     assert cost["sage"] == old["sage"]
     remove(path)
-    assert router.route(PROMPT) == toy_router.route(PROMPT)
+    assert router.current.route(PROMPT) == toy_router.route(PROMPT)
     assert [record.message.partition(": ")[2] for record in caplog.records] == [
         "added bard",
         "changed bard",
@@ -117,24 +122,24 @@ def test_files_added_changed_and_removed_are_seen_at_the_next_request(
 
 
 def test_a_disabled_model_is_in_the_pool_and_never_chosen(
-    toy_router: CrossRouter, router: LiveRouter, models: Path
+    toy_router: CrossRouter, router: FollowedFolder[CrossRouter], models: Path
 ) -> None:
     poet = toy_router.pool["poet"]
     put(models, poet.model_copy(update={"disabled": True}))
-    decision = router.route(PROMPT)
+    decision = router.current.route(PROMPT)
     assert candidates(decision) == {"clerk", "sage"}
     assert set(decision.removed) == {"poet"}
     assert "disabled" in decision.removed["poet"]
     put(models, poet)
-    assert router.route(PROMPT) == toy_router.route(PROMPT)
+    assert router.current.route(PROMPT) == toy_router.route(PROMPT)
 
 
 def test_a_request_in_flight_keeps_its_pool(
-    toy_router: CrossRouter, router: LiveRouter, models: Path
+    toy_router: CrossRouter, router: FollowedFolder[CrossRouter], models: Path
 ) -> None:
     mine = router.current
     remove(models / "poet.yaml")
-    assert candidates(router.route(PROMPT)) == {"clerk", "sage"}
+    assert candidates(router.current.route(PROMPT)) == {"clerk", "sage"}
     assert mine.route(PROMPT) == toy_router.route(PROMPT)
 
 
@@ -144,7 +149,7 @@ def test_a_folder_of_descriptors_is_read_by_the_shipped_network(tmp_path: Path) 
     shipped.pool.subset([first, second]).save(tmp_path)
     for path in tmp_path.iterdir():
         touched(path)
-    router = LiveRouter(tmp_path, check_seconds=0)
+    router = CrossRouter.follow(tmp_path, check_seconds=0)
     assert set(router.current.pool) == {first, second}
     put(tmp_path, shipped.pool[third])
     assert set(router.current.pool) == {first, second, third}
@@ -197,7 +202,7 @@ def break_folder(models: Path) -> None:
 )
 def test_a_broken_folder_is_reported_once_and_the_last_good_pool_stays(
     toy_router: CrossRouter,
-    router: LiveRouter,
+    router: FollowedFolder[CrossRouter],
     models: Path,
     caplog: pytest.LogCaptureFixture,
     damage: Callable[[Path], None],
@@ -213,7 +218,7 @@ def test_a_broken_folder_is_reported_once_and_the_last_good_pool_stays(
             for name in ("monk", "nun"):
                 remove(models / f"{name}.yaml")
     for _ in range(3):
-        assert router.route(PROMPT) == toy_router.route(PROMPT)
+        assert router.current.route(PROMPT) == toy_router.route(PROMPT)
     assert isinstance(router.error, (PoolError, DescriptorError))
     assert [record.levelname for record in caplog.records] == ["ERROR"]
     message = caplog.records[0].getMessage()
@@ -223,30 +228,30 @@ def test_a_broken_folder_is_reported_once_and_the_last_good_pool_stays(
     shutil.rmtree(models, ignore_errors=True)
     (models.parent / "good").rename(models)
     put(models, toy_router.pool["clerk"].model_copy(update={"id": "monk"}))
-    assert candidates(router.route(PROMPT)) == {"poet", "clerk", "sage", "monk"}
+    assert candidates(router.current.route(PROMPT)) == {"poet", "clerk", "sage", "monk"}
     assert router.error is None
 
 
 def test_the_old_files_put_back_are_no_error(
-    toy_router: CrossRouter, router: LiveRouter, models: Path
+    toy_router: CrossRouter, router: FollowedFolder[CrossRouter], models: Path
 ) -> None:
     (models / "poet.yaml").rename(models.parent / "poet.yaml")
     break_yaml(models)
-    router.route(PROMPT)
+    router.current.route(PROMPT)
     assert router.error is not None
     (models.parent / "poet.yaml").replace(models / "poet.yaml")
-    assert router.route(PROMPT) == toy_router.route(PROMPT)
+    assert router.current.route(PROMPT) == toy_router.route(PROMPT)
     assert router.error is None
 
 
 def test_a_secret_in_a_broken_file_is_not_logged(
-    router: LiveRouter, models: Path, caplog: pytest.LogCaptureFixture
+    router: FollowedFolder[CrossRouter], models: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     write(
         models / "poet.yaml",
         "id: poet\nprovider:\n  chat_model: openai:x\n  arguments: {api_key: sk-very-secret}\n",
     )
-    router.route(PROMPT)
+    router.current.route(PROMPT)
     assert "looks like a secret" in caplog.text
     assert "sk-very-secret" not in caplog.text + str(router.error)
 
@@ -254,15 +259,15 @@ def test_a_secret_in_a_broken_file_is_not_logged(
 def test_a_folder_that_is_broken_from_the_start_is_refused(models: Path) -> None:
     break_yaml(models)
     with pytest.raises(DescriptorError, match="not valid YAML"):
-        LiveRouter(models.parent)
-    with pytest.raises(PoolError, match="cannot be read"):
-        LiveRouter(models / "nowhere")
+        CrossRouter.follow(models.parent)
+    with pytest.raises(PoolError, match="no such folder"):
+        CrossRouter.follow(models / "nowhere")
 
 
 def test_the_folder_is_looked_at_once_in_an_interval(
     models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    router = LiveRouter(models.parent, check_seconds=60)
+    router = CrossRouter.follow(models.parent, check_seconds=60)
     remove(models / "poet.yaml")
     assert len(router.current.pool) == 3
     now = time.monotonic()
@@ -275,7 +280,7 @@ def test_the_folder_is_looked_at_once_in_an_interval(
 
 
 def test_only_changed_files_are_read_again(
-    router: LiveRouter, models: Path, monkeypatch: pytest.MonkeyPatch
+    router: FollowedFolder[CrossRouter], models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[str] = []
     load = ModelDescriptor.load
@@ -295,14 +300,17 @@ def test_only_changed_files_are_read_again(
 
 
 def test_what_was_changed_a_moment_ago_may_be_half_done(
-    toy_router: CrossRouter, router: LiveRouter, models: Path, monkeypatch: pytest.MonkeyPatch
+    toy_router: CrossRouter,
+    router: FollowedFolder[CrossRouter],
+    models: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(live, "SETTLE_SECONDS", 600.0)
     # Valid as far as it is written.
     half = models / "poet.yaml"
     text = half.read_text("utf-8")
     half.write_text("id: poet\nbehaves_like: {model: sage}\n", "utf-8")
-    assert router.route(PROMPT) == toy_router.route(PROMPT)
+    assert router.current.route(PROMPT) == toy_router.route(PROMPT)
     write(half, text.replace("id: poet", "id: poet\nnote: Whole."))
     assert router.current.pool["poet"].note == "Whole."
     # An editor may save by removing and writing: the folder's own date says so.
@@ -314,7 +322,7 @@ def test_what_was_changed_a_moment_ago_may_be_half_done(
 
 
 def test_a_file_server_whose_clock_is_ahead_does_not_stop_it(
-    router: LiveRouter, models: Path
+    router: FollowedFolder[CrossRouter], models: Path
 ) -> None:
     path = put(models, router.current.pool["poet"].model_copy(update={"note": "New."}))
     ahead = time.time_ns() + 3600 * 10**9
@@ -323,7 +331,7 @@ def test_a_file_server_whose_clock_is_ahead_does_not_stop_it(
 
 
 def test_a_change_under_the_reading_is_not_mixed_in(
-    router: LiveRouter, models: Path, monkeypatch: pytest.MonkeyPatch
+    router: FollowedFolder[CrossRouter], models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     load = ModelDescriptor.load
     pool = router.current.pool
@@ -351,7 +359,7 @@ def test_others_do_not_wait_for_the_one_that_looks(models: Path, toy_router: Cro
             assert go_on.wait(30)
         return len(pool)
 
-    followed = FollowedPool(models, make, check_seconds=0)
+    followed = FollowedFolder(models, make, check_seconds=0)
     put(models, toy_router.pool["clerk"].model_copy(update={"id": "monk"}))
     with ThreadPoolExecutor(1) as executor:
         looking = executor.submit(lambda: followed.current)
@@ -369,7 +377,7 @@ async def test_the_event_loop_does_not_look(models: Path, toy_router: CrossRoute
         places.append(threading.current_thread())
         return len(pool)
 
-    followed = FollowedPool(models, make, check_seconds=0)
+    followed = FollowedFolder(models, make, check_seconds=0)
     put(models, toy_router.pool["clerk"].model_copy(update={"id": "monk"}))
     assert await followed.acurrent() == 4
     assert places[0] is threading.main_thread()
@@ -382,7 +390,7 @@ def test_any_error_of_what_is_made_leaves_the_last_one(
     def make(pool: ModelPool) -> int:
         return 12 // (4 - len(pool))
 
-    followed = FollowedPool(models, make, check_seconds=0)
+    followed = FollowedFolder(models, make, check_seconds=0)
     put(models, toy_router.pool["clerk"].model_copy(update={"id": "monk"}))
     assert followed.current == 12
     assert isinstance(followed.error, ZeroDivisionError)
@@ -392,7 +400,7 @@ def test_any_error_of_what_is_made_leaves_the_last_one(
 class Load:
     """Threads and tasks that route without a break while a folder is changed."""
 
-    def __init__(self, router: LiveRouter) -> None:
+    def __init__(self, router: FollowedFolder[CrossRouter]) -> None:
         self.router = router
         self.seen: list[Decision] = []
         self._done = threading.Event()
@@ -410,14 +418,14 @@ class Load:
 
     def _route(self) -> None:
         while not self._done.is_set():
-            self.seen.append(self.router.route(PROMPT))
-            first, second = self.router.route_batch([PROMPT, PROMPT])
+            self.seen.append(self.router.current.route(PROMPT))
+            first, second = self.router.current.route_batch([PROMPT, PROMPT])
             assert first == second
 
     async def _tasks(self) -> None:
         async def route() -> None:
             while not self._done.is_set():
-                self.seen.append(await self.router.aroute(PROMPT))
+                self.seen.append(await self.router.current.aroute(PROMPT))
 
         await asyncio.gather(*(route() for _ in range(6)))
 
@@ -445,7 +453,7 @@ def test_every_decision_under_load_is_of_one_whole_folder(
     root = models.parent
     models.rename(root / "0")
     models.symlink_to(root / "0")
-    router = LiveRouter(root, check_seconds=0)
+    router = CrossRouter.follow(root, check_seconds=0)
     whole = [toy_router.route(PROMPT)]
 
     def swap_folders() -> None:
@@ -465,14 +473,14 @@ def test_every_decision_under_load_is_of_one_whole_folder(
     load.run(swap_folders)
     assert all(decision in whole for decision in load.seen)
     assert sum(decision in load.seen for decision in whole) > 5
-    eventually(lambda: router.route(PROMPT) == whole[-1])
+    eventually(lambda: router.current.route(PROMPT) == whole[-1])
 
 
 def test_every_decision_under_load_is_of_a_state_the_folder_was_in(
     toy_router: CrossRouter, models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(live, "SETTLE_SECONDS", 0.0)
-    router = LiveRouter(models.parent, check_seconds=0)
+    router = CrossRouter.follow(models.parent, check_seconds=0)
     pool = toy_router.pool
     whole = [toy_router.route(PROMPT)]
 
@@ -506,5 +514,5 @@ def test_every_decision_under_load_is_of_a_state_the_folder_was_in(
     load.run(change_files)
     assert all(decision in whole for decision in load.seen)
     assert sum(decision in load.seen for decision in whole) > 5
-    eventually(lambda: router.route(PROMPT) == whole[-1 if 39 % 5 else -2])
+    eventually(lambda: router.current.route(PROMPT) == whole[-1 if 39 % 5 else -2])
     assert router.error is None

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from test_live import PROMPT, eventually, put, remove, touched
 
-from crossroute import CrossRouter, LiveRouter, ModelDescriptor, ModelPool, PoolError
+from crossroute import CrossRouter, FollowedFolder, ModelDescriptor, ModelPool, PoolError
 from crossroute.models import followed_folder as live
 
 
@@ -26,8 +26,8 @@ def models(toy_folder: Path) -> Path:
 
 
 @pytest.fixture
-def router(models: Path) -> LiveRouter:
-    return LiveRouter(models.parent, check_seconds=0)
+def router(models: Path) -> FollowedFolder[CrossRouter]:
+    return CrossRouter.follow(models.parent, check_seconds=0)
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def beside(models: Path) -> Iterator[Callable[[str, str], None]]:
 )
 def test_what_comes_and_goes_keeps_no_change_out(
     toy_router: CrossRouter,
-    router: LiveRouter,
+    router: FollowedFolder[CrossRouter],
     models: Path,
     beside: Callable[[str, str], None],
     name: str,
@@ -73,7 +73,7 @@ def test_what_comes_and_goes_keeps_no_change_out(
 ) -> None:
     beside(name, text)
     toy_router.pool["poet"].model_copy(update={"disabled": True}).save(models)
-    eventually(lambda: "poet" in router.route(PROMPT).removed)
+    eventually(lambda: "poet" in router.current.route(PROMPT).removed)
     (models / "poet.yaml").unlink()
     eventually(lambda: "poet" not in router.current.pool)
     toy_router.pool["poet"].save(models)
@@ -81,16 +81,16 @@ def test_what_comes_and_goes_keeps_no_change_out(
 
 
 def test_the_date_of_a_file_is_its_own(
-    toy_router: CrossRouter, router: LiveRouter, models: Path
+    toy_router: CrossRouter, router: FollowedFolder[CrossRouter], models: Path
 ) -> None:
     put(models, toy_router.pool["poet"].model_copy(update={"disabled": True}))
     ahead = time.time_ns() + 3600 * 10**9
     os.utime(models, ns=(ahead, ahead))
-    assert "poet" in router.route(PROMPT).removed
+    assert "poet" in router.current.route(PROMPT).removed
 
 
 def test_a_removal_beside_other_changes_is_seen_at_the_second_look(
-    router: LiveRouter, models: Path, monkeypatch: pytest.MonkeyPatch
+    router: FollowedFolder[CrossRouter], models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (models / "poet.yaml").unlink()
     ahead = time.time_ns() + 3600 * 10**9
@@ -105,7 +105,10 @@ def test_a_removal_beside_other_changes_is_seen_at_the_second_look(
 
 
 def test_a_file_that_does_not_stop_changing_is_left_as_it_was(
-    toy_router: CrossRouter, router: LiveRouter, models: Path, monkeypatch: pytest.MonkeyPatch
+    toy_router: CrossRouter,
+    router: FollowedFolder[CrossRouter],
+    models: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(live, "SETTLE_SECONDS", 600.0)
     now = time.monotonic()
@@ -127,7 +130,7 @@ def test_a_file_that_does_not_stop_changing_is_left_as_it_was(
 def test_the_next_look_at_what_has_not_settled_comes_soon(
     models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    router = LiveRouter(models.parent, check_seconds=60)
+    router = CrossRouter.follow(models.parent, check_seconds=60)
     (models / "poet.yaml").unlink()
     now = time.monotonic() + 61
     monkeypatch.setattr("crossroute.models.followed_folder.time.monotonic", lambda: now)
@@ -147,7 +150,7 @@ def within_a_minute(call: Callable[[], object]) -> object:
     return found[0]
 
 
-def test_a_pipe_is_no_descriptor(router: LiveRouter, models: Path) -> None:
+def test_a_pipe_is_no_descriptor(router: FollowedFolder[CrossRouter], models: Path) -> None:
     for name in ("pipe.yaml", "a.yml"):
         os.mkfifo(models / name)
     (models / "folder.yaml").mkdir()
@@ -159,11 +162,11 @@ def test_a_pipe_is_no_descriptor(router: LiveRouter, models: Path) -> None:
     assert pool["poet"].note == "New."
     assert router.error is None
     assert within_a_minute(lambda: ModelPool.load(models)) == pool
-    started = within_a_minute(lambda: LiveRouter(models.parent).current.pool)
+    started = within_a_minute(lambda: CrossRouter.follow(models.parent).current.pool)
     assert started == pool
 
 
-def test_a_link_to_a_file_is_a_file(router: LiveRouter, models: Path) -> None:
+def test_a_link_to_a_file_is_a_file(router: FollowedFolder[CrossRouter], models: Path) -> None:
     note = router.current.pool["poet"].model_copy(update={"note": "Linked."})
     path = put(models.parent, note)
     (models / "poet.yaml").unlink()
@@ -184,7 +187,10 @@ def test_a_file_that_vanishes_is_not_there(
         return load(path)
 
     monkeypatch.setattr(ModelDescriptor, "load", slow)
-    for start in (lambda: ModelPool.load(models), lambda: LiveRouter(models.parent).current.pool):
+    for start in (
+        lambda: ModelPool.load(models),
+        lambda: CrossRouter.follow(models.parent).current.pool,
+    ):
         gone.write_text("id: zero\n")
         assert start() == toy_router.pool
 
@@ -224,9 +230,9 @@ def test_two_folders_seen_in_parts_are_no_pool(
     whole = [{"poet", "sage", "clerk"}, {"poet", "sage", "scribe"}]
     if looks == "first":
         with pytest.raises(PoolError, match="changed whenever it was read"):
-            live.FollowedPool(models, base.over)
+            live.FollowedFolder(models, base.over)
         return
-    followed = live.FollowedPool(models, base.over, check_seconds=0)
+    followed = live.FollowedFolder(models, base.over, check_seconds=0)
     is_torn = True
     for _ in range(4):
         assert set(followed.current.pool) in whole
@@ -252,7 +258,7 @@ def test_a_change_under_the_first_reading_is_read_again(
 
     base = CrossRouter.load(models.parent)
     monkeypatch.setattr(ModelDescriptor, "load", slow)
-    pool = live.FollowedPool(models, base.over).current.pool
+    pool = live.FollowedFolder(models, base.over).current.pool
     assert [pool[model].note for model in ("clerk", "sage")] == ["second", "second"]
 
 
@@ -270,19 +276,19 @@ def test_a_folder_that_changes_without_a_pause_is_no_folder_to_start_with(
     base = CrossRouter.load(models.parent)
     monkeypatch.setattr(ModelDescriptor, "load", slow)
     with pytest.raises(PoolError, match="changed whenever it was read"):
-        live.FollowedPool(models, base.over)
+        live.FollowedFolder(models, base.over)
 
 
 def test_two_broken_files_are_told_of_once(
-    router: LiveRouter, models: Path, caplog: pytest.LogCaptureFixture
+    router: FollowedFolder[CrossRouter], models: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     for name in ("b", "c", "a", "d"):
         (models / f"{name}.yaml").write_text("id: [")
         touched(models / f"{name}.yaml")
     for _ in range(5):
-        router.route(PROMPT)
+        router.current.route(PROMPT)
     [record] = caplog.records
     assert "a.yaml" in record.getMessage()
     remove(models / "a.yaml")
-    router.route(PROMPT)
+    router.current.route(PROMPT)
     assert "b.yaml" in str(router.error)

@@ -276,7 +276,7 @@ def test_a_disabled_model_is_no_candidate_and_the_decision_says_why(router: Cros
         disabled.route(QUESTION, constraints=Constraints(model=LARGE))
 
 
-@pytest.mark.parametrize("margin", [-0.1, math.nan, math.inf, None, "0.1", True])
+@pytest.mark.parametrize("margin", [-0.1, math.nan, None, "0.1", True])
 def test_a_margin_is_a_number_from_0_up(margin: float) -> None:
     with pytest.raises(ConstraintError, match="from 0 up"):
         Stay(LARGE, margin)
@@ -285,6 +285,26 @@ def test_a_margin_is_a_number_from_0_up(margin: float) -> None:
 def test_who_stays_is_a_model_id() -> None:
     with pytest.raises(ConstraintError, match="give a model id"):
         Stay([LARGE])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("willingness", [0, 0.01, math.inf])
+@pytest.mark.parametrize("margin", [math.inf, 10**400])
+def test_an_endless_margin_keeps_the_model_wherever_it_may_serve(
+    three: CrossRouter, willingness: float, margin: float
+) -> None:
+    free = three.route(QUESTION, willingness)
+    for other in free.candidates[1:]:
+        kept = three.route(QUESTION, willingness, stay=Stay(other.model, margin))
+        rest = [candidate for candidate in free.candidates if candidate is not other]
+        assert kept.kept
+        assert kept.candidates == (other, *rest)
+        gone = three.route(
+            QUESTION,
+            willingness,
+            constraints=Constraints(excluded=[other.model]),
+            stay=Stay(other.model, margin),
+        )
+        assert gone.candidates == tuple(rest)
 
 
 @pytest.mark.parametrize("willingness", [1e-3, 0.01, 1.0, math.inf])

@@ -28,7 +28,7 @@ from crossroute.errors import (
     WillingnessToPayError,
 )
 from crossroute.models.descriptor import Learned, ModelDescriptor, Price, Provider
-from crossroute.models.followed_folder import LiveRouter
+from crossroute.models.followed_folder import FollowedFolder
 from crossroute.models.pool import ModelPool
 from crossroute.network.encoders import QueryEncoder, SentenceTransformersEncoder, StaticEncoder
 from crossroute.onboarding.embedding import ScoredAnswer
@@ -47,8 +47,8 @@ __all__ = [
     "Decision",
     "DescriptorError",
     "EncoderMismatchError",
+    "FollowedFolder",
     "Learned",
-    "LiveRouter",
     "MissingExtraError",
     "ModelDescriptor",
     "ModelPool",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
@@ -176,7 +175,8 @@ class Stay:
     Attributes:
         model: Id of the model that answered before; an id outside the pool is ignored.
         margin: What the change must gain, in units of the reward's utility at the call's
-            willingness to pay: 0.05 is about five points of quality.
+            willingness to pay: 0.05 is about five points of quality; `math.inf` keeps the model
+            wherever it may serve.
 
     Raises:
         ConstraintError: If the margin is not a number from 0 up.
@@ -188,7 +188,7 @@ class Stay:
     def __post_init__(self) -> None:
         _check_model(self.model)
         margin = amount(self.margin)
-        if margin is None or math.isinf(margin):
+        if margin is None:
             raise ConstraintError(f"margin is {shortened(self.margin)}; give a number from 0 up.")
         object.__setattr__(self, "margin", margin)
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import get_args
+from typing import TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,8 +28,9 @@ from crossroute.errors import (
     shortened,
 )
 from crossroute.models.descriptor import ModelDescriptor
-from crossroute.models.pool import ModelPool
-from crossroute.network.checkpoint import Checkpoint, check_fit, models_folder
+from crossroute.models.followed_folder import CHECK_SECONDS, FollowedFolder
+from crossroute.models.pool import ModelPool, listed_descriptors
+from crossroute.network.checkpoint import Checkpoint, check_fit, checkpoint_folder
 from crossroute.network.encoders import QueryEncoder, load_encoder
 from crossroute.network.predictor import Predictor, query_features
 from crossroute.onboarding.embedding import Scores, guess, onboard
@@ -37,6 +38,7 @@ from crossroute.query import FORM_FEATURES, Query, QueryLike
 from crossroute.ranking import RewardName, check_willingness_to_pay, preference, rank, reward
 
 FloatArray = NDArray[np.float64]
+Made = TypeVar("Made")
 
 DEFAULT_WILLINGNESS_TO_PAY = 0.01
 """One cent a unit of quality; `crossroute.ranking` says what that unit is."""
@@ -136,16 +138,17 @@ class CrossRouter:
     @classmethod
     def load(
         cls,
-        folder: str | Path,
+        folder: str | Path | None = None,
         *,
         models: str | Path | None = None,
         encoder: QueryEncoder | None = None,
         reward: RewardName = "exponential",
     ) -> CrossRouter:
-        """Load a checkpoint folder.
+        """Load a folder: of a checkpoint, or of descriptors alone.
 
         Args:
-            folder: What `save` or `crossroute train` wrote.
+            folder: What `save` or `crossroute train` wrote; or descriptors (`*.yaml`) for the
+                checkpoint that they lie in, else for the shipped one. None is the shipped one.
             models: Another folder of descriptors, made for this checkpoint, to use as the pool.
             encoder: The encoder it was trained on, where its name alone does not find it.
             reward: `exponential` or `linear`.
@@ -155,9 +158,30 @@ class CrossRouter:
             DescriptorError: If a descriptor is not valid.
             PoolError: If the pool cannot be routed over.
         """
-        checkpoint = Checkpoint.load(folder)
-        pool = ModelPool.load(models if models is not None else models_folder(folder))
+        if (folder, models, encoder, reward) == (None, None, None, "exponential"):
+            return cls.default()
+        checkpoint = load_checkpoint(folder)
+        source = folder if models is None else models
+        pool = ModelPool.shipped() if source is None else ModelPool.load(source)
         return cls(checkpoint, pool, encoder=encoder, reward=reward)
+
+    @classmethod
+    def follow(
+        cls, folder: str | Path, *, check_seconds: float = CHECK_SECONDS
+    ) -> FollowedFolder[CrossRouter]:
+        """The router of a folder whose descriptors may change while it runs (`docs/pool.md`).
+
+            followed = CrossRouter.follow("my_models")
+            followed.current.route("Why is the sky blue?", willingness_to_pay=0.05)
+
+        Args:
+            folder: As in `load`; the network is loaded once, its models are followed.
+            check_seconds: The folder is looked at no more often than this.
+
+        Raises:
+            As `load` does.
+        """
+        return follow(folder, lambda router: router, check_seconds=check_seconds)
 
     def save(self, folder: str | Path) -> None:
         """Write checkpoint and pool to a folder that `load` reads."""
@@ -359,7 +383,8 @@ class CrossRouter:
         self, stay: Stay, queries: Sequence[Query], willingness: float
     ) -> float | FloatArray:
         """What is added to the preference of the model that answered before: a number or [n]."""
-        if math.isinf(willingness):
+        # Also at a willingness to pay of 0, where no margin is worth anything.
+        if math.isinf(willingness) or math.isinf(stay.margin):
             return stay.margin
         price = self._pool[stay.model].price
         cached = [price.cache_saving_usd(query.past_tokens) if price else 0.0 for query in queries]
@@ -383,6 +408,47 @@ class CrossRouter:
             if reasons:
                 removed[model] = reasons
         return removed
+
+
+def follow(
+    folder: str | Path,
+    make: Callable[[CrossRouter], Made],
+    *,
+    check_seconds: float = CHECK_SECONDS,
+) -> FollowedFolder[Made]:
+    """What is made of the router of a folder, made again when its descriptors change.
+
+    Args:
+        folder: See `CrossRouter.follow`.
+        make: Makes the thing; an error in it means that the pool is not taken over.
+        check_seconds: The folder is looked at no more often than this.
+    """
+    checkpoint = load_checkpoint(folder)
+    encoder = load_encoder(checkpoint.encoder.name)
+    return FollowedFolder(
+        folder,
+        lambda pool: make(CrossRouter(checkpoint, pool, encoder=encoder)),
+        check_seconds=check_seconds,
+    )
+
+
+def load_checkpoint(folder: str | Path | None) -> Checkpoint:
+    """The checkpoint by which a folder is routed: its own, or the shipped one.
+
+    Raises:
+        PoolError: If there is no such folder.
+        CheckpointError: If the folder is none of descriptors, and no whole checkpoint.
+    """
+    if folder is None:
+        return CrossRouter.default().checkpoint
+    if (found := checkpoint_folder(folder)) is not None:
+        return Checkpoint.load(found)
+    if not Path(folder).is_dir():
+        raise PoolError(f"{folder}: no such folder; name a checkpoint, or a folder of descriptors.")
+    if listed_descriptors(Path(folder)):
+        return CrossRouter.default().checkpoint
+    # Which says what is missing.
+    return Checkpoint.load(folder)
 
 
 @lru_cache(maxsize=1)

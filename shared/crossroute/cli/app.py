@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 import crossroute.cli.onboarding  # noqa: F401  # registers onboard and rebase
-from crossroute.cli.common import AsJson, CheckpointOption, err, load_router, out, print_json
+from crossroute.cli.common import AsJson, CheckpointOption, err, out, print_json
 from crossroute.cli.models import models_app
 from crossroute.decision import usd
 from crossroute.errors import (
@@ -28,10 +28,10 @@ from crossroute.errors import (
 )
 from crossroute.evaluation.evaluate import Evaluation, evaluate
 from crossroute.failures import LEAST_SECRET, describe, masked
-from crossroute.models.pool import ModelPool
-from crossroute.network.checkpoint import check_target, models_folder
+from crossroute.models.pool import MODELS, ModelPool
+from crossroute.network.checkpoint import check_target
 from crossroute.network.encoders import load_encoder
-from crossroute.router import DEFAULT_WILLINGNESS_TO_PAY
+from crossroute.router import DEFAULT_WILLINGNESS_TO_PAY, CrossRouter
 from crossroute.training.data import RoutingData
 
 app = typer.Typer(
@@ -91,7 +91,7 @@ def route(
     Candidates are the models that can be reached today (a provider, and not retired), or all where
     none can, unless --model names them or --all takes every model of the checkpoint.
     """
-    router = load_router(checkpoint)
+    router = CrossRouter.load(checkpoint)
     candidates = model or ([] if every else router.pool.reachable())
     if candidates:
         router = router.subset(candidates)
@@ -166,7 +166,7 @@ def evaluate_command(
 ) -> None:
     """Evaluate a checkpoint on scored answers, beside baselines that need no training."""
     data = _load(files, model, skip_broken=skip_broken).of_split(split)
-    evaluations = evaluate(load_router(checkpoint), data)
+    evaluations = evaluate(CrossRouter.load(checkpoint), data)
     for evaluation in evaluations:
         out.print(_evaluation_table(evaluation, split))
         if evaluation.left_out:
@@ -285,7 +285,7 @@ def _need(package: str, extra: str) -> None:
 
 def _keep_onboarded(checkpoint: Path) -> None:
     """Refuse to replace a checkpoint whose models nobody trained: training would lose them."""
-    folder = models_folder(checkpoint)
+    folder = checkpoint / MODELS
     if not folder.is_dir():
         return
     pool = ModelPool.load(folder).values()
@@ -303,8 +303,8 @@ def _known(models: Path | None, checkpoint: Path | None) -> ModelPool:
     if models:
         return ModelPool.load(models)
     known = dict(ModelPool.shipped())
-    if checkpoint and models_folder(checkpoint).is_dir():
-        known |= ModelPool.load(models_folder(checkpoint))
+    if checkpoint and (checkpoint / MODELS).is_dir():
+        known |= ModelPool.load(checkpoint)
     return ModelPool(known.values())
 
 

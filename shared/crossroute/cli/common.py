@@ -12,33 +12,25 @@ from rich.console import Console
 
 from crossroute.models.descriptor import Learned
 from crossroute.models.pool import ModelPool
-from crossroute.network.checkpoint import models_folder
 from crossroute.onboarding.embedding import FEW_SCORES, error_in_points
-from crossroute.router import CrossRouter
 
 out = Console(soft_wrap=True)
 err = Console(stderr=True, soft_wrap=True)
 
 CheckpointOption = Annotated[
-    Path | None, typer.Option("--checkpoint", help="Checkpoint folder; the shipped one if absent.")
+    Path | None,
+    typer.Option(
+        "--checkpoint",
+        help="Folder of a checkpoint, or of descriptors for the shipped one, which it is if "
+        "absent.",
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-def load_router(checkpoint: Path | None) -> CrossRouter:
-    """The router of a checkpoint folder, or the shipped one."""
-    return CrossRouter.load(checkpoint) if checkpoint else CrossRouter.default()
-
-
-def descriptor_folder(folder: Path) -> Path:
-    """A checkpoint folder is as good as the folder of models in it."""
-    inner = models_folder(folder)
-    return inner if inner.is_dir() else folder
-
-
 def load_pool(folder: Path | None) -> ModelPool:
     """The models of a folder, or the shipped ones."""
-    return ModelPool.shipped() if folder is None else ModelPool.load(descriptor_folder(folder))
+    return ModelPool.shipped() if folder is None else ModelPool.load(folder)
 
 
 def made(learned: Learned | None) -> str:

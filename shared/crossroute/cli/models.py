@@ -16,10 +16,8 @@ from rich.table import Column, Table
 from crossroute.cli.common import (
     AsJson,
     CheckpointOption,
-    descriptor_folder,
     err,
     load_pool,
-    load_router,
     made,
     out,
     print_json,
@@ -29,9 +27,9 @@ from crossroute.errors import DescriptorError, PoolError, UnknownModelError
 from crossroute.evaluation.comparison import Comparison, TopicPrompt, compare, load_prompts
 from crossroute.files import replace_file
 from crossroute.models.descriptor import ModelDescriptor, json_schema
-from crossroute.models.pool import ModelPool, descriptor_files
+from crossroute.models.pool import ModelPool, descriptor_files, descriptor_folder
 from crossroute.models.prices import PER_TOKEN, PriceCheck, check_prices, write_price
-from crossroute.network.checkpoint import MANIFEST, Checkpoint, check_fit
+from crossroute.network.checkpoint import Checkpoint, check_fit, checkpoint_folder
 from crossroute.onboarding.anchors import load_anchors
 from crossroute.router import DEFAULT_WILLINGNESS_TO_PAY, CrossRouter
 
@@ -105,7 +103,7 @@ def models_validate(
     Embeddings are checked against the checkpoint too, if one is named or the folder is that of one.
     """
     models, errors = _read_all(folder)
-    found = checkpoint or _checkpoint_of(folder)
+    found = checkpoint or (folder and checkpoint_folder(folder))
     if found is not None:
         fitting = Checkpoint.load(found)
         for model in models:
@@ -148,7 +146,7 @@ def models_add(
             f"that model first (crossroute models remove ID --from {folder}), or choose another id."
         )
     ModelPool([*pool.values(), new])  # Refuses ids that differ in a way that file names do not.
-    router = load_router(checkpoint or _checkpoint_of(folder))
+    router = CrossRouter.load(checkpoint or checkpoint_folder(folder))
     check_fit(router.checkpoint, ModelPool([new]))
     measured = [model for model in pool.values() if model.learned]
     if new.learned is None and measured:
@@ -251,9 +249,7 @@ def models_compare(
         if prompts_file
         else [TopicPrompt(anchor.prompt, anchor.topic) for anchor in load_anchors()]
     )
-    router = load_router(checkpoint or _checkpoint_of(folder))
-    if folder is not None:
-        router = router.over(load_pool(folder))
+    router = CrossRouter.load(checkpoint or folder, models=folder)
     found = compare(router, first, second, prompts)
     if as_json:
         print_json(_comparison_facts(router, (first, second), found))
@@ -318,15 +314,6 @@ def _copy_scores(name: str, source: Path, target: Path) -> None:
         err.print(
             escape(f"Its scores, {name}, are not there from {target}: put them there for rebase.")
         )
-
-
-def _checkpoint_of(folder: Path | None) -> Path | None:
-    """The checkpoint that a folder of descriptors belongs to, if it lies in one."""
-    if folder is None:
-        return None
-    return next(
-        (one for one in (folder, folder.absolute().parent) if (one / MANIFEST).is_file()), None
-    )
 
 
 def _facts(model: ModelDescriptor) -> dict[str, object]:

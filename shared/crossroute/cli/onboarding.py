@@ -22,9 +22,7 @@ from crossroute.cli.common import (
     AsJson,
     CheckpointOption,
     confirmed,
-    descriptor_folder,
     err,
-    load_router,
     made,
     out,
     print_json,
@@ -41,8 +39,8 @@ from crossroute.errors import (
 )
 from crossroute.files import replace_file
 from crossroute.models.descriptor import Learned, ModelDescriptor
-from crossroute.models.pool import ModelPool, descriptor_files
-from crossroute.network.checkpoint import MANIFEST, Checkpoint, fits, models_folder
+from crossroute.models.pool import ModelPool, descriptor_files, descriptor_folder
+from crossroute.network.checkpoint import checkpoint_folder, fits
 from crossroute.onboarding.anchors import Anchor, load_anchors
 from crossroute.onboarding.embedding import (
     FEW_SCORES,
@@ -52,7 +50,7 @@ from crossroute.onboarding.embedding import (
     load_scores,
     onboard,
 )
-from crossroute.router import CrossRouter
+from crossroute.router import CrossRouter, load_checkpoint
 from crossroute.yaml_file import compose_yaml
 
 if TYPE_CHECKING:
@@ -107,7 +105,7 @@ def models_onboard(
     if run and path.suffix != ".jsonl":
         raise DataError(f"{path}: --run adds lines to its file; name one that ends in .jsonl.")
     descriptor = ModelDescriptor.load(file)
-    router = load_router(checkpoint)
+    router = CrossRouter.load(checkpoint)
     if run:
         _run(descriptor, router, load_anchors(anchors), path, at_once=at_once, yes=yes)
     answers = load_scores(path, descriptor.id)
@@ -152,8 +150,7 @@ def models_rebase(
     stored scores; what was a guess is guessed again. What is to be written is shown first. The exit
     code is 1 if a model is left that cannot be mended.
     """
-    if checkpoint is None and (folder / MANIFEST).is_file():
-        checkpoint = folder
+    checkpoint = checkpoint or checkpoint_folder(folder)
     folder = descriptor_folder(folder)
     ModelPool.load(folder)  # Nothing is written where a file is broken.
     router = _router(checkpoint)
@@ -227,12 +224,12 @@ def _router(folder: Path | None) -> CrossRouter:
     """The router of a checkpoint, without the models beside it that are of another one."""
     if folder is None:
         return CrossRouter.default()
-    checkpoint = Checkpoint.load(folder)
-    pool = ModelPool.load(models_folder(folder))
+    checkpoint = load_checkpoint(folder)
+    pool = ModelPool.load(folder)
     own = ModelPool(model for model in pool.values() if fits(checkpoint, model))
     if len(own) < 2:
         raise PoolError(
-            f"{models_folder(folder)}: {len(own)} models have an embedding of this checkpoint; two "
+            f"{folder}: {len(own)} models have an embedding of this checkpoint; two "
             "are needed to compare others with. Train the checkpoint again."
         )
     return CrossRouter(checkpoint, own)

@@ -11,18 +11,13 @@ import logging
 import stat
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
-from crossroute.constraints import ConstraintsLike, Stay
-from crossroute.decision import Decision
 from crossroute.errors import DescriptorError, PoolError
 from crossroute.models.descriptor import ModelDescriptor
-from crossroute.models.pool import ModelPool, listed_descriptors
-from crossroute.network.checkpoint import MANIFEST, models_folder
-from crossroute.query import QueryLike
-from crossroute.router import DEFAULT_WILLINGNESS_TO_PAY, CrossRouter, Predictions
+from crossroute.models.pool import ModelPool, descriptor_folder, listed_descriptors
 
 logger = logging.getLogger(__name__)
 
@@ -60,7 +55,7 @@ class _Seen(NamedTuple):
     since: float
 
 
-class FollowedPool(Generic[Made]):
+class FollowedFolder(Generic[Made]):
     """What is made of a folder of descriptors, made again when the folder changes.
 
     The whole folder counts or nothing: where a file is broken, or nothing can be made of the pool,
@@ -69,7 +64,7 @@ class FollowedPool(Generic[Made]):
     tasks.
 
     Args:
-        folder: The descriptors.
+        folder: Holds the descriptors, or is a checkpoint, which has them in `models/`.
         make: Makes the thing of a pool; an error in it means that the pool is not accepted.
         check_seconds: The folder is looked at no more often than this.
 
@@ -86,7 +81,7 @@ class FollowedPool(Generic[Made]):
         *,
         check_seconds: float = CHECK_SECONDS,
     ) -> None:
-        self._folder = Path(folder)
+        self._folder = descriptor_folder(folder)
         self._make = make
         self._check_seconds = check_seconds
         self._lock = threading.Lock()
@@ -256,92 +251,6 @@ class FollowedPool(Generic[Made]):
         # What was read may be of neither.
         self._known = {}
         return False
-
-
-class LiveRouter:
-    """A router whose pool is a folder that may change while it runs.
-
-    Adding, changing or removing a descriptor file changes the candidates of later requests; those
-    in flight keep the pool that they began with. A folder with a broken file changes nothing: the
-    error is logged and kept in `error`.
-
-        router = LiveRouter("my_models")
-        router.route("Why is the sky blue?", willingness_to_pay=0.05)
-
-    Args:
-        folder: A checkpoint, whose network is loaded once and whose models are followed; or a
-            folder of descriptors (`*.yaml`) made for the shipped checkpoint.
-        check_seconds: The folder is looked at no more often than this.
-
-    Raises:
-        PoolError: If the pool cannot be routed over.
-        DescriptorError: If a descriptor is not valid.
-        CheckpointError: If the checkpoint is damaged or of another version.
-    """
-
-    def __init__(self, folder: str | Path, *, check_seconds: float = CHECK_SECONDS) -> None:
-        base, models = followed(folder)
-        self._followed = FollowedPool(models, base.over, check_seconds=check_seconds)
-
-    @property
-    def current(self) -> CrossRouter:
-        """The router of the present pool, which does not change any more."""
-        return self._followed.current
-
-    @property
-    def error(self) -> Exception | None:
-        """Why the folder as it was last seen is not the current pool; None if it is."""
-        return self._followed.error
-
-    def route(
-        self,
-        query: QueryLike,
-        willingness_to_pay: float = DEFAULT_WILLINGNESS_TO_PAY,
-        *,
-        constraints: ConstraintsLike = None,
-        stay: Stay | None = None,
-    ) -> Decision:
-        """Choose the model for one query; see `CrossRouter.route`."""
-        return self.current.route(query, willingness_to_pay, constraints=constraints, stay=stay)
-
-    async def aroute(
-        self,
-        query: QueryLike,
-        willingness_to_pay: float = DEFAULT_WILLINGNESS_TO_PAY,
-        *,
-        constraints: ConstraintsLike = None,
-        stay: Stay | None = None,
-    ) -> Decision:
-        """`route` in a worker thread."""
-        return await asyncio.to_thread(
-            self.route, query, willingness_to_pay, constraints=constraints, stay=stay
-        )
-
-    def route_batch(
-        self,
-        queries: Sequence[QueryLike],
-        willingness_to_pay: float = DEFAULT_WILLINGNESS_TO_PAY,
-        *,
-        constraints: ConstraintsLike = None,
-    ) -> list[Decision]:
-        """Choose a model for each of several queries, all from one pool."""
-        return self.current.route_batch(queries, willingness_to_pay, constraints=constraints)
-
-    def predict(self, queries: Sequence[QueryLike]) -> Predictions:
-        """Predict quality and cost of every model for every query, all from one pool."""
-        return self.current.predict(queries)
-
-
-def followed(folder: str | Path) -> tuple[CrossRouter, Path]:
-    """The router whose network reads a folder's descriptors, and where those are.
-
-    Args:
-        folder: A checkpoint, or a folder of descriptors made for the shipped one.
-    """
-    folder = Path(folder)
-    if (folder / MANIFEST).is_file():
-        return CrossRouter.load(folder), models_folder(folder)
-    return CrossRouter.default(), folder
 
 
 def _changes(before: ModelPool, after: ModelPool) -> str:

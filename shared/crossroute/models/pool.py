@@ -9,7 +9,10 @@ from importlib.resources import as_file, files
 from pathlib import Path
 
 from crossroute.errors import DescriptorError, PoolError, UnknownModelError
-from crossroute.models.descriptor import ModelDescriptor
+from crossroute.models.descriptor import ModelDescriptor, Provider
+
+MODELS = "models"
+"""The folder of a checkpoint's descriptors, in it."""
 
 
 class ModelPool(Mapping[str, ModelDescriptor]):
@@ -42,6 +45,9 @@ class ModelPool(Mapping[str, ModelDescriptor]):
     def load(cls, folder: str | Path) -> ModelPool:
         """Load every `*.yaml` and `*.yml` of a folder as one model each.
 
+        Args:
+            folder: Holds the descriptors, or is a checkpoint, which has them in `models/`.
+
         Raises:
             PoolError: If there is no such folder, it holds no descriptor, or two share an id.
             DescriptorError: If a descriptor is not valid.
@@ -49,6 +55,7 @@ class ModelPool(Mapping[str, ModelDescriptor]):
         folder = Path(folder)
         if not folder.is_dir():
             raise PoolError(f"{folder}: no such folder of model descriptors.")
+        folder = descriptor_folder(folder)
         paths = descriptor_files(folder)
         if not paths:
             raise PoolError(f"{folder}: holds no model descriptor (*.yaml); add one a model.")
@@ -95,6 +102,31 @@ class ModelPool(Mapping[str, ModelDescriptor]):
         today = datetime.date.today()
         return [model.id for model in self.values() if model.unreachable(today) is None]
 
+    def providers(self) -> dict[str, Provider]:
+        """The providers of the models that can be asked, by their ids; disabled models included.
+
+        A disabled model is a candidate that the router removes, so that enabling it builds nothing.
+
+        Raises:
+            PoolError: If there are fewer than two; says why the others were left out.
+        """
+        today = datetime.date.today()
+        found: dict[str, Provider] = {}
+        left_out = []
+        for model in self.values():
+            reason = model.unreachable(today)
+            if model.provider is None or (reason is not None and not model.disabled):
+                left_out.append(f"{model.id} ({reason})")
+            else:
+                found[model.id] = model.provider
+        if len(found) < 2:
+            raise PoolError(
+                f"Chat models can be built for {len(found)} of the {len(self)} descriptors"
+                f"{': ' + ', '.join(found) if found else ''}; a router needs at least two. "
+                f"Left out: {', '.join(left_out)}. Add a descriptor with a provider."
+            )
+        return found
+
     def __getitem__(self, model: str) -> ModelDescriptor:
         try:
             return self._models[model]
@@ -115,6 +147,12 @@ class ModelPool(Mapping[str, ModelDescriptor]):
 def _shipped() -> ModelPool:
     with as_file(files("crossroute") / "assets" / "default" / "models") as folder:
         return ModelPool.load(folder)
+
+
+def descriptor_folder(folder: str | Path) -> Path:
+    """Where the descriptors are that a folder holds: in it, or in a checkpoint's `models/`."""
+    inner = Path(folder) / MODELS
+    return inner if inner.is_dir() else Path(folder)
 
 
 def descriptor_files(folder: Path) -> list[Path]:

@@ -25,7 +25,7 @@ from safetensors.numpy import save
 from crossroute.errors import CheckpointError, PoolError, problems, shortened
 from crossroute.files import read_file, replace_file
 from crossroute.models.descriptor import ModelDescriptor
-from crossroute.models.pool import ModelPool, descriptor_files
+from crossroute.models.pool import MODELS, ModelPool, descriptor_files
 from crossroute.network.encoders import EncoderSignature
 from crossroute.network.predictor import FloatArray, Network
 
@@ -33,7 +33,7 @@ if sys.platform != "win32":
     import fcntl
 
 FORMAT_VERSION: Literal[1] = 1
-MANIFEST, NETWORK, MODELS = "checkpoint.json", "network.safetensors", "models"
+MANIFEST, NETWORK = "checkpoint.json", "network.safetensors"
 MOST_BYTES = 256 * 2**20
 """Of a network, many times that of any that was trained; and of a manifest."""
 
@@ -186,9 +186,10 @@ def check_target(folder: str | Path) -> None:
         )
 
 
-def models_folder(folder: str | Path) -> Path:
-    """Where a checkpoint keeps its descriptors."""
-    return Path(folder) / MODELS
+def checkpoint_folder(folder: str | Path) -> Path | None:
+    """The checkpoint that a folder is, or that its descriptors lie in; None if there is none."""
+    folders = Path(folder), Path(folder).absolute().parent
+    return next((one for one in folders if (one / MANIFEST).is_file()), None)
 
 
 def fits(checkpoint: Checkpoint, model: ModelDescriptor) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Annotated, Protocol, runtime_checkable
 
 import numpy as np
@@ -95,10 +96,16 @@ def load_encoder(name: str) -> QueryEncoder:
     """
     kind, _, model = name.partition(":")
     if name == StaticEncoder.name:
-        return StaticEncoder()
+        return _static()
     if kind == SentenceTransformersEncoder.kind and model:
         return SentenceTransformersEncoder(model)
     raise CheckpointError(
         f"Unknown encoder {name!r}: use {StaticEncoder.name!r} or "
         f"'{SentenceTransformersEncoder.kind}:NAME', or pass your own object as encoder=."
     )
+
+
+@lru_cache(maxsize=1)
+def _static() -> StaticEncoder:
+    """It never changes, so that all routers of a process share it."""
+    return StaticEncoder()

@@ -1,0 +1,206 @@
+"""The candidates that a folder names: each descriptor's client, built when it is first used.
+
+Which package makes a client of a descriptor's provider is an integration's own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
+
+from pydantic import SecretStr
+
+from crossroute.errors import DescriptorError, PoolError
+from crossroute.models.descriptor import Provider
+from crossroute.models.followed_folder import FollowedFolder
+from crossroute.router import CrossRouter, follow
+
+logger = logging.getLogger(__name__)
+
+Client = TypeVar("Client")
+Lazy = TypeVar("Lazy", bound="LazyClient[Any]")
+
+
+class LazyClient(ABC, Generic[Client]):
+    """The client of a descriptor's model, built when it is first used.
+
+    Args:
+        model: Id of the model, for error messages.
+        provider: Where the model is reached.
+    """
+
+    packages: ClassVar[Mapping[str, str]]
+    """The import name of the package that a provider needs, by the provider."""
+
+    def __init__(self, model: str, provider: Provider) -> None:
+        self._id = model
+        self.provider = provider
+        self._lock = threading.Lock()
+        self._client: Client | None = None
+        self._is_told = False
+
+    @abstractmethod
+    def _build(self) -> Client:
+        """Make the client."""
+
+    def load(self) -> Client:
+        """The client itself.
+
+        Raises:
+            MissingExtraError: If the framework's package that builds it is not installed.
+            ImportError: If the package of the provider is not installed.
+            DescriptorError: If the environment variable of the API key is not set.
+        """
+        with self._lock:
+            if self._client is None:
+                try:
+                    self._client = self._build()
+                except Exception as error:
+                    error.add_note(f"While building the chat model of {self._id!r}.")
+                    raise
+            return self._client
+
+    async def aload(self) -> Client:
+        """`load` beside the event loop: importing a provider's package takes seconds."""
+        if self._client is None:
+            await asyncio.to_thread(self.load)
+        return self.load()
+
+    @property
+    def built(self) -> Client | None:
+        """The client, if it is built already."""
+        return self._client
+
+    @property
+    def package(self) -> str | None:
+        """The import name of the package that the provider needs; None if nobody knows."""
+        return self.packages.get(self.provider.chat_model.partition(":")[0])
+
+    def key(self) -> SecretStr | None:
+        """The API key that the descriptor names; None if it names none.
+
+        Raises:
+            DescriptorError: If that variable is not set.
+        """
+        variable = self.provider.api_key_env
+        if variable is None:
+            return None
+        key = os.environ.get(variable)
+        if not key:
+            raise DescriptorError(
+                f"Model {self._id!r}: its descriptor takes the API key from the environment "
+                f"variable {variable}, which is not set. Set it, or change api_key_env."
+            )
+        # An error about a client's arguments prints them, but not a SecretStr.
+        return SecretStr(key)
+
+    @property
+    def secrets(self) -> list[str]:
+        """The key that its descriptor names, if it is set."""
+        key = os.environ.get(self.provider.api_key_env or "")
+        return [key] if key else []
+
+    def check(self) -> None:
+        """Warn if the package of the provider or the named key is missing, without building it."""
+        package, variable = self.package, self.provider.api_key_env
+        if package and not _is_installed(package):
+            self.warn(f"its package is not installed: pip install {distribution(package)}")
+        elif variable and not os.environ.get(variable):
+            self.warn(f"the environment variable {variable} is not set")
+
+    def warn(self, reason: str) -> None:
+        """Warn, once, that it cannot be built."""
+        if not self._is_told:
+            self._is_told = True
+            logger.warning(
+                "The chat model of %r cannot be built, others answer in its place: %s",
+                self._id,
+                reason,
+            )
+
+
+def _is_installed(package: str) -> bool:
+    if sys.modules.get(package) is not None:
+        return True
+    try:
+        return find_spec(package) is not None
+    except ModuleNotFoundError:
+        # The package that it is a part of.
+        return False
+
+
+def distribution(package: str) -> str:
+    """What to install for an import name, by the way that both frameworks name packages."""
+    return package.replace("_", "-").replace(".", "-")
+
+
+class Candidates(NamedTuple, Generic[Lazy]):
+    """The candidates that a folder of descriptors names, and the router between them."""
+
+    router: CrossRouter
+    models: Mapping[str, Lazy]
+
+
+def load_candidates(
+    folder: str | Path | None, lazy: Callable[[str, Provider], Lazy]
+) -> Candidates[Lazy]:
+    """The candidates of a folder as it is now; None is the shipped checkpoint.
+
+    Args:
+        folder: See `CrossRouter.load`.
+        lazy: Makes a lazy client for a model's id and provider.
+
+    Raises:
+        PoolError: If there are fewer than two candidates.
+        DescriptorError: If a descriptor is not valid.
+        CheckpointError: If the checkpoint is damaged or of another version.
+    """
+    return _candidates(CrossRouter.load(folder), lazy, {})
+
+
+def follow_candidates(
+    folder: str | Path | None, lazy: Callable[[str, Provider], Lazy]
+) -> FollowedFolder[Candidates[Lazy]]:
+    """The candidates of a folder that may change.
+
+    A client is kept for as long as its provider part says the same.
+
+    Raises:
+        PoolError: If there are fewer than two candidates, or no folder is named.
+        DescriptorError: If a descriptor is not valid.
+        CheckpointError: If the checkpoint is damaged or of another version.
+    """
+    if folder is None:
+        raise PoolError("No folder is named to follow; the shipped descriptors do not change.")
+    known: Mapping[str, Lazy] = {}
+
+    def make(router: CrossRouter) -> Candidates[Lazy]:
+        nonlocal known
+        found = _candidates(router, lazy, known)
+        known = found.models
+        return found
+
+    return follow(folder, make)
+
+
+def _candidates(
+    router: CrossRouter, lazy: Callable[[str, Provider], Lazy], known: Mapping[str, Lazy]
+) -> Candidates[Lazy]:
+    models: dict[str, Lazy] = {}
+    for model, provider in router.pool.providers().items():
+        old = known.get(model)
+        if old is not None and old.provider == provider:
+            models[model] = old
+            continue
+        models[model] = lazy(model, provider)
+        if not router.pool[model].disabled:
+            models[model].check()
+    return Candidates(router.subset(models), models)

@@ -31,7 +31,9 @@ from sklearn.cluster import KMeans
 
 from crossroute import CrossRouter, ModelDescriptor, ModelPool, StaticEncoder
 from crossroute.evaluation.metrics import Hull, brier, realised, sweep
-from crossroute.onboarding.embedding import ScoredAnswer, guess, onboard
+from crossroute.onboarding.embedding import onboard
+from crossroute.onboarding.guess import guess
+from crossroute.onboarding.scores import ScoredAnswer
 from crossroute.training.data import RoutingData
 from crossroute.training.train import train
 

@@ -20,7 +20,7 @@ from crossroute import ConstraintError, CrossRouteError, DataError, DescriptorEr
 from crossroute.evaluation.comparison import load_prompts
 from crossroute.failures import MASK, mask_error
 from crossroute.onboarding.anchors import load_anchors
-from crossroute.onboarding.embedding import load_scores
+from crossroute.onboarding.scores import load_scores
 from crossroute.training.data import RoutingData
 from langchain_crossroute import ChatCrossRoute, CostLedger, CrossRouteRunnable
 

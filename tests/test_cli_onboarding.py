@@ -22,7 +22,8 @@ from pydantic import TypeAdapter
 import crossroute.cli.onboarding  # noqa: F401  # registers the commands
 from crossroute import CrossRouter, ModelDescriptor, ModelPool
 from crossroute.onboarding.anchors import Anchor, Check, load_anchors
-from crossroute.onboarding.embedding import load_scores, onboard
+from crossroute.onboarding.embedding import onboard
+from crossroute.onboarding.scores import load_scores
 from crossroute.training.data import RoutingData
 
 ROOT = Path(__file__).parent.parent

@@ -11,7 +11,8 @@ import pytest
 from conftest import QUICK, Run, write_scores
 
 from crossroute import CrossRouter, ModelDescriptor, PoolError
-from crossroute.onboarding.embedding import load_scores, onboard
+from crossroute.onboarding.embedding import onboard
+from crossroute.onboarding.scores import load_scores
 from crossroute.training.data import RoutingData
 from crossroute.training.train import train
 

@@ -24,7 +24,7 @@ from crossroute import CrossRouteError, CrossRouter
 from crossroute.evaluation.comparison import load_prompts
 from crossroute.evaluation.routerbench import import_routerbench
 from crossroute.network.predictor import LARGEST_WEIGHT, LEAST_SCALE
-from crossroute.onboarding.embedding import load_scores
+from crossroute.onboarding.scores import load_scores
 from crossroute.training.data import RoutingData
 
 PIECES = [

@@ -12,7 +12,7 @@ import pytest
 
 from crossroute import CrossRouter, DataError
 from crossroute.evaluation.comparison import TopicPrompt, compare, load_prompts
-from crossroute.onboarding.embedding import load_scores
+from crossroute.onboarding.scores import load_scores
 from crossroute.training import data
 from crossroute.training.data import RoutingData, Row
 

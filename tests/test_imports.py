@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,26 @@ def test_the_core_knows_no_framework() -> None:
     # door to it, nothing else does.
     commands = {"cli/app.py", "cli/onboarding.py"}
     assert importers(CORE, "langchain", "llama", "langgraph") == commands
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """At the top of a module or only for types: both make a reader go round."""
+    modules = {
+        ".".join(path.relative_to(CORE.parent).with_suffix("").parts): path
+        for path in CORE.rglob("*.py")
+        if path.name != "__init__.py"
+    }
+    graph = {
+        name: {
+            node.module
+            for node in ast.walk(ast.parse(path.read_text("utf-8")))
+            if isinstance(node, ast.ImportFrom) and node.module in modules
+        }
+        for name, path in modules.items()
+    }
+    assert "crossroute.models.pool" in graph["crossroute.router"]
+    # Which raises a CycleError that names the modules.
+    assert len([*TopologicalSorter(graph).static_order()]) == len(modules)
 
 
 def test_the_integrations_do_not_know_each_other() -> None:

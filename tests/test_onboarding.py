@@ -26,7 +26,9 @@ from crossroute import (
 )
 from crossroute.evaluation.metrics import brier
 from crossroute.models.descriptor import Learned, Likeness
-from crossroute.onboarding.embedding import error_in_points, guess, load_scores, onboard
+from crossroute.onboarding.embedding import error_in_points, onboard
+from crossroute.onboarding.guess import guess
+from crossroute.onboarding.scores import load_scores
 from crossroute.training.data import RoutingData
 
 PRICE = Price(

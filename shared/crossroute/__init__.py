@@ -31,7 +31,7 @@ from crossroute.models.descriptor import Learned, ModelDescriptor, Price, Provid
 from crossroute.models.followed_folder import FollowedFolder
 from crossroute.models.pool import ModelPool
 from crossroute.network.encoders import QueryEncoder, SentenceTransformersEncoder, StaticEncoder
-from crossroute.onboarding.embedding import ScoredAnswer
+from crossroute.onboarding.scores import ScoredAnswer
 from crossroute.query import Query
 from crossroute.router import DEFAULT_WILLINGNESS_TO_PAY, CrossRouter, Predictions
 

@@ -33,7 +33,9 @@ from crossroute.models.pool import ModelPool, listed_descriptors
 from crossroute.network.checkpoint import Checkpoint, check_fit, checkpoint_folder
 from crossroute.network.encoders import QueryEncoder, load_encoder
 from crossroute.network.predictor import Predictor, query_features
-from crossroute.onboarding.embedding import Scores, guess, onboard
+from crossroute.onboarding.embedding import onboard
+from crossroute.onboarding.guess import guess
+from crossroute.onboarding.scores import Scores
 from crossroute.query import FORM_FEATURES, Query, QueryLike
 from crossroute.ranking import RewardName, check_willingness_to_pay, preference, rank, reward
 
@@ -75,7 +77,7 @@ class CrossRouter:
     Args:
         checkpoint: The trained network.
         pool: The candidates, at least two, with embeddings of that checkpoint. A model without one
-            gets a guess by what its descriptor says (`crossroute.onboarding.embedding.guess`).
+            gets a guess by what its descriptor says (`crossroute.onboarding.guess.guess`).
         encoder: The encoder that the checkpoint was trained on; found by its name if None.
         reward: `exponential` or `linear`.
 

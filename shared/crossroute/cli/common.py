@@ -12,7 +12,8 @@ from rich.console import Console
 
 from crossroute.models.descriptor import Learned
 from crossroute.models.pool import ModelPool
-from crossroute.onboarding.embedding import FEW_SCORES, error_in_points
+from crossroute.onboarding.embedding import error_in_points
+from crossroute.onboarding.scores import FEW_SCORES
 
 out = Console(soft_wrap=True)
 err = Console(stderr=True, soft_wrap=True)

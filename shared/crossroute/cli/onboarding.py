@@ -42,14 +42,9 @@ from crossroute.models.descriptor import Learned, ModelDescriptor
 from crossroute.models.pool import ModelPool, descriptor_files, descriptor_folder
 from crossroute.network.checkpoint import checkpoint_folder, fits
 from crossroute.onboarding.anchors import Anchor, load_anchors
-from crossroute.onboarding.embedding import (
-    FEW_SCORES,
-    ScoredAnswer,
-    error_in_points,
-    guess,
-    load_scores,
-    onboard,
-)
+from crossroute.onboarding.embedding import error_in_points, onboard
+from crossroute.onboarding.guess import guess
+from crossroute.onboarding.scores import FEW_SCORES, ScoredAnswer, load_scores
 from crossroute.router import CrossRouter, load_checkpoint
 from crossroute.yaml_file import compose_yaml
 

@@ -11,7 +11,8 @@ from crossroute.evaluation.evaluate import Evaluation, evaluate
 from crossroute.models.descriptor import ModelDescriptor
 from crossroute.models.pool import ModelPool
 from crossroute.network.encoders import QueryEncoder, StaticEncoder
-from crossroute.onboarding.embedding import ScoredAnswer, onboard
+from crossroute.onboarding.embedding import onboard
+from crossroute.onboarding.scores import ScoredAnswer
 from crossroute.training.data import RoutingData
 from crossroute.training.train import train
 

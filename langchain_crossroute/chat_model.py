@@ -9,8 +9,7 @@ import builtins
 import math
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any, Literal, Self, cast
+from typing import Any, ClassVar, Literal, cast
 
 from langchain_core.callbacks import CallbackManagerForLLMRun, Callbacks
 from langchain_core.language_models import BaseChatModel, LanguageModelInput, ModelProfile
@@ -27,7 +26,7 @@ from pydantic import BaseModel, ConfigDict, SecretStr, SkipValidation
 from typing_extensions import override
 
 from crossroute import DEFAULT_WILLINGNESS_TO_PAY, CrossRouter
-from crossroute.candidates import Candidates
+from crossroute.candidates import Candidates, FromYaml
 from crossroute.constraints import check_settings
 from crossroute.models.followed_folder import FollowedFolder
 from crossroute.query import estimate_tokens
@@ -39,7 +38,7 @@ from langchain_crossroute.dispatch import (
     Dispatch,
     Entry,
 )
-from langchain_crossroute.lazy import LazyChatModel, candidates_of
+from langchain_crossroute.lazy import LazyChatModel
 from langchain_crossroute.profiles import (
     common_llm_type,
     common_ls_params,
@@ -53,7 +52,7 @@ _LATE = "_crossroute_late"
 _OF_THE_CANDIDATES = ("cache", "rate_limiter", "disable_streaming")
 
 
-class ChatCrossRoute(BaseChatModel):
+class ChatCrossRoute(FromYaml, BaseChatModel):
     """A chat model that asks, for each call, the candidate where quality and cost fit best.
 
     It stands wherever a LangChain chat model stands. A call makes one run of the chosen model
@@ -121,6 +120,7 @@ class ChatCrossRoute(BaseChatModel):
         pydantic.ValidationError: If an argument is unknown or has the wrong type.
     """
 
+    lazy_client: ClassVar = LazyChatModel
     # No input in errors: it may be a constructor argument that nobody should see.
     model_config = ConfigDict(
         arbitrary_types_allowed=True, extra="forbid", hide_input_in_errors=True
@@ -184,34 +184,6 @@ class ChatCrossRoute(BaseChatModel):
         self.router = over_models(self.router, self.models)
         if self.profile is None:
             self.profile = cast("ModelProfile", common_profile(self.router.pool, self.models))
-
-    @classmethod
-    def from_yaml(
-        cls, folder: str | Path | None = None, *, follow: bool = False, **settings: Any
-    ) -> Self:
-        """Route between the chat models that the descriptors of a folder name.
-
-        Candidates are the descriptors that have a provider and are not retired. A chat model is
-        built when it is first chosen: only then are `langchain`, the package of its provider, and
-        its API key needed. Where one is missing, the next candidate answers, and a warning says
-        so, here if it is cheap to see, else when it is first noticed.
-
-            chat = ChatCrossRoute.from_yaml()  # the models of the shipped checkpoint
-            chat = ChatCrossRoute.from_yaml("my_models", willingness_to_pay=0.05)
-
-        Args:
-            folder: A checkpoint, or a folder of descriptors (`*.yaml`) made for the shipped one;
-                None is the shipped checkpoint with its own descriptors.
-            follow: Whether files of the folder that are added, changed or removed later change the
-                candidates of later calls (`docs/pool.md`).
-            **settings: The other arguments of the class.
-
-        Raises:
-            PoolError: If there are fewer than two candidates, or no folder is named to follow.
-            DescriptorError: If a descriptor is not valid.
-            CheckpointError: If the checkpoint is damaged or of another version.
-        """
-        return cls(**candidates_of(folder, follow=follow), **settings)
 
     @property
     @override

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.runnables import Runnable, RunnableConfig
 from typing_extensions import override
 
 from crossroute import MissingExtraError
-from crossroute.candidates import LazyClient, follow_candidates, load_candidates
+from crossroute.candidates import LazyClient
 
 if TYPE_CHECKING:
     # Importing it takes longer than the rest of this package.
@@ -77,17 +76,3 @@ def load_model(model: Runnable[Any, Any]) -> Runnable[Any, Any]:
 async def aload_model(model: Runnable[Any, Any]) -> Runnable[Any, Any]:
     """`load_model` beside the event loop."""
     return await model.aload() if isinstance(model, LazyChatModel) else model
-
-
-def candidates_of(folder: str | Path | None, *, follow: bool) -> dict[str, Any]:
-    """The arguments `router`, `models` and `live` of a class whose candidates a folder names.
-
-    Raises:
-        PoolError: If there are fewer than two candidates, or no folder is named to follow.
-        DescriptorError: If a descriptor is not valid.
-        CheckpointError: If the checkpoint is damaged or of another version.
-    """
-    if not follow:
-        return load_candidates(folder, LazyChatModel)._asdict()
-    live = follow_candidates(folder, LazyChatModel)
-    return {**live.current._asdict(), "live": live}

@@ -7,8 +7,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
-from typing import Annotated, Any, NotRequired, Self
+from typing import Annotated, Any, NotRequired
 
 from langchain.agents.middleware.types import (
     AgentMiddleware,
@@ -34,7 +33,7 @@ from langgraph.types import Command
 from typing_extensions import override
 
 from crossroute import DEFAULT_WILLINGNESS_TO_PAY, CrossRouter, PoolError
-from crossroute.candidates import Candidates
+from crossroute.candidates import Candidates, FromYaml
 from crossroute.constraints import check_settings
 from crossroute.models.followed_folder import FollowedFolder
 from crossroute.strategies import Strategy, adrive, check_strategy, drive
@@ -44,7 +43,7 @@ from langchain_crossroute.dispatch import (
     Dispatch,
     joined,
 )
-from langchain_crossroute.lazy import LazyChatModel, candidates_of
+from langchain_crossroute.lazy import LazyChatModel
 from langchain_crossroute.marks import DECISION
 from langchain_crossroute.profiles import over_models
 from langchain_crossroute.transport import WHOLE
@@ -56,7 +55,7 @@ class CrossRouteState(AgentState[Any]):
     crossroute: NotRequired[Annotated[dict[str, Any], OmitFromSchema(input=True, output=False)]]
 
 
-class CrossRouteMiddleware(AgentMiddleware[CrossRouteState, ContextT, ResponseT]):
+class CrossRouteMiddleware(FromYaml, AgentMiddleware[CrossRouteState, ContextT, ResponseT]):
     """Chooses the model of each model call of `create_agent`, by predicted quality and cost.
 
         agent = create_agent(small, tools, middleware=[CrossRouteMiddleware(models)])
@@ -101,6 +100,8 @@ class CrossRouteMiddleware(AgentMiddleware[CrossRouteState, ContextT, ResponseT]
 
     state_schema = CrossRouteState
 
+    lazy_client = LazyChatModel
+
     def __init__(
         self,
         models: Mapping[str, BaseChatModel | LazyChatModel],
@@ -137,28 +138,6 @@ class CrossRouteMiddleware(AgentMiddleware[CrossRouteState, ContextT, ResponseT]
             strategy=check_strategy(strategy),
             live=live,
         )
-
-    @classmethod
-    def from_yaml(
-        cls, folder: str | Path | None = None, *, follow: bool = False, **settings: Any
-    ) -> Self:
-        """Route between the chat models that the descriptors of a folder name.
-
-        Each is built when it is first chosen, as with `CrossRouteRunnable.from_yaml`.
-
-        Args:
-            folder: A checkpoint, or a folder of descriptors (`*.yaml`) made for the shipped one;
-                None is the shipped checkpoint with its own descriptors.
-            follow: Whether files of the folder that are added, changed or removed later change the
-                candidates of later calls (`docs/pool.md`).
-            **settings: The other arguments of the class.
-
-        Raises:
-            PoolError: If there are fewer than two candidates, or no folder is named to follow.
-            DescriptorError: If a descriptor is not valid.
-            CheckpointError: If the checkpoint is damaged or of another version.
-        """
-        return cls(**candidates_of(folder, follow=follow), **settings)
 
     def __repr__(self) -> str:
         # The ids only: the repr of a model may show what is secret.

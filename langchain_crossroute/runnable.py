@@ -1,12 +1,11 @@
 """CrossRouteRunnable: one of several Runnables answers, chosen for each input."""
 
-# ruff: noqa: ANN401  # The arguments of `from_yaml` are those of the class.
+# The arguments of `from_yaml` are those of the class.
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar
 
 from langchain_core.runnables import (
     ConfigurableFieldSpec,
@@ -19,7 +18,7 @@ from pydantic import ConfigDict, SkipValidation
 from typing_extensions import override
 
 from crossroute import DEFAULT_WILLINGNESS_TO_PAY, CrossRouter
-from crossroute.candidates import Candidates
+from crossroute.candidates import Candidates, FromYaml
 from crossroute.constraints import check_settings
 from crossroute.models.followed_folder import FollowedFolder
 from crossroute.strategies import Strategy, check_strategy
@@ -29,14 +28,14 @@ from langchain_crossroute.dispatch import (
     Dispatch,
     Entry,
 )
-from langchain_crossroute.lazy import LazyChatModel, candidates_of
+from langchain_crossroute.lazy import LazyChatModel
 from langchain_crossroute.marks import DECISION
 from langchain_crossroute.profiles import over_models
 
 __all__ = ["DECISION", "CrossRouteRunnable"]
 
 
-class CrossRouteRunnable(RunnableSerializable[Any, Any]):
+class CrossRouteRunnable(FromYaml, RunnableSerializable[Any, Any]):
     """Sends each input to the model where quality and cost are the best trade-off for it.
 
     It stands in a chain where a chat model stood. A call makes one run of the chosen model, under
@@ -98,6 +97,7 @@ class CrossRouteRunnable(RunnableSerializable[Any, Any]):
         pydantic.ValidationError: If an argument has the wrong type.
     """
 
+    lazy_client: ClassVar = LazyChatModel
     # No input in errors: it may be a constructor argument that nobody should see.
     model_config = ConfigDict(
         arbitrary_types_allowed=True, extra="forbid", hide_input_in_errors=True
@@ -146,34 +146,6 @@ class CrossRouteRunnable(RunnableSerializable[Any, Any]):
             name=name,
         )
         self.router = over_models(self.router, self.models)
-
-    @classmethod
-    def from_yaml(
-        cls, folder: str | Path | None = None, *, follow: bool = False, **settings: Any
-    ) -> Self:
-        """Route between the chat models that the descriptors of a folder name.
-
-        Candidates are the descriptors that have a provider and are not retired. A chat model is
-        built when it is first chosen: only then are `langchain`, the package of its provider, and
-        its API key needed. Where one is missing, the next candidate answers, and a warning says
-        so, here if it is cheap to see, else when it is first noticed.
-
-            router = CrossRouteRunnable.from_yaml()  # the models of the shipped checkpoint
-            router = CrossRouteRunnable.from_yaml("my_models", willingness_to_pay=0.05)
-
-        Args:
-            folder: A checkpoint, or a folder of descriptors (`*.yaml`) made for the shipped one;
-                None is the shipped checkpoint with its own descriptors.
-            follow: Whether files of the folder that are added, changed or removed later change the
-                candidates of later calls (`docs/pool.md`).
-            **settings: The other arguments of the class.
-
-        Raises:
-            PoolError: If there are fewer than two candidates, or no folder is named to follow.
-            DescriptorError: If a descriptor is not valid.
-            CheckpointError: If the checkpoint is damaged or of another version.
-        """
-        return cls(**candidates_of(folder, follow=follow), **settings)
 
     @property
     @override

@@ -14,7 +14,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar
 
 from pydantic import SecretStr
 
@@ -204,3 +204,45 @@ def _candidates(
         if not router.pool[model].disabled:
             models[model].check()
     return Candidates(router.subset(models), models)
+
+
+class FromYaml:
+    """Gives a class whose arguments are `router`, `models` and `live` the way in by descriptors."""
+
+    lazy_client: ClassVar[type[LazyClient[Any]]]
+    """What builds the clients."""
+
+    @classmethod
+    def from_yaml(
+        cls,
+        folder: str | Path | None = None,
+        *,
+        follow: bool = False,
+        **settings: Any,  # noqa: ANN401  # Those of the class.
+    ) -> Self:
+        """Route between the models that the descriptors of a folder name.
+
+        Candidates are the descriptors that have a provider and are not retired. A client is built
+        when it is first chosen: only then are the packages that build it, and its API key, needed.
+        Where one is missing, the next candidate answers, and a warning says so, here if it is cheap
+        to see, else when it is first noticed.
+
+            chat = ChatCrossRoute.from_yaml()  # the models of the shipped checkpoint
+            chat = ChatCrossRoute.from_yaml("my_models", willingness_to_pay=0.05)
+
+        Args:
+            folder: A checkpoint, or a folder of descriptors (`*.yaml`): for the checkpoint that
+                they lie in, else for the shipped one. None is the shipped checkpoint.
+            follow: Whether files of the folder that are added, changed or removed later change the
+                candidates of later calls (`docs/pool.md`).
+            **settings: The other arguments of the class.
+
+        Raises:
+            PoolError: If there are fewer than two candidates, or no folder is named to follow.
+            DescriptorError: If a descriptor is not valid.
+            CheckpointError: If the checkpoint is damaged or of another version.
+        """
+        live = follow_candidates(folder, cls.lazy_client) if follow else None
+        found = live.current if live else load_candidates(folder, cls.lazy_client)
+        arguments: dict[str, Any] = {**found._asdict(), "live": live, **settings}
+        return cls(**arguments)

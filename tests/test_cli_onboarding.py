@@ -121,8 +121,10 @@ def test_scores_become_an_embedding_in_the_file(
     assert after.learned is not None
     assert after.learned.scores_file == "../scores.jsonl"
     assert after.model_copy(update={"learned": None}) == before
-    # What was written by hand is as it was.
-    assert new.read_text("utf-8").startswith(text)
+    # What was written by hand is as it was, and its last line is the last one.
+    by_hand, end = text.split("# The end.")
+    assert new.read_text("utf-8").startswith(by_hand + "learned:\n")
+    assert new.read_text("utf-8").endswith("# The end." + end)
     expected = onboard(toy_router, before, load_scores(scores, "acme/new")).learned
     assert expected is not None
     assert after.learned.embedding == pytest.approx(expected.embedding, abs=1e-4)

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from crossroute import DataError, DescriptorError, ModelDescriptor, ModelPool
+from crossroute import DataError, DescriptorError, ModelDescriptor, ModelPool, Price
 from crossroute.models.prices import PriceCheck, check_prices, write_price
 
 TODAY = datetime.date(2026, 7, 1)
@@ -117,7 +118,7 @@ def test_a_price_within_braces_and_in_windows_lines(tmp_path: Path) -> None:
     write_price(found)
     assert found.path.read_bytes().decode() == text.replace("2.5", "2.0").replace(
         "date: 2024-08-06, source: me",
-        "cached_input_usd_per_1m: 1.0, date: 2026-07-01, source: list.json",
+        "cached_input_usd_per_1m: 1.0, date: 2026-07-01,\r\n    source: list.json",
     )
 
 
@@ -127,7 +128,8 @@ def test_a_model_without_a_price_gets_one(tmp_path: Path) -> None:
     assert found.before is None
     assert found.changes["reasoning_output_usd_per_1m"] == (None, 12.0)
     write_price(found)
-    assert found.path.read_text("utf-8").startswith(text)
+    assert found.path.read_text("utf-8").startswith(text.removesuffix("# last") + "price:\n")
+    assert found.path.read_text("utf-8").endswith("\n# last\n")
     price = ModelDescriptor.load(found.path).price
     assert price == found.after
     assert price is not None
@@ -234,13 +236,21 @@ MERGED = ALIAS.replace("price: *p", "price: {<<: *p, source: list}")
 FLOW = "{id: a, provider: {chat_model: 'openai:gpt-4o'}}\n"
 
 
-@pytest.mark.parametrize("text", [ALIAS, FLOW])
-def test_a_price_that_cannot_be_edited_alone_is_left(tmp_path: Path, text: str) -> None:
-    found = check(tmp_path, text)
+def test_a_price_that_cannot_be_edited_alone_is_left(tmp_path: Path) -> None:
+    found = check(tmp_path, ALIAS)
     assert found.changes
-    with pytest.raises(DescriptorError, match=r"0\.yaml: price: cannot be changed alone.*by hand"):
+    with pytest.raises(DescriptorError, match=r"0\.yaml: price: cannot be changed alone") as caught:
         write_price(found)
-    assert found.path.read_text("utf-8") == text
+    assert found.path.read_text("utf-8") == ALIAS
+    by_hand = str(caught.value).partition("write by hand:\n")[2]
+    assert Price.model_validate(yaml.safe_load(by_hand)["price"]) == found.after
+
+
+def test_a_file_in_braces_gets_a_price(tmp_path: Path) -> None:
+    found = check(tmp_path, FLOW)
+    write_price(found)
+    assert ModelDescriptor.load(found.path).price == found.after
+    assert found.path.read_text("utf-8").startswith(FLOW[:-2] + ", price: {")
 
 
 def test_a_merged_price_is_overridden(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import yaml
 from crossroute import CrossRouteError, DescriptorError, ModelDescriptor, ModelPool, PoolError
 from crossroute.errors import DataError
 from crossroute.onboarding.anchors import load_anchors
-from crossroute.yaml_file import MOST_BY_ALIAS, MOST_BYTES, MOST_NODES, compose_yaml, parse_yaml
+from crossroute.yaml_file import MOST_BY_ALIAS, MOST_BYTES, MOST_NODES, parse_yaml
 
 FILE = Path("file.yaml")
 
@@ -203,12 +203,3 @@ def test_control_characters_do_not_reach_the_terminal() -> None:
     with pytest.raises(DescriptorError) as caught:
         ModelDescriptor.parse(text, FILE)
     assert "\x1b" not in str(caught.value)
-
-
-def test_nodes_know_where_they_stand() -> None:
-    node = compose_yaml("a: 1\nb: [2]\n", FILE, DataError)
-    assert isinstance(node, yaml.MappingNode)
-    assert [key.start_mark.index for key, _ in node.value] == [0, 5]
-    assert compose_yaml("", FILE, DataError) is None
-    with pytest.raises(DataError, match=r"file\.yaml: not valid YAML"):
-        compose_yaml(LISTS, FILE, DataError)

@@ -42,7 +42,7 @@ def read_yaml(path: Path, error: type[CrossRouteError]) -> object:
         path: A regular file in UTF-8.
         error: What is raised where it cannot be read; the message names the file.
     """
-    return parse_yaml(_read(path, error), path, error)
+    return parse_yaml(read_text(path, error), path, error)
 
 
 def parse_yaml(text: str, path: Path, error: type[CrossRouteError]) -> object:
@@ -55,15 +55,8 @@ def parse_yaml(text: str, path: Path, error: type[CrossRouteError]) -> object:
         raise error(f"{path}: not valid YAML: {_said(problem, text)}") from None
 
 
-def compose_yaml(text: str, path: Path, error: type[CrossRouteError]) -> yaml.Node | None:
-    """The nodes of a YAML text, which know where they stand; None if it is empty."""
-    try:
-        return yaml.compose(_bounded(text), _Loader)
-    except (yaml.YAMLError, RecursionError) as problem:
-        raise error(f"{path}: not valid YAML: {_said(problem, text)}") from None
-
-
-def _read(path: Path, error: type[CrossRouteError]) -> str:
+def read_text(path: Path, error: type[CrossRouteError]) -> str:
+    """The text of a file in UTF-8 of bounded size; `error` is raised where it cannot be read."""
     try:
         return read_file(path, MOST_BYTES).decode("utf-8")
     except UnicodeDecodeError:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import numpy as np
 import typer
-import yaml
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -37,7 +36,6 @@ from crossroute.errors import (
     PoolError,
     shortened,
 )
-from crossroute.files import replace_file
 from crossroute.models.descriptor import Learned, ModelDescriptor
 from crossroute.models.pool import ModelPool, descriptor_files, descriptor_folder
 from crossroute.network.checkpoint import checkpoint_folder, fits
@@ -46,7 +44,6 @@ from crossroute.onboarding.embedding import error_in_points, onboard
 from crossroute.onboarding.guess import guess
 from crossroute.onboarding.scores import FEW_SCORES, ScoredAnswer, load_scores
 from crossroute.router import CrossRouter, load_checkpoint
-from crossroute.yaml_file import compose_yaml
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
@@ -110,7 +107,7 @@ def models_onboard(
         folder.mkdir(parents=True, exist_ok=True)
         target = folder / descriptor.file_name
     new = _scored_in(new, _relative(path, target.parent))
-    _write(target, file, new)
+    _update(file, new, target)
     learned = _learned(new)
     mean = float(np.mean([answer.score for answer in answers]))
     if len(answers) < FEW_SCORES:
@@ -162,7 +159,7 @@ def models_rebase(
             err.print("Nothing was written.")
             raise typer.Exit(1)
     for path, new in changed:
-        _write(path, path, new)
+        _update(path, new)
     if as_json:
         content = [{"model": x.model, "embedding": x.embedding, "note": x.note} for x in found]
         print_json({"checkpoint": router.checkpoint.id, "models": content})
@@ -427,49 +424,10 @@ def _scored_in(model: ModelDescriptor, scores_file: str | None) -> ModelDescript
     return model.model_copy(update={"learned": learned})
 
 
-def _write(path: Path, source: Path, model: ModelDescriptor) -> None:
-    """Write a model whose embedding is new; what else `source` says stays as it was written."""
-    content = model.model_dump(mode="json", exclude_defaults=True)
-    text = source.read_bytes().decode()
-    root = compose_yaml(text, source, DescriptorError)
-    text = _with_learned(text, root, _dump({"learned": content["learned"]}))
-    if not _says(text, model):
-        # A file of unusual form is written anew.
-        text = _dump(content)
-    replace_file(path, text)
+def _update(path: Path, new: ModelDescriptor, target: Path | None = None) -> None:
+    from crossroute.models.edit import update_file
 
-
-def _says(text: str, model: ModelDescriptor) -> bool:
-    try:
-        return ModelDescriptor.parse(text, Path()) == model
-    except DescriptorError:
-        return False
-
-
-def _dump(content: object) -> str:
-    text: str = yaml.safe_dump(
-        content, sort_keys=False, allow_unicode=True, width=100, default_flow_style=None
-    )
-    return text
-
-
-def _with_learned(text: str, root: yaml.Node | None, block: str) -> str:
-    """A descriptor's text with another `learned`: comments and order of the rest are kept."""
-    newline = "\r\n" if "\r\n" in text else "\n"
-    block = block.replace("\n", newline)
-    for key, value in root.value if root else ():
-        if key.value == "learned":
-            end = _end(value)
-            return f"{text[: key.start_mark.index]}{block.rstrip()}{text[end:]}"
-    return f"{text}{'' if text.endswith(newline) else newline}{block}"
-
-
-def _end(node: yaml.Node) -> int:
-    """Where a node's last word ends: a block itself ends behind the comments after it."""
-    if isinstance(node, yaml.CollectionNode) and not node.flow_style and node.value:
-        last = node.value[-1]
-        return _end(last[1] if isinstance(node, yaml.MappingNode) else last)
-    return int(node.end_mark.index)
+    update_file(path, new, target)
 
 
 def _relative(path: Path, folder: Path) -> str:

@@ -82,6 +82,9 @@ DISABLED = "disabled in its descriptor"
 SHOWN_PROBLEMS, SHOWN_CHARACTERS = 20, 60
 """How many problems of a file an error lists, and how much of a name or value."""
 
+LINE_WIDTH = 100
+"""Of a file that is written."""
+
 LONGEST_NAME = 200
 """Of a file, in bytes and without its ending: systems take 255, and a new file has a longer one."""
 
@@ -367,10 +370,16 @@ class ModelDescriptor(_Strict):
     def save(self, folder: str | Path) -> Path:
         """Write the descriptor into `folder` as YAML, whole or not at all; returns the file."""
         path = Path(folder) / self.file_name
-        content = self.model_dump(exclude_defaults=True)
-        text = yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
-        replace_file(path, text)
+        replace_file(path, dump_yaml(self.model_dump(exclude_defaults=True)))
         return path
+
+
+def dump_yaml(content: object) -> str:
+    """Fields of a descriptor as they stand in a file."""
+    text: str = yaml.dump(
+        content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=LINE_WIDTH
+    )
+    return text
 
 
 def json_schema() -> dict[str, Any]:

@@ -14,13 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from crossroute.errors import DataError, DescriptorError
-from crossroute.files import read_file, replace_file
+from crossroute.errors import DataError
+from crossroute.files import read_file
 from crossroute.models.descriptor import ModelDescriptor, Price, Provider
 from crossroute.models.pool import descriptor_files
-from crossroute.yaml_file import compose_yaml
 
 PER_TOKEN = {
     "input_usd_per_1m": "input_cost_per_token",
@@ -122,24 +119,15 @@ def write_price(check: PriceCheck) -> None:
     """Write a changed price into its descriptor; the rest of the file stays as it is.
 
     Raises:
-        DescriptorError: If the price stands there in a way that cannot be edited.
+        DescriptorError: If the price stands there in a way that cannot be edited; says what to
+            write by hand.
     """
     if check.after is None:
         raise ValueError(f"{check.model}: no price was found: {check.problem}.")
-    path = check.path
-    before = ModelDescriptor.load(path)
-    text = path.read_bytes().decode("utf-8")
-    new = _edit(text, compose_yaml(text, path, DescriptorError), before.price, check.after)
-    try:
-        done = ModelDescriptor.parse(new, path)
-    except DescriptorError:
-        done = None
-    if done != before.model_copy(update={"price": check.after}):
-        raise DescriptorError(
-            f"{path}: price: cannot be changed alone in a file of this form; write it by hand: "
-            f"{check.after.model_dump(mode='json', exclude_none=True)}."
-        )
-    replace_file(path, new)
+    from crossroute.models.edit import update_file
+
+    before = ModelDescriptor.load(check.path)
+    update_file(check.path, before.model_copy(update={"price": check.after}))
 
 
 def _load(path: Path) -> Mapping[str, Mapping[str, Any]]:
@@ -210,31 +198,3 @@ def _update(before: Price | None, numbers: Mapping[str, float], facts: Mapping[s
         if implied or (old is not None and math.isclose(old, value, rel_tol=1e-6)):
             del changed[field]
     return before.model_copy(update={**changed, **facts}) if changed else before
-
-
-def _edit(text: str, root: yaml.Node | None, before: Price | None, after: Price) -> str:
-    """A descriptor's YAML with another price: only the values that differ are replaced."""
-    values = after.model_dump(exclude_none=True)
-    assert isinstance(root, yaml.MappingNode)  # noqa: S101  # It is a valid descriptor.
-    section = next((value for key, value in root.value if key.value == "price"), None)
-    if before is None or section is None:
-        return text.rstrip() + "\n" + yaml.safe_dump({"price": values}, sort_keys=False)
-    nodes = {key.value: (key, value) for key, value in section.value}
-    edits = []
-    for field, value in values.items():
-        if value == getattr(before, field):
-            continue
-        # As an item of a list: a text is quoted where it has to be.
-        new = yaml.safe_dump([value], default_flow_style=True, width=10**6, allow_unicode=True)
-        new = new.strip()[1:-1]
-        if field in nodes:
-            node = nodes[field][1]
-            edits.append((node.start_mark.index, node.end_mark.index, new))
-        else:
-            # Before the date, where there is one.
-            mark = nodes.get("date", section.value[-1])[0].start_mark
-            separator = ", " if section.flow_style else "\n" + " " * mark.column
-            edits.append((mark.index, mark.index, f"{field}: {new}{separator}"))
-    for start, end, new in sorted(edits, reverse=True):
-        text = text[:start] + new + text[end:]
-    return text

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-import inspect
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -90,7 +89,9 @@ LONGEST_NAME = 200
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, hide_input_in_errors=True, use_attribute_docstrings=True
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -106,32 +107,28 @@ class _Strict(BaseModel):
 
 
 class Provider(_Strict):
-    """Where a model is reached.
-
-    Attributes:
-        chat_model: `provider:model`, as LangChain's `init_chat_model` takes it.
-        base_url: Address of an OpenAI-compatible server, where it is not the provider's own:
-            `http` or `https`, without a user, a password or a query.
-        api_key_env: NAME of the environment variable with the key, where it is not the
-            integration's default. A key itself is never written in a descriptor.
-        arguments: Further constructor arguments, such as `temperature`; which ones, depends on
-            the provider.
-    """
+    """Where a model is reached."""
 
     chat_model: Annotated[
         str,
         StringConstraints(pattern=r"^[a-z0-9_]+:.+$", max_length=500),
         AfterValidator(_printable),
     ]
+    """`provider:model`, as LangChain's `init_chat_model` takes it."""
     base_url: Annotated[str, StringConstraints(strip_whitespace=True, max_length=1000)] | None = (
         None
     )
+    """Address of an OpenAI-compatible server, where it is not the provider's own: `http` or
+    `https`, without a user, a password or a query."""
     api_key_env: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] | None = (
         None
     )
+    """NAME of the environment variable with the key, where it is not the integration's default. A
+    key itself is never written in a descriptor."""
     arguments: dict[str, Any] = Field(
         default_factory=dict, json_schema_extra={"propertyNames": {"enum": [*KNOWN_ARGUMENTS]}}
     )
+    """Further constructor arguments, such as `temperature`; which ones, depends on the provider."""
 
     @field_validator("chat_model")
     @classmethod
@@ -172,25 +169,22 @@ class Provider(_Strict):
 
 
 class Price(_Strict):
-    """What a model's tokens cost.
-
-    Attributes:
-        input_usd_per_1m: USD per 1M input tokens.
-        output_usd_per_1m: USD per 1M output tokens.
-        cached_input_usd_per_1m: USD per 1M input tokens that were read from the provider's prompt
-            cache; those of other input if None.
-        reasoning_output_usd_per_1m: USD per 1M output tokens that are reasoning, where the
-            provider bills them apart; those of other output if None.
-        date: The day from which the price held.
-        source: Where the numbers are from.
-    """
+    """What a model's tokens cost."""
 
     input_usd_per_1m: Usd
+    """USD per 1M input tokens."""
     output_usd_per_1m: Usd
+    """USD per 1M output tokens."""
     cached_input_usd_per_1m: Usd | None = None
+    """USD per 1M input tokens that were read from the provider's prompt cache; those of other input
+    if None."""
     reasoning_output_usd_per_1m: Usd | None = None
+    """USD per 1M output tokens that are reasoning, where the provider bills them apart; those of
+    other output if None."""
     date: datetime.date | None = None
+    """The day from which the price held."""
     source: Text | None = None
+    """Where the numbers are from."""
 
     def cost_usd(
         self,
@@ -222,33 +216,30 @@ class Price(_Strict):
 
 
 class Learned(_Strict):
-    """What training learned of a model; it fits one checkpoint only.
-
-    Attributes:
-        checkpoint: Id of the checkpoint whose network reads this embedding.
-        cost_target: What the network predicts for this model: `output_tokens`, of which the price
-            table makes USD, or `usd` where the training data had no token counts.
-        examples: Scored answers that it was learned from.
-        source: How it was made: by training, from a few scores, or by a guess without any.
-        scores_file: Where the scores are, beside the descriptor, from which `crossroute models
-            rebase` makes the embedding again for another checkpoint.
-        mean_quality: Estimate of the model's mean quality over the prompts that it was scored on.
-        quality_error: Standard error of that mean, in logits; predictions are held back by it.
-        embedding: The model's embedding.
-    """
+    """What training learned of a model; it fits one checkpoint only."""
 
     checkpoint: Text
+    """Id of the checkpoint whose network reads this embedding."""
     cost_target: Literal["output_tokens", "usd"]
+    """What the network predicts for this model: `output_tokens`, of which the price table makes
+    USD, or `usd` where the training data had no token counts."""
     examples: Count
+    """Scored answers that it was learned from."""
     source: Literal["training", "scores", "guess"] = "training"
+    """How it was made: by training, from a few scores, or by a guess without any."""
     scores_file: Text | None = None
+    """Where the scores are, beside the descriptor, from which `crossroute models rebase` makes the
+    embedding again for another checkpoint."""
     mean_quality: Annotated[FiniteFloat, Field(ge=0, le=1)] | None = None
+    """Estimate of the model's mean quality over the prompts that it was scored on."""
     quality_error: Annotated[FiniteFloat, Field(ge=0, le=100)] = 0.0
+    """Standard error of that mean, in logits; predictions are held back by it."""
     # Training makes numbers below 10, of which some are logarithms: larger ones could overflow.
     embedding: Annotated[
         tuple[Annotated[FiniteFloat, Field(ge=-100, le=100)], ...],
         Field(min_length=1, max_length=10_000),
     ]
+    """The model's embedding."""
 
 
 def rounded(embedding: Iterable[float]) -> tuple[float, ...]:
@@ -257,59 +248,53 @@ def rounded(embedding: Iterable[float]) -> tuple[float, ...]:
 
 
 class Likeness(_Strict):
-    """What a model without scores is taken to be like.
-
-    Attributes:
-        model: Id of a known model.
-        quality_offset: How much better it is thought to be, in quality (0.05: five points).
-    """
+    """What a model without scores is taken to be like."""
 
     model: ModelId
+    """Id of a known model."""
     quality_offset: Annotated[FiniteFloat, Field(ge=-1, le=1)] = 0.0
+    """How much better it is thought to be, in quality (0.05: five points)."""
 
 
 class ModelDescriptor(_Strict):
-    """One model of a pool.
-
-    Attributes:
-        id: The model's id, in the pool and in the data it was trained on.
-        description: One sentence on what it is.
-        provider: Where it is reached; None for a model that is only predicted.
-        retired: The day on which the provider stopped serving it.
-        disabled: Whether it is left out of every decision, without being removed.
-        note: Anything a reader of the file should know.
-        price: Its price table.
-        context_window_tokens: Input and output tokens that fit in one request.
-        max_output_tokens: Longest answer.
-        capabilities: What it can do beside text to text.
-        languages: The languages that it knows, as BCP 47 tags such as `de` or `pt-BR`.
-        region: Where its provider processes requests, such as `eu` or `us`.
-        data_retention_days: For how long its provider keeps requests; 0 if not at all.
-        expected_latency_seconds: Median time that a whole answer takes.
-        family: Models of one family are alike.
-        parameters_in_billions: Its size, where it is known.
-        behaves_like: The known model that it is taken for as long as it has no scores.
-        learned: Its learned embedding; None before training or onboarding.
-    """
+    """One model of a pool."""
 
     id: ModelId
+    """The model's id, in the pool and in the data it was trained on."""
     description: Text | None = None
+    """One sentence on what it is."""
     provider: Provider | None = None
+    """Where it is reached; None for a model that is only predicted."""
     retired: datetime.date | None = None
+    """The day on which the provider stopped serving it."""
     disabled: bool = False
+    """Whether it is left out of every decision, without being removed."""
     note: Text | None = None
+    """Anything a reader of the file should know."""
     price: Price | None = None
+    """Its price table."""
     context_window_tokens: PositiveCount | None = None
+    """Input and output tokens that fit in one request."""
     max_output_tokens: PositiveCount | None = None
+    """Longest answer."""
     capabilities: tuple[Capability, ...] = ()
+    """What it can do beside text to text."""
     languages: tuple[LanguageTag, ...] = ()
+    """The languages that it knows, as BCP 47 tags such as `de` or `pt-BR`."""
     region: Region | None = None
+    """Where its provider processes requests, such as `eu` or `us`."""
     data_retention_days: Count | None = None
+    """For how long its provider keeps requests; 0 if not at all."""
     expected_latency_seconds: Annotated[FiniteFloat, Field(gt=0)] | None = None
+    """Median time that a whole answer takes."""
     family: Text | None = None
+    """Models of one family are alike."""
     parameters_in_billions: Annotated[FiniteFloat, Field(gt=0)] | None = None
+    """Its size, where it is known."""
     behaves_like: Likeness | None = None
+    """The known model that it is taken for as long as it has no scores."""
     learned: Learned | None = None
+    """Its learned embedding; None before training or onboarding."""
 
     def unreachable(self, today: datetime.date) -> str | None:
         """Why the model cannot be called on that day, or None if it can."""
@@ -383,16 +368,13 @@ def dump_yaml(content: object) -> str:
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON Schema of a descriptor file, for editors; its descriptions are the docstrings'."""
+    """The JSON Schema of a descriptor file, for editors."""
     schema = ModelDescriptor.model_json_schema()
-    for model in (ModelDescriptor, Provider, Price, Likeness, Learned):
-        part = schema if model is ModelDescriptor else schema["$defs"][model.__name__]
-        documentation = inspect.getdoc(model) or ""
-        part["description"], _, attributes = documentation.partition("\n\nAttributes:\n")
-        # One attribute a paragraph, its further lines indented more.
-        for paragraph in re.split(r"\n(?=    \S)", "\n" + attributes)[1:]:
-            name, _, text = paragraph.partition(":")
-            part["properties"][name.strip()]["description"] = " ".join(text.split())
+    for model in (schema, *schema["$defs"].values()):
+        for field in model["properties"].values():
+            # None where Python runs without its source files.
+            if text := field.get("description"):
+                field["description"] = " ".join(text.split())
     return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | schema
 
 

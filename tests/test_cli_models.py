@@ -373,7 +373,7 @@ def test_prompts_are_lines_or_json_lines(tmp_path: Path) -> None:
     for broken, said in (
         ("{", "line 2: not a prompt: Invalid JSON"),
         ('"b"', "line 2: not a prompt: Input should be an object"),
-        ('{"text": "b"}', "line 2: not a prompt: prompt: Field required"),
+        ('{"text": "b"}', "line 2: not a prompt: prompt: missing"),
     ):
         lines.write_text(f'{{"prompt": "a"}}\n{broken}\n', "utf-8")
         with pytest.raises(DataError, match=rf"prompts\.jsonl, {said}"):

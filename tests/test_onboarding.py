@@ -204,7 +204,7 @@ def test_onboarding_replaces_a_model_of_the_same_id(
         ([{"prompt": "Why?", "score": 1.5, "cost_usd": 0}], "score 0 is broken: score: "),
         (
             [{"prompt": "Why?", "scores": 1}],
-            r"score 0 is broken: score: Field required.*; scores: ",
+            r"score 0 is broken: score: missing; add it\. scores: unknown field; did",
         ),
         ([7], "score 0 is broken: Input should be"),
     ],
@@ -331,7 +331,7 @@ def test_scores_may_be_routing_data(toy_router: CrossRouter, tmp_path: Path) -> 
     ("text", "said"),
     [
         ("{", "line 1: not a scored answer"),
-        ('{"prompt": "Why?"}', "line 1: not a scored answer: score: Field required"),
+        ('{"prompt": "Why?"}', "line 1: not a scored answer: score: missing"),
         ("[1]", "line 1: not a scored answer"),
         ('{"prompt": "Why?", "outputs": []}', "line 1: not a scored answer"),
         ('{"prompt": "Why?", "outputs": {}}', "holds no scored answer of 'new'"),

@@ -22,17 +22,24 @@ Messages name the file, the field and the value, and say what to do.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import NamedTuple, get_args
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from crossroute.secret_text import looks_like_secret
 
 SHOWN_IDS = 12
 """How many ids of a pool a message lists."""
 SHOWN_PROBLEMS = 3
 """How many of a value's errors a message lists."""
 SHOWN_CHARACTERS = 60
-"""How much of a field's name a message shows."""
+"""How much of a name or a value a message shows."""
+SHOWN_OF_REASONS = 1_000
+"""How much a message shows of what a validation says."""
+MOST_SEARCHED = 10_000
+"""How many characters of a value are searched for what looks like a secret."""
 SHOWN_ALIKE = 3
 """How many of those for which the same is true."""
 LEAST_PART = 3
@@ -193,15 +200,79 @@ def shortened(value: object, limit: int = 80) -> str:
     return text if len(text) <= limit else f"{text[:limit]}..."
 
 
-def problems(error: ValidationError) -> str:
-    """What is wrong with a value, in few words, however much of it there is."""
-    found = []
-    for problem in error.errors(include_url=False)[:SHOWN_PROBLEMS]:
-        names = [str(part)[:SHOWN_CHARACTERS] for part in problem["loc"]]
-        field = ".".join(name if name.isprintable() else repr(name) for name in names)
-        value = f", got {shortened(problem['input'])}" if problem["type"] != "json_invalid" else ""
-        found.append(f"{field}: " * bool(field) + problem["msg"] + value)
-    return "; ".join(found)
+def plain(text: str, limit: int = SHOWN_CHARACTERS) -> str:
+    """A text of a file as a part of an error: cut, and nothing in it steers a terminal."""
+    text = "".join(c if c.isprintable() else "?" for c in text[: limit + 1])
+    return text if len(text) <= limit else f"{text[:limit]}..."
+
+
+def problems(
+    error: ValidationError,
+    model: type[BaseModel],
+    *,
+    most: int = SHOWN_PROBLEMS,
+    between: str = ". ",
+    unquoted: Collection[str] = (),
+) -> str:
+    """What is wrong with a value, in few words, however much of it there is.
+
+    Args:
+        error: What pydantic found.
+        model: What it was to be: its fields may be meant by unknown ones.
+        most: How many problems are named; how many more there are, is said in the end.
+        between: What stands between two problems.
+        unquoted: Fields whose values are not shown, since keys stand there, or near.
+    """
+    found = error.errors(include_url=False)
+    said = [_problem(one, model, unquoted) for one in found[:most]]
+    said += [f"and {len(found) - most} more"] if len(found) > most else []
+    return between.join(said)
+
+
+def _problem(problem: ErrorDetails, model: type[BaseModel], unquoted: Collection[str]) -> str:
+    place, kind, value = problem["loc"], problem["type"], problem["input"]
+    names = [_shown(part, plain(str(part))) for part in place]
+    field = ".".join(names) + ": " * bool(names)
+    if kind == "extra_forbidden":
+        known = _fields(model, place[:-1])
+        hint = f"{did_you_mean(names[-1], known)} Known fields: {', '.join(known)}" if known else ""
+        return f"{field}unknown field{hint}"
+    if kind == "missing":
+        return f"{field}missing; add it"
+    said = plain(problem["msg"].removeprefix("Value error, "), SHOWN_OF_REASONS)
+    if kind == "json_invalid" or (place and place[0] in unquoted):
+        return field + said
+    if isinstance(value, Mapping):
+        # Of a whole, the names say nothing of what is wrong.
+        inner = ", ".join(map(str, value))
+        return field + said + (f", got the fields {_shown(inner, plain(inner))}" if place else "")
+    if kind == "string_type" and isinstance(value, (bool, int, float)):
+        # Unquoted, `no` (also Norwegian) and `1.0` are no text to YAML.
+        return f"{field}is read as {shortened(value)}, not as text; put it in quotes"
+    return f"{field}{said}, got {_shown(value, shortened(value, SHOWN_CHARACTERS))}"
+
+
+def _shown(value: object, text: str) -> str:
+    """The text of a value, if it does not look like a secret."""
+    # Of the whole, since what is cut does not look like one any more.
+    whole = value if isinstance(value, str) else shortened(value, MOST_SEARCHED)
+    return "what looks like a secret" if looks_like_secret(whole[:MOST_SEARCHED]) else text
+
+
+def _fields(model: type[BaseModel], place: Iterable[int | str]) -> list[str]:
+    """The fields of a section of a model; none where it is not one of a single kind."""
+    for part in place:
+        field = model.model_fields.get(str(part))
+        annotation = field.annotation if field else None
+        sections = [
+            one
+            for one in (annotation, *get_args(annotation))
+            if isinstance(one, type) and issubclass(one, BaseModel)
+        ]
+        if len(sections) != 1:
+            return []
+        model = sections[0]
+    return list(model.model_fields)
 
 
 def _some(models: Sequence[str]) -> str:

@@ -151,9 +151,9 @@ def load_prompts(path: str | Path) -> list[TopicPrompt]:
             raise DataError(f"{path}, line {number}: not text in UTF-8: {error}") from error
         except ValidationError as error:
             raise DataError(
-                f"{path}, line {number}: not a prompt: {problems(error)}. "
+                f"{path}, line {number}: not a prompt: {problems(error, _PromptRow)}. "
                 'Write {"prompt": "..."}.'
-            ) from error
+            ) from None
     if not prompts:
         raise DataError(f"{path}: holds no prompt.")
     return prompts

@@ -25,7 +25,7 @@ from pydantic import (
     model_validator,
 )
 
-from crossroute.errors import DescriptorError, did_you_mean, shortened
+from crossroute.errors import DescriptorError, plain, problems
 from crossroute.files import replace_file
 from crossroute.models.provider_arguments import (
     KNOWN_ARGUMENTS,
@@ -77,9 +77,8 @@ _ADDRESS = re.compile(
 DISABLED = "disabled in its descriptor"
 """Why such a model is no candidate."""
 
-
-SHOWN_PROBLEMS, SHOWN_CHARACTERS = 20, 60
-"""How many problems of a file an error lists, and how much of a name or value."""
+SHOWN_PROBLEMS = 20
+"""How many problems of a file an error lists."""
 
 LINE_WIDTH = 100
 """Of a file that is written."""
@@ -350,7 +349,10 @@ class ModelDescriptor(_Strict):
         try:
             return cls.model_validate(content)
         except ValidationError as error:
-            raise DescriptorError(_explain(path, error)) from None
+            said = problems(
+                error, cls, most=SHOWN_PROBLEMS, between=".\n  ", unquoted=("provider",)
+            )
+            raise DescriptorError(f"{path}: not a valid model descriptor.\n  {said}.") from None
 
     def save(self, folder: str | Path) -> Path:
         """Write the descriptor into `folder` as YAML, whole or not at all; returns the file."""
@@ -388,56 +390,3 @@ def _represent_list(dumper: yaml.SafeDumper, data: Iterable[object]) -> yaml.Nod
 
 _Dumper.add_representer(list, _represent_list)
 _Dumper.add_representer(tuple, _represent_list)
-
-
-def _explain(path: Path, error: ValidationError) -> str:
-    """What is wrong with a descriptor, a line a field."""
-    problems = error.errors()
-    lines = []
-    for problem in problems[:SHOWN_PROBLEMS]:
-        location = problem["loc"]
-        field = plain(".".join(map(str, location)))
-        said = problem["msg"].removeprefix("Value error, ")
-        if problem["type"] == "extra_forbidden":
-            known = _fields_at(location[:-1])
-            hint = did_you_mean(plain(str(location[-1])), known)
-            lines.append(f"{field}: unknown field{hint} Known fields: {', '.join(known)}.")
-        elif problem["type"] == "missing":
-            lines.append(f"{field}: missing; add it.")
-        elif problem["type"] == "string_type" and isinstance(problem["input"], (bool, int, float)):
-            # Unquoted, `no` (also Norwegian) and `1.0` are no text to YAML.
-            lines.append(f"{field}: is {problem['input']!r} to YAML; put it in quotes.")
-        elif not location:
-            lines.append(f"{said}.")
-        elif location[0] == "provider":
-            # What stands there may be a key in the wrong place.
-            lines.append(f"{field}: {said}.")
-        else:
-            lines.append(f"{field}: {said}, got {_shown(problem['input'])}.")
-    if len(problems) > SHOWN_PROBLEMS:
-        lines.append(f"and {len(problems) - SHOWN_PROBLEMS} more.")
-    return f"{path}: not a valid model descriptor.\n" + "\n".join(f"  {line}" for line in lines)
-
-
-def plain(text: str, limit: int = SHOWN_CHARACTERS) -> str:
-    """A text of a file as a part of an error: cut, and nothing in it steers a terminal."""
-    text = "".join(c if c.isprintable() else "?" for c in text[: limit + 1])
-    return text if len(text) <= limit else f"{text[:limit]}..."
-
-
-def _shown(value: object) -> str:
-    """A value as errors show it; of a mapping, which may hold a key, the names are enough."""
-    if isinstance(value, Mapping):
-        return f"the fields {plain(', '.join(map(str, value)))}"
-    return shortened(value, SHOWN_CHARACTERS)
-
-
-def _fields_at(location: tuple[int | str, ...]) -> list[str]:
-    sections: dict[tuple[int | str, ...], type[BaseModel]] = {
-        (): ModelDescriptor,
-        ("provider",): Provider,
-        ("price",): Price,
-        ("behaves_like",): Likeness,
-        ("learned",): Learned,
-    }
-    return list(sections[location].model_fields)

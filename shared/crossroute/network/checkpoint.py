@@ -237,8 +237,9 @@ def _load_manifest(path: Path) -> Manifest:
                     "again."
                 ) from error
         raise CheckpointError(
-            f"{path}: damaged: {problems(error)}. Copy the checkpoint again, or train again."
-        ) from error
+            f"{path}: damaged: {problems(error, Manifest)}. Copy the checkpoint again, or train "
+            "again."
+        ) from None
 
 
 def _read(path: Path) -> bytes:

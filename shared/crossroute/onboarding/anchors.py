@@ -19,17 +19,16 @@ from pydantic import (
     ConfigDict,
     Field,
     FiniteFloat,
-    TypeAdapter,
     ValidationError,
     field_validator,
     model_validator,
 )
 
-from crossroute.errors import DataError, shortened
-from crossroute.models.descriptor import NonEmpty, plain
+from crossroute.errors import DataError, problems, shortened
+from crossroute.models.descriptor import NonEmpty
 from crossroute.yaml_file import read_yaml
 
-SHOWN_PROBLEMS, SHOWN_CHARACTERS = 5, 300
+SHOWN_BROKEN = 5
 MOST_TRIES = 100
 """Brackets in an answer at which JSON may begin: reading from each of them takes time."""
 
@@ -214,21 +213,22 @@ def _load(path: Path) -> tuple[Anchor, ...]:
     content = read_yaml(path, DataError)
     if not isinstance(content, list) or not content:
         raise DataError(f"{path}: anchors are a list of mappings with topic, prompt and check.")
-    try:
-        anchors = TypeAdapter(tuple[Anchor, ...]).validate_python(content)
-    except ValidationError as error:
-        problems = [
-            f"  anchor {problem['loc'][0]}: {plain('.'.join(map(str, problem['loc'][1:])))}: "
-            f"{plain(problem['msg'], SHOWN_CHARACTERS)}"
-            for problem in error.errors()[:SHOWN_PROBLEMS]
-        ]
-        raise DataError(f"{path}: not valid anchors.\n" + "\n".join(problems)) from None
+    anchors, broken = [], []
+    for position, item in enumerate(content):
+        try:
+            anchors.append(Anchor.model_validate(item))
+        except ValidationError as error:
+            broken.append(f"  anchor {position}: {problems(error, Anchor)}.")
+    if broken:
+        more = len(broken) - SHOWN_BROKEN
+        lines = broken[:SHOWN_BROKEN] + ([f"  and {more} more."] if more > 0 else [])
+        raise DataError(f"{path}: not valid anchors.\n" + "\n".join(lines))
     asked: set[str] = set()
     for position, anchor in enumerate(anchors):
         if anchor.prompt in asked:
             raise DataError(f"{path}: anchor {position} asks what another one asks; remove one.")
         asked.add(anchor.prompt)
-    return anchors
+    return tuple(anchors)
 
 
 def _unmarked(text: str) -> str:

@@ -57,8 +57,8 @@ def load_scores(path: str | Path, model: str) -> list[ScoredAnswer]:
         try:
             answer = _answer(line, model)
         except (ValueError, AttributeError) as error:
-            said = problems(error) if isinstance(error, ValidationError) else error
-            raise DataError(f"{path}, line {number}: not a scored answer: {said}") from error
+            said = problems(error, ScoredAnswer) if isinstance(error, ValidationError) else error
+            raise DataError(f"{path}, line {number}: not a scored answer: {said}") from None
         if answer is not None:
             answers.append(answer)
     if not answers:
@@ -100,7 +100,8 @@ def read_scores(model: str, scores: Scores) -> list[ScoredAnswer]:
                 answer if isinstance(answer, ScoredAnswer) else ScoredAnswer.model_validate(answer)
             )
         except ValidationError as error:
-            raise DataError(f"{model}: score {position} is broken: {problems(error)}") from error
+            said = problems(error, ScoredAnswer)
+            raise DataError(f"{model}: score {position} is broken: {said}") from None
     if not answers:
         raise DataError(f"{model}: no scores were given; give at least one scored answer.")
     return answers

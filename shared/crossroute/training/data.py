@@ -334,7 +334,7 @@ def _read(path: Path, *, skip_broken: bool) -> Iterator[tuple[int, Row]]:
         except ValidationError as error:
             broken += 1
             if broken <= SHOWN_BROKEN_LINES:
-                shown.append(f"  {path}:{number}: {problems(error)}")
+                shown.append(f"  {path}:{number}: {problems(error, Row)}")
             if broken > whole + MOST_BROKEN_LINES:
                 skip_broken, mend = False, "See whether this is a file of routing data at all."
                 break

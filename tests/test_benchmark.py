@@ -11,9 +11,6 @@ from conftest import make_rows
 from crossroute import DataError
 from crossroute.evaluation.baselines import BASELINES, Training
 from crossroute.evaluation.benchmark import (
-    CROSSROUTE,
-    ORACLE,
-    ZERO,
     Figures,
     Report,
     _cost_at,
@@ -25,6 +22,7 @@ from crossroute.evaluation.benchmark import (
 from crossroute.evaluation.leave_one_out import leave_one_out
 from crossroute.evaluation.metrics import Hull
 from crossroute.evaluation.plots import plot
+from crossroute.evaluation.references import CROSSROUTE, ORACLE, ZERO
 from crossroute.evaluation.report import COLUMNS, markdown, tables
 from crossroute.training.data import RoutingData, Row
 

@@ -12,17 +12,30 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from crossroute.errors import DataError
 from crossroute.evaluation.baselines import BASELINES, Baseline, Predict, Training
 from crossroute.evaluation.metrics import (
     SWEEP,
+    FloatArray,
     Hull,
+    IntArray,
     brier,
     expected_calibration_error,
     realised,
     sweep,
+)
+from crossroute.evaluation.references import (
+    CROSSROUTE,
+    ORACLE,
+    ZERO,
+    Point,
+    aiq,
+    best_single,
+    oracle,
+    predicted,
+    random_choice,
+    zero,
 )
 from crossroute.models.descriptor import ModelDescriptor
 from crossroute.network.encoders import QueryEncoder, StaticEncoder
@@ -33,15 +46,6 @@ from crossroute.router import CrossRouter
 from crossroute.training.data import RoutingData
 from crossroute.training.train import train
 
-FloatArray = NDArray[np.float64]
-
-CROSSROUTE, ZERO, SINGLE, RANDOM, ORACLE = (
-    "CrossRoute",
-    "Zero router",
-    "best single",
-    "random",
-    "oracle",
-)
 RESAMPLES = 1_000
 LAMBDA_STEP = 1.1
 
@@ -270,7 +274,7 @@ def _tune(
 
     def valid_aiq(predict: Predict) -> float:
         chosen = sweep(*predict(valid.features), baseline.reward)
-        return _aiq(Hull.of(*realised(chosen, valid.score, valid.cost_usd)), valid.cost_usd)
+        return aiq(Hull.of(*realised(chosen, valid.score, valid.cost_usd)), valid.cost_usd)
 
     fitted = [(fit(settings, 0), settings) for settings in baseline.grid]
     best, settings = max(fitted, key=lambda pair: valid_aiq(pair[0]))
@@ -284,7 +288,7 @@ class _Entry:
 
     settings: Mapping[str, Any]
     predictions: Sequence[tuple[FloatArray, FloatArray]]
-    chosen: Sequence[NDArray[np.intp]]
+    chosen: Sequence[IntArray]
 
 
 class _Contest:
@@ -293,11 +297,7 @@ class _Contest:
     def __init__(self, name: str, test: RoutingData, routers: Sequence[CrossRouter]) -> None:
         self.name, self.test = name, test
         self.entries: dict[str, _Entry] = {}
-        predictions = []
-        for router in routers:
-            found = router.subset(test.models).predict(test.prompts)
-            columns = [found.models.index(model) for model in test.models]
-            predictions.append((found.quality[:, columns], found.cost_usd[:, columns]))
+        predictions = [predicted(router, test) for router in routers]
         self._add(CROSSROUTE, {}, predictions, "exponential")
 
     def enter(
@@ -324,43 +324,38 @@ class _Contest:
     def report(self) -> tuple[DatasetReport, dict[str, FloatArray]]:
         """All figures, and the bootstrapped AIQ of every router [RESAMPLES]."""
         score, cost = self.test.score, self.test.cost_usd
-        n, m = score.shape
-        singles = np.broadcast_to(np.arange(m)[:, None], (m, n))
-        perfect = sweep(score, cost)
         chosen = {name: entry.chosen for name, entry in self.entries.items()}
-        chosen |= {ZERO: [singles], ORACLE: [perfect]}
+        chosen |= {ZERO: [zero(score)], ORACLE: [oracle(score, cost)]}
         hulls = {
             name: [Hull.of(*realised(c, score, cost)) for c in each]
             for name, each in chosen.items()
         }
         drawn = _resampled_aiq(chosen, score, cost)
         highest = max(float(hull.cost_usd[-1]) for each in hulls.values() for hull in each)
-        mean_score, mean_cost = score.mean(axis=0), cost.mean(axis=0)
-        best = int(mean_score.argmax())
+        single = best_single(self.test.models, score, cost)
 
         figures = []
         for name, each in hulls.items():
             entry = self.entries.get(name)
-            figure = self._hull_figures(name, each, highest, best)
+            figure = self._hull_figures(name, each, highest, single)
             if entry:
                 figure = replace(figure, settings=entry.settings, **_truth(entry, score, cost))
             if name != CROSSROUTE:
                 figure = replace(figure, crossroute_gain=_interval(drawn[CROSSROUTE] - drawn[name]))
             figures.append(figure)
         figures += [
-            Figures(f"{SINGLE} ({self.test.models[best]})", quality=float(mean_score[best]),
-                    cost_usd=float(mean_cost[best])),
-            Figures(RANDOM, quality=float(mean_score.mean()), cost_usd=float(mean_cost.mean())),
-        ]  # fmt: skip
+            Figures(point.router, quality=point.quality, cost_usd=point.cost_usd)
+            for point in (single, random_choice(score, cost))
+        ]
         ours = self.entries[CROSSROUTE]
-        mix = np.stack([(ours.chosen[0] == j).mean(axis=1) for j in range(m)], axis=1)
+        mix = np.stack([(ours.chosen[0] == j).mean(axis=1) for j in range(score.shape[1])], axis=1)
         report = DatasetReport(
             dataset=self.name,
-            prompts=n,
+            prompts=len(score),
             models=self.test.models,
             figures=tuple(figures),
             # The expectation over permutations: each model's share at its own means.
-            shuffled_aiq=_aiq(Hull.of(mix @ mean_cost, mix @ mean_score), cost),
+            shuffled_aiq=aiq(Hull.of(mix @ cost.mean(axis=0), mix @ score.mean(axis=0)), cost),
             stability=tuple(
                 _stability(name, *ours.predictions[0], cost) for name in ("exponential", "linear")
             ),
@@ -370,22 +365,23 @@ class _Contest:
         )
         return report, drawn
 
-    def _hull_figures(self, name: str, hulls: Sequence[Hull], highest: float, best: int) -> Figures:
-        score, cost = self.test.score, self.test.cost_usd
-        single_score, single_cost = score[:, best].mean(), cost[:, best].mean()
-        aiq = [_aiq(hull, cost) for hull in hulls]
+    def _hull_figures(
+        self, name: str, hulls: Sequence[Hull], highest: float, single: Point
+    ) -> Figures:
+        cost = self.test.cost_usd
+        heights = [aiq(hull, cost) for hull in hulls]
         quality = float(np.mean([hull.quality[-1] for hull in hulls]))
-        reached = [_cost_at(hull, single_score) for hull in hulls]
-        comparable = single_cost > 0 and np.isfinite(reached).all()
+        reached = [_cost_at(hull, single.quality) for hull in hulls]
+        comparable = single.cost_usd > 0 and np.isfinite(reached).all()
         return Figures(
             router=name,
-            aiq=float(np.mean(aiq)),
-            aiq_deviation=float(np.std(aiq)),
+            aiq=float(np.mean(heights)),
+            aiq_deviation=float(np.std(heights)),
             routerbench_aiq=float(np.mean([_routerbench_aiq(hull, highest) for hull in hulls])),
             quality=quality,
             cost_usd=float(np.mean([hull.cost_usd[-1] for hull in hulls])),
-            perf_gain=quality / single_score - 1 if single_score > 0 else None,
-            cost_save=1 - float(np.mean(reached)) / single_cost if comparable else None,
+            perf_gain=quality / single.quality - 1 if single.quality > 0 else None,
+            cost_save=1 - float(np.mean(reached)) / single.cost_usd if comparable else None,
         )
 
 
@@ -411,11 +407,6 @@ def _truth(entry: _Entry, score: FloatArray, cost: FloatArray) -> dict[str, Any]
     )
 
 
-def _aiq(hull: Hull, cost_usd: FloatArray) -> float:
-    mean_cost = cost_usd.mean(axis=0)
-    return hull.aiq(float(mean_cost.min()), float(mean_cost.max()))
-
-
 def _routerbench_aiq(hull: Hull, highest_usd: float) -> float:
     lowest = float(hull.cost_usd[0])
     if highest_usd <= 0:
@@ -432,7 +423,7 @@ def _cost_at(hull: Hull, quality: float) -> float:
 
 
 def _resampled_aiq(
-    chosen: Mapping[str, Sequence[NDArray[np.intp]]], score: FloatArray, cost: FloatArray
+    chosen: Mapping[str, Sequence[IntArray]], score: FloatArray, cost: FloatArray
 ) -> dict[str, FloatArray]:
     """AIQ of every router on the same resamples of the queries, the mean over its seeds."""
     n = len(score)
@@ -441,7 +432,7 @@ def _resampled_aiq(
     mean_cost = counts @ cost
     low, high = mean_cost.min(axis=1), mean_cost.max(axis=1)
 
-    def aiq(choices: NDArray[np.intp]) -> list[float]:
+    def drawn(choices: IntArray) -> list[float]:
         # Neighbouring lambdas often choose alike: the hull needs each choice once.
         different = np.unique(choices, axis=0)
         costs = counts @ cost[rows, different].T
@@ -451,7 +442,7 @@ def _resampled_aiq(
             for c, s, a, b in zip(costs, scores, low, high, strict=True)
         ]
 
-    return {name: np.mean([aiq(c) for c in each], axis=0) for name, each in chosen.items()}
+    return {name: np.mean([drawn(c) for c in each], axis=0) for name, each in chosen.items()}
 
 
 def _interval(differences: FloatArray) -> Interval:

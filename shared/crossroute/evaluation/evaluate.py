@@ -5,15 +5,21 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from crossroute.errors import DataError
-from crossroute.evaluation.metrics import Hull, realised, sweep
+from crossroute.evaluation.metrics import FloatArray, Hull, IntArray, realised, sweep
+from crossroute.evaluation.references import (
+    CROSSROUTE,
+    ORACLE,
+    ZERO,
+    aiq,
+    best_single,
+    oracle,
+    predicted,
+    random_choice,
+    zero,
+)
 from crossroute.router import CrossRouter
 from crossroute.training.data import RoutingData
-
-FloatArray = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -74,33 +80,19 @@ def _evaluate(router: CrossRouter, name: str, data: RoutingData) -> Evaluation:
         )
     left_out = tuple(model for model in data.models if model not in router.pool)
     data = data.of_models(known).complete(name)
-    narrowed = router.subset(known)
-    found = narrowed.predict(data.prompts)
-    columns = [found.models.index(model) for model in data.models]
-    chosen = sweep(found.quality[:, columns], found.cost_usd[:, columns], router.reward)
-    perfect = sweep(data.score, data.cost_usd)
-    mean_cost, mean_score = data.cost_usd.mean(axis=0), data.score.mean(axis=0)
-    best = int(mean_score.argmax())
+    score, cost = data.score, data.cost_usd
     results = (
-        _result("CrossRoute", *realised(chosen, data.score, data.cost_usd), mean_cost),
-        _result("Zero router", mean_cost, mean_score, mean_cost),
-        Result(
-            f"best single ({data.models[best]})",
-            None,
-            float(mean_score[best]),
-            float(mean_cost[best]),
+        _curve(CROSSROUTE, sweep(*predicted(router, data), router.reward), score, cost),
+        _curve(ZERO, zero(score), score, cost),
+        *(
+            Result(point.router, None, point.quality, point.cost_usd)
+            for point in (best_single(data.models, score, cost), random_choice(score, cost))
         ),
-        Result("random", None, float(mean_score.mean()), float(mean_cost.mean())),
-        _result("oracle", *realised(perfect, data.score, data.cost_usd), mean_cost),
+        _curve(ORACLE, oracle(score, cost), score, cost),
     )
     return Evaluation(name, len(data), data.models, left_out, results)
 
 
-def _result(name: str, costs: FloatArray, scores: FloatArray, mean_cost: FloatArray) -> Result:
-    hull = Hull.of(costs, scores)
-    return Result(
-        name,
-        hull.aiq(float(mean_cost.min()), float(mean_cost.max())),
-        float(hull.quality[-1]),
-        float(hull.cost_usd[-1]),
-    )
+def _curve(name: str, chosen: IntArray, score: FloatArray, cost_usd: FloatArray) -> Result:
+    hull = Hull.of(*realised(chosen, score, cost_usd))
+    return Result(name, aiq(hull, cost_usd), float(hull.quality[-1]), float(hull.cost_usd[-1]))

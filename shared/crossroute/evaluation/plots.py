@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from crossroute.errors import MissingExtraError
-from crossroute.evaluation.benchmark import CROSSROUTE, ORACLE, ZERO, DatasetReport, Report
+from crossroute.evaluation.benchmark import DatasetReport, Report
 from crossroute.evaluation.metrics import SWEEP, calibration
+from crossroute.evaluation.references import CROSSROUTE, ORACLE, ZERO
 
 try:
     from matplotlib.figure import Figure

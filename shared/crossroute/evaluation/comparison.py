@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from crossroute.errors import DataError, PoolError, problems
+from crossroute.lines import read_lines
 from crossroute.query import QueryLike
 from crossroute.ranking import utility
 from crossroute.router import CrossRouter
-from crossroute.training.data import Name, Prompt, read_lines
+from crossroute.training.data import Name, Prompt
 
 
 class TopicPrompt(NamedTuple):

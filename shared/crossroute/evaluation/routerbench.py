@@ -19,15 +19,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from crossroute.errors import DataError, MissingExtraError
-from crossroute.training.data import (
-    MOST_LINE_BYTES,
-    MOST_MODELS,
-    SHOWN_BROKEN_LINES,
-    Output,
-    Row,
-    check_inflated,
-    read_all_lines,
-)
+from crossroute.lines import MOST_LINE_BYTES, check_inflated, read_all_lines
+from crossroute.training.data import MOST_MODELS, SHOWN_BROKEN_LINES, Output, Row
 
 COST = "|total_cost"
 READ_AT_ONCE = 16

@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import from_json
 
 from crossroute.errors import DataError, problems
-from crossroute.training.data import AnswerTokens, AnswerUsd, Output, Score, read_lines
+from crossroute.lines import read_lines
+from crossroute.training.data import AnswerTokens, AnswerUsd, Output, Score
 
 MOST_FIELDS = 100
 """Of a line of scores."""

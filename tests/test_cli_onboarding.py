@@ -19,7 +19,6 @@ from conftest import Run, write_scores
 from openai_server import OpenAIServer, Reply
 from pydantic import TypeAdapter
 
-import crossroute.cli.onboarding  # noqa: F401  # registers the commands
 from crossroute import CrossRouter, ModelDescriptor, ModelPool
 from crossroute.onboarding.anchors import Anchor, Check, load_anchors
 from crossroute.onboarding.embedding import onboard

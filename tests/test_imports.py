@@ -39,7 +39,7 @@ def importers(folder: Path, *packages: str) -> set[str]:
 def test_the_core_knows_no_framework() -> None:
     # The demo is a LangChain chain, and `onboard --run` asks a chat model: these commands open the
     # door to it, nothing else does.
-    commands = {"cli/app.py", "cli/onboarding.py"}
+    commands = {"cli/demo.py", "cli/onboarding.py"}
     assert importers(CORE, "langchain", "llama", "langgraph") == commands
 
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
+from crossroute.errors import MissingExtraError
 from crossroute.models.descriptor import Learned
-from crossroute.models.pool import ModelPool
+from crossroute.models.pool import MODELS, ModelPool
 from crossroute.onboarding.embedding import error_in_points
 from crossroute.onboarding.scores import FEW_SCORES
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 out = Console(soft_wrap=True)
 err = Console(stderr=True, soft_wrap=True)
@@ -26,7 +31,43 @@ CheckpointOption = Annotated[
         "absent.",
     ),
 ]
+Files = Annotated[
+    list[Path], typer.Argument(help="Routing data: .jsonl or .jsonl.gz (docs/data.md).")
+]
+SkipBroken = Annotated[
+    bool, typer.Option("--skip-broken", help="Leave broken rows out instead of stopping at them.")
+]
+FolderArgument = Annotated[
+    Path | None, typer.Argument(help="Folder of descriptors; the shipped ones if absent.")
+]
+FolderOption = Annotated[
+    Path | None,
+    typer.Option("--models", help="Folder of descriptors; the shipped ones if absent."),
+]
+ModelsOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder of descriptors with prices and providers. If absent: the shipped ones and "
+        "those of the checkpoint that is replaced."
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def need(package: str, extra: str) -> None:
+    """Refuse a command whose optional dependency is not installed, before it starts."""
+    if importlib.util.find_spec(package) is None:
+        raise MissingExtraError(package, extra)
+
+
+def known_models(models: Path | None, checkpoint: Path | None) -> ModelPool:
+    """Descriptors whose facts training may use: those of a checkpoint to be replaced among them."""
+    if models:
+        return ModelPool.load(models)
+    known = dict(ModelPool.shipped())
+    if checkpoint and (checkpoint / MODELS).is_dir():
+        known |= ModelPool.load(checkpoint)
+    return ModelPool(known.values())
 
 
 def load_pool(folder: Path | None) -> ModelPool:
@@ -45,6 +86,15 @@ def made(learned: Learned | None) -> str:
         few = ", which are few" if learned.examples < FEW_SCORES else ""
         return f"onboarded from {learned.examples:,} scored answers{few}; {points}"
     return f"trained on {learned.examples:,} scored answers"
+
+
+def progress(title: str) -> Progress:
+    """A bar with a title in front, and behind it the description of its task."""
+    from rich import progress as rich
+
+    columns = (rich.TextColumn(title), rich.BarColumn(), rich.MofNCompleteColumn())
+    told = rich.TextColumn("{task.description}")
+    return rich.Progress(*columns, told, rich.TimeElapsedColumn(), console=err)
 
 
 def confirmed(question: str) -> bool:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import datetime
-import math
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -16,36 +14,22 @@ from rich.table import Column, Table
 from crossroute.cli.common import (
     AsJson,
     CheckpointOption,
+    FolderArgument,
+    FolderOption,
     err,
     load_pool,
     made,
     out,
     print_json,
 )
-from crossroute.decision import usd
 from crossroute.errors import DescriptorError, PoolError, UnknownModelError
-from crossroute.evaluation.comparison import Comparison, TopicPrompt, compare, load_prompts
 from crossroute.files import replace_file
 from crossroute.models.descriptor import ModelDescriptor, json_schema
 from crossroute.models.pool import ModelPool, descriptor_files, descriptor_folder
-from crossroute.models.prices import PER_TOKEN, PriceCheck, check_prices, write_price
 from crossroute.network.checkpoint import Checkpoint, check_fit, checkpoint_folder
-from crossroute.onboarding.anchors import load_anchors
-from crossroute.router import DEFAULT_WILLINGNESS_TO_PAY, CrossRouter
-
-models_app = typer.Typer(help="The models of a pool.", no_args_is_help=True)
-
-FolderArgument = Annotated[
-    Path | None, typer.Argument(help="Folder of descriptors; the shipped ones if absent.")
-]
-FolderOption = Annotated[
-    Path | None,
-    typer.Option("--models", help="Folder of descriptors; the shipped ones if absent."),
-]
-SHARES_AT = (0.0, DEFAULT_WILLINGNESS_TO_PAY, math.inf)
+from crossroute.router import CrossRouter
 
 
-@models_app.command(name="list")
 def models_list(folder: FolderArgument = None, as_json: AsJson = False) -> None:
     """List the models of a folder of descriptors."""
     pool = load_pool(folder)
@@ -74,7 +58,6 @@ def models_list(folder: FolderArgument = None, as_json: AsJson = False) -> None:
     out.print(table)
 
 
-@models_app.command(name="show")
 def models_show(
     model: Annotated[str, typer.Argument(metavar="ID", help="Id of the model.")],
     folder: FolderOption = None,
@@ -94,7 +77,6 @@ def models_show(
     out.print(table)
 
 
-@models_app.command(name="validate")
 def models_validate(
     folder: FolderArgument = None, checkpoint: CheckpointOption = None, as_json: AsJson = False
 ) -> None:
@@ -126,7 +108,6 @@ def models_validate(
         raise typer.Exit(1)
 
 
-@models_app.command(name="add")
 def models_add(
     file: Annotated[Path, typer.Argument(help="Descriptor of the new model.")],
     folder: Annotated[Path, typer.Option("--to", help="Folder of descriptors.")],
@@ -160,7 +141,6 @@ def models_add(
         out.print(escape(f"Added {new.id}: {path} ({made(new.learned)})"))
 
 
-@models_app.command(name="remove")
 def models_remove(
     model: Annotated[str, typer.Argument(metavar="ID", help="Exact id of the model.")],
     folder: Annotated[Path, typer.Option("--from", help="Folder of descriptors.")],
@@ -180,101 +160,6 @@ def models_remove(
         out.print(escape(f"Removed {model}: {path}"))
 
 
-@models_app.command(name="prices")
-def models_prices(
-    folder: Annotated[Path, typer.Argument(help="Folder of descriptors.")],
-    price_file: Annotated[
-        Path, typer.Option("--from", help="Price file in LiteLLM's or tokencost's format.")
-    ],
-    write: Annotated[
-        bool, typer.Option("--write", help="Write what changed into the descriptors.")
-    ] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Compare the price tables of a folder with a price file, and write what changed.
-
-    Only the lines of the price change; a model that is not found for sure is left alone.
-    """
-    load_pool(folder)
-    checks = check_prices(descriptor_folder(folder), price_file)
-    changed = [check for check in checks if check.changes]
-    for check in changed if write else ():
-        write_price(check)
-    if as_json:
-        print_json([_price_facts(check, write) for check in checks])
-        return
-    if changed:
-        table = Table(
-            "model", "listed as", *(name.removesuffix("_usd_per_1m") for name in PER_TOKEN)
-        )
-        table.title = "Changed prices, USD per 1M tokens"
-        for check in changed:
-            cells = (check.changes.get(name) for name in PER_TOKEN)
-            table.add_row(
-                escape(check.model),
-                escape(check.listed_as or ""),
-                *(
-                    "" if cell is None else f"{_number(cell[0])} -> {_number(cell[1])}"
-                    for cell in cells
-                ),
-            )
-        out.print(table)
-    for check in checks:
-        if check.problem:
-            out.print(escape(f"Not compared: {check.model}: {check.problem}"))
-    same = sum(1 for check in checks if check.after is not None and not check.changes)
-    done = "written" if write else "not written; --write does"
-    out.print(f"{same} unchanged, {len(changed)} changed{f' ({done})' if changed else ''}.")
-
-
-@models_app.command(name="compare")
-def models_compare(
-    first: Annotated[str, typer.Argument(metavar="A", help="Id of a model.")],
-    second: Annotated[str, typer.Argument(metavar="B", help="Id of another one.")],
-    prompts_file: Annotated[
-        Path | None,
-        typer.Option(
-            "--prompts",
-            help="Prompts: a text file, one a line, or JSON lines with `prompt` and `topic`. The "
-            "shipped anchor prompts if absent.",
-        ),
-    ] = None,
-    folder: FolderOption = None,
-    checkpoint: CheckpointOption = None,
-    as_json: AsJson = False,
-) -> None:
-    """Say where B would be chosen over A: by kind of prompt and willingness to pay."""
-    prompts = (
-        load_prompts(prompts_file)
-        if prompts_file
-        else [TopicPrompt(anchor.prompt, anchor.topic) for anchor in load_anchors()]
-    )
-    router = CrossRouter.load(checkpoint or folder, models=folder)
-    found = compare(router, first, second, prompts)
-    if as_json:
-        print_json(_comparison_facts(router, (first, second), found))
-        return
-    table = Table(title=f"A: {escape(first)}, B: {escape(second)}")
-    for header in ("prompts", "", "quality A, B", "cost A, B", "B is chosen"):
-        table.add_column(header, no_wrap=True)
-    for item in found:
-        table.add_row(
-            escape(item.topic or "all"),
-            str(item.prompts),
-            ", ".join(f"{quality:.3f}" for quality in item.quality),
-            ", ".join(usd(cost) for cost in item.cost_usd),
-            _ranges(item.wins),
-        )
-    out.print(table)
-    out.print(
-        "Quality and cost (USD a prompt) are predicted means. B is chosen for most of the prompts "
-        "at these willingnesses to pay, USD a unit of quality."
-    )
-    for model in (first, second):
-        out.print(escape(f"{model}: {made(router.pool[model].learned)}"))
-
-
-@models_app.command(name="schema")
 def models_schema() -> None:
     """Print the JSON Schema of a descriptor, for editors."""
     print_json(json_schema())
@@ -333,68 +218,3 @@ def _lines(facts: dict[str, object], prefix: str = "") -> list[tuple[str, str]]:
             text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
             lines.append((prefix + name, text))
     return lines
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:g}"
-
-
-def _price_facts(check: PriceCheck, write: bool) -> dict[str, object]:
-    status = "not compared" if check.after is None else "changed" if check.changes else "unchanged"
-    return {
-        "model": check.model,
-        "file": str(check.path),
-        "status": status,
-        "listed_as": check.listed_as,
-        "problem": check.problem,
-        "changes": {
-            name: {"before": old, "after": new} for name, (old, new) in check.changes.items()
-        },
-        "written": write and bool(check.changes),
-    }
-
-
-def _comparison_facts(
-    router: CrossRouter, models: tuple[str, str], found: Sequence[Comparison]
-) -> dict[str, object]:
-    learned = [router.pool[model].learned for model in models]
-    return {
-        "models": [
-            {"model": model, "embedding": made(one)}
-            for model, one in zip(models, learned, strict=True)
-        ],
-        "comparisons": [
-            {
-                "topic": item.topic,
-                "prompts": item.prompts,
-                "quality": dict(zip(models, item.quality, strict=True)),
-                "cost_usd": dict(zip(models, item.cost_usd, strict=True)),
-                "second_chosen": [
-                    {"from_usd": _json_number(start), "to_usd": _json_number(end)}
-                    for start, end in item.wins
-                ],
-                "second_share": [
-                    {"willingness_to_pay": _json_number(at), "share": item.share(at)}
-                    for at in SHARES_AT
-                ],
-            }
-            for item in found
-        ],
-    }
-
-
-def _json_number(value: float) -> float | str:
-    return value if math.isfinite(value) else str(value)
-
-
-def _ranges(ranges: Sequence[tuple[float, float]]) -> str:
-    """Ranges of willingness to pay in words."""
-    words = []
-    for start, end in ranges:
-        if start == 0:
-            words.append("always" if math.isinf(end) else f"below {usd(end)}")
-        else:
-            words.append(
-                f"above {usd(start)}" if math.isinf(end) else f"{usd(start)} to {usd(end)}"
-            )
-    return ", ".join(words) or "never"

@@ -1,21 +1,18 @@
-"""The commands `crossroute models onboard` and `rebase`: embeddings without training."""
+"""The command `crossroute models onboard`: an embedding without training."""
 
 from __future__ import annotations
 
-import asyncio
 import datetime
 import json
 import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import typer
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 from crossroute.cli.common import (
     AsJson,
@@ -25,29 +22,25 @@ from crossroute.cli.common import (
     made,
     out,
     print_json,
+    progress,
 )
-from crossroute.cli.models import models_app
 from crossroute.decision import usd
 from crossroute.errors import (
     CrossRouteError,
     DataError,
     DescriptorError,
     MissingExtraError,
-    PoolError,
     shortened,
 )
 from crossroute.models.descriptor import Learned, ModelDescriptor
-from crossroute.models.pool import ModelPool, descriptor_files, descriptor_folder
-from crossroute.network.checkpoint import checkpoint_folder, fits
-from crossroute.onboarding.anchors import Anchor, load_anchors
 from crossroute.onboarding.embedding import error_in_points, onboard
-from crossroute.onboarding.guess import guess
 from crossroute.onboarding.scores import FEW_SCORES, ScoredAnswer, load_scores
-from crossroute.router import CrossRouter, load_checkpoint
+from crossroute.router import CrossRouter
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel
 
+    from crossroute.onboarding.anchors import Anchor
     from langchain_crossroute.ask import Answer
 
 SHOWN_FAILURES = 3
@@ -56,7 +49,6 @@ LEAST_ANSWERS = 5
 """So many must look wrong before a model is doubted."""
 
 
-@models_app.command(name="onboard")
 def models_onboard(
     file: Annotated[
         Path, typer.Argument(metavar="DESCRIPTOR", help="The new model's file (*.yaml).")
@@ -88,6 +80,10 @@ def models_onboard(
     With --run every answer is checked and its score kept as it comes: after a break or a failure,
     the same command asks what is missing.
     """
+    # Here, as they take long to import.
+    from crossroute.models.edit import update_file
+    from crossroute.onboarding.anchors import load_anchors
+
     if run:
         path = scores or file.with_name(f"{file.stem}.scores.jsonl")
     elif scores is not None and anchors is None:
@@ -106,8 +102,8 @@ def models_onboard(
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
         target = folder / descriptor.file_name
-    new = _scored_in(new, _relative(path, target.parent))
-    _update(file, new, target)
+    new = scored_in(new, _relative(path, target.parent))
+    update_file(file, new, target)
     learned = _learned(new)
     mean = float(np.mean([answer.score for answer in answers]))
     if len(answers) < FEW_SCORES:
@@ -121,110 +117,6 @@ def models_onboard(
         print_json({"model": descriptor.id, "file": str(target), "mean_score": mean, **facts})
         return
     out.print(escape(f"{target}: {descriptor.id}: {made(learned)}; mean score {mean:.3f}."))
-
-
-@models_app.command(name="rebase")
-def models_rebase(
-    folder: Annotated[Path, typer.Argument(help="Folder of descriptors, or a checkpoint folder.")],
-    checkpoint: Annotated[
-        Path | None,
-        typer.Option(
-            help="Checkpoint folder that the embeddings are for; if absent, FOLDER where it is "
-            "one, else the shipped one."
-        ),
-    ] = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before writing.")] = False,
-    as_json: AsJson = False,
-) -> None:
-    """Make the embeddings of a folder again for another checkpoint, and write them.
-
-    A model that the checkpoint was trained on gets its embedding from there, any other one from its
-    stored scores; what was a guess is guessed again. What is to be written is shown first. The exit
-    code is 1 if a model is left that cannot be mended.
-    """
-    checkpoint = checkpoint or checkpoint_folder(folder)
-    folder = descriptor_folder(folder)
-    ModelPool.load(folder)  # Nothing is written where a file is broken.
-    router = _router(checkpoint)
-    found = [_rebase(path, router) for path in descriptor_files(folder)]
-    table = Table("model", "embedding", "", title=f"For checkpoint {router.checkpoint.id}")
-    for one in found:
-        table.add_row(escape(one.model), one.embedding, escape(one.note))
-    if not as_json:
-        out.print(table)
-    changed = [(one.path, one.new) for one in found if one.new is not None]
-    if changed and not yes:
-        question = f"Write {len(changed)} of {len(found)} files in {folder}?"
-        if not confirmed(question):
-            err.print("Nothing was written.")
-            raise typer.Exit(1)
-    for path, new in changed:
-        _update(path, new)
-    if as_json:
-        content = [{"model": x.model, "embedding": x.embedding, "note": x.note} for x in found]
-        print_json({"checkpoint": router.checkpoint.id, "models": content})
-    elif changed:
-        out.print(escape(f"Wrote {len(changed)} of {len(found)} files in {folder}."))
-    left = [one.model for one in found if one.embedding == "not mended"]
-    if left:
-        err.print(f"[bold red]Not mended:[/] {escape(', '.join(left))}")
-        raise typer.Exit(1)
-
-
-class _Rebased(NamedTuple):
-    """What becomes of one file; without a new descriptor it stays as it is."""
-
-    path: Path
-    model: str
-    embedding: str
-    note: str
-    new: ModelDescriptor | None = None
-
-
-def _rebase(path: Path, router: CrossRouter) -> _Rebased:
-    model = ModelDescriptor.load(path)
-    learned = model.learned
-    if learned is None:
-        note = "guessed when the folder is loaded, or onboard it"
-        return _Rebased(path, model.id, "none", note)
-    if fits(router.checkpoint, model):
-        return _Rebased(path, model.id, "fits", "left as it is")
-    known = router.pool[model.id].learned if model.id in router.pool else None
-    try:
-        if known is not None and known.source == "training":
-            source, note = "trained", "that of the checkpoint"
-            new = model.model_copy(update={"learned": known})
-        elif learned.scores_file is not None:
-            answers = load_scores(path.parent / learned.scores_file, model.id)
-            source, note = "from its scores", f"{len(answers)} scored answers"
-            new = onboard(router, model, answers)
-        elif learned.source == "guess":
-            source, note, new = "guessed again", "", guess(router, model)
-        else:
-            note = (
-                "the checkpoint was not trained on it, and no scores are stored; onboard it: "
-                f"crossroute models onboard {path} --scores FILE (or --run)"
-            )
-            return _Rebased(path, model.id, "not mended", note)
-    except CrossRouteError as error:
-        return _Rebased(path, model.id, "not mended", str(error))
-    # Also beside a trained embedding: the next checkpoint may know the model no more.
-    return _Rebased(path, model.id, source, note, _scored_in(new, learned.scores_file))
-
-
-def _router(folder: Path | None) -> CrossRouter:
-    """The router of a checkpoint, without the models beside it that are of another one."""
-    if folder is None:
-        return CrossRouter.default()
-    checkpoint = load_checkpoint(folder)
-    pool = ModelPool.load(folder)
-    own = ModelPool(model for model in pool.values() if fits(checkpoint, model))
-    if len(own) < 2:
-        raise PoolError(
-            f"{folder}: {len(own)} models have an embedding of this checkpoint; two "
-            "are needed to compare others with. Train the checkpoint again."
-        )
-    return CrossRouter(checkpoint, own)
 
 
 def _run(
@@ -259,13 +151,7 @@ def _run(
         raise typer.Abort
     failures: list[str] = []
     given: list[tuple[str, float]] = []
-    columns = (TextColumn("Asking"), BarColumn(), MofNCompleteColumn())
-    with (
-        scores.open("a", encoding="utf-8") as file,
-        Progress(
-            *columns, TextColumn("{task.description}"), TimeElapsedColumn(), console=err
-        ) as bar,
-    ):
+    with scores.open("a", encoding="utf-8") as file, progress("Asking") as bar:
         task = bar.add_task("", total=len(anchors), completed=len(anchors) - len(missing))
 
         def tell(position: int, answer: Answer | Exception) -> None:
@@ -280,6 +166,8 @@ def _run(
                 bar.advance(task)
             right = sum(score for _, score in given)
             bar.update(task, description=f"{right:.0f} right, {len(failures)} failed")
+
+        import asyncio
 
         from langchain_crossroute.ask import ask
 
@@ -418,16 +306,10 @@ def _learned(model: ModelDescriptor) -> Learned:
     return model.learned
 
 
-def _scored_in(model: ModelDescriptor, scores_file: str | None) -> ModelDescriptor:
+def scored_in(model: ModelDescriptor, scores_file: str | None) -> ModelDescriptor:
     """The model, whose scores are in that file, beside its descriptor."""
     learned = _learned(model).model_copy(update={"scores_file": scores_file})
     return model.model_copy(update={"learned": learned})
-
-
-def _update(path: Path, new: ModelDescriptor, target: Path | None = None) -> None:
-    from crossroute.models.edit import update_file
-
-    update_file(path, new, target)
 
 
 def _relative(path: Path, folder: Path) -> str:

@@ -1,0 +1,140 @@
+"""The commands `crossroute evaluate`, `benchmark` and `import-routerbench`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from crossroute.cli.common import (
+    CheckpointOption,
+    Files,
+    ModelsOption,
+    SkipBroken,
+    err,
+    known_models,
+    need,
+    out,
+)
+from crossroute.decision import usd
+from crossroute.errors import DataError, did_you_mean
+from crossroute.evaluation.evaluate import Evaluation, evaluate
+from crossroute.router import CrossRouter
+from crossroute.training.data import RoutingData
+
+OnlyModels = Annotated[
+    list[str] | None, typer.Option("--model", "-m", help="Only this model; repeat it.")
+]
+
+
+def evaluate_command(
+    files: Files,
+    checkpoint: CheckpointOption = None,
+    model: OnlyModels = None,
+    split: Annotated[str, typer.Option(help="Rows to evaluate on: train, valid or test.")] = "test",
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the figures to this file, too.")
+    ] = None,
+    skip_broken: SkipBroken = False,
+) -> None:
+    """Evaluate a checkpoint on scored answers, beside baselines that need no training."""
+    data = _load(files, model, skip_broken=skip_broken).of_split(split)
+    evaluations = evaluate(CrossRouter.load(checkpoint), data)
+    for evaluation in evaluations:
+        out.print(_evaluation_table(evaluation, split))
+        if evaluation.left_out:
+            err.print(f"Left out, unknown to the checkpoint: {', '.join(evaluation.left_out)}")
+    if json_file:
+        content = [evaluation.to_dict() for evaluation in evaluations]
+        json_file.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
+
+
+def benchmark_command(
+    files: Files,
+    folder: Annotated[
+        Path | None, typer.Option("--out", help="Folder for benchmark.md, .json and the plots.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Repetitions of whatever is random.")] = 3,
+    models: ModelsOption = None,
+    model: OnlyModels = None,
+    leave_out: Annotated[
+        bool,
+        typer.Option("--leave-one-out", help="Also train without each data set and test on it."),
+    ] = False,
+    skip_broken: SkipBroken = False,
+) -> None:
+    """Train, tune and compare CrossRoute and the usual routers on FILES."""
+    # What would end a long run at its end is looked at before.
+    need("torch", "train")
+    if folder is not None:
+        need("matplotlib", "benchmark")
+        folder.mkdir(parents=True, exist_ok=True)
+    from crossroute.evaluation.benchmark import benchmark
+    from crossroute.evaluation.leave_one_out import leave_one_out
+    from crossroute.evaluation.report import markdown, tables
+
+    data = _load(files, model, skip_broken=skip_broken)
+    with err.status("Benchmark") as status:
+        known = known_models(models, None)
+        unseen = leave_one_out(data, known=known, on_step=status.update) if leave_out else []
+        report = benchmark(data, known=known, seeds=seeds, on_step=status.update)
+    for table in tables(report):
+        out.print(table)
+    for evaluation in unseen:
+        out.print(_evaluation_table(evaluation, "test, left out of training"))
+    if folder is None:
+        return
+    from crossroute.evaluation.plots import plot
+
+    content = report.to_dict() | {"leave_one_out": [item.to_dict() for item in unseen]}
+    (folder / "benchmark.json").write_text(json.dumps(content, indent=1) + "\n", "utf-8")
+    names = " ".join(path.name for path in files)
+    option = " --leave-one-out" if leave_out else ""
+    command = f"crossroute benchmark {names} --seeds {seeds}{option} --out FOLDER"
+    page = markdown(report, unseen, plot(report, folder), command)
+    (folder / "benchmark.md").write_text(page, "utf-8")
+
+
+def import_routerbench_command(
+    file: Annotated[Path, typer.Argument(help="RouterBench's table: .csv, .csv.gz or .parquet.")],
+    out_file: Annotated[Path, typer.Option("--out", help="Where to write: .jsonl or .jsonl.gz.")],
+) -> None:
+    """Make routing data of RouterBench's public release (docs/data.md)."""
+    from crossroute.evaluation.routerbench import import_routerbench, write_rows
+
+    rows = import_routerbench(file)
+    write_rows(rows, out_file)
+    models = {model for row in rows for model in row.outputs}
+    out.print(f"{escape(str(out_file))}: {len(rows)} prompts, {len(models)} models")
+
+
+def _load(files: list[Path], models: list[str] | None, *, skip_broken: bool) -> RoutingData:
+    """Routing data, of some models or of all."""
+    data = RoutingData.load(files, skip_broken=skip_broken)
+    for model in models or ():
+        if model not in data.models:
+            raise DataError(f"No row has an answer of {model!r}{did_you_mean(model, data.models)}")
+    return data.of_models(models) if models else data
+
+
+def _evaluation_table(evaluation: Evaluation, split: str) -> Table:
+    table = Table(
+        "router",
+        "AIQ",
+        "best quality",
+        "at cost a query",
+        title=f"{evaluation.dataset}: {evaluation.prompts} prompts ({split}), "
+        f"{len(evaluation.models)} models",
+    )
+    for result in evaluation.results:
+        table.add_row(
+            escape(result.router),
+            "-" if result.aiq is None else f"{result.aiq:.4f}",
+            f"{result.quality:.4f}",
+            usd(result.cost_usd),
+        )
+    return table

@@ -1,0 +1,82 @@
+"""The command `crossroute train`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from crossroute.cli.common import (
+    Files,
+    ModelsOption,
+    SkipBroken,
+    err,
+    known_models,
+    need,
+    out,
+    progress,
+)
+from crossroute.errors import CheckpointError
+from crossroute.models.pool import MODELS, ModelPool
+from crossroute.network.checkpoint import check_target
+from crossroute.network.encoders import load_encoder
+from crossroute.training.data import RoutingData
+
+
+def train(
+    files: Files,
+    folder: Annotated[Path, typer.Option("--out", help="Folder to write the checkpoint to.")],
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of everything random.")] = 0,
+    models: ModelsOption = None,
+    encoder: Annotated[
+        str, typer.Option(help="'static' (shipped) or 'sentence-transformers:NAME'.")
+    ] = "static",
+    skip_broken: SkipBroken = False,
+) -> None:
+    """Train a checkpoint on scored answers: the splits train and valid of FILES."""
+    need("torch", "train")
+    check_target(folder)
+    _keep_onboarded(folder)
+    from crossroute.training.fit import Epoch
+    from crossroute.training.train import train as train_router
+
+    with err.status("Reading prompts"):
+        data = RoutingData.load(files, skip_broken=skip_broken)
+        query_encoder = load_encoder(encoder)
+    err.print(f"{len(data)} prompts, {len(data.models)} models, encoder {encoder}")
+    with progress("Training") as bar:
+        task = bar.add_task("", total=None)
+
+        def on_epoch(epoch: Epoch) -> None:
+            bar.update(
+                task,
+                completed=epoch.number,
+                total=epoch.epochs,
+                description=f"train {epoch.train_loss:.4f}, valid {epoch.valid_loss:.4f}",
+            )
+
+        router = train_router(
+            data,
+            known=known_models(models, folder),
+            encoder=query_encoder,
+            seed=seed,
+            on_epoch=on_epoch,
+        )
+    router.save(folder)
+    out.print(f"Wrote checkpoint {router.checkpoint.id} with {len(router.pool)} models: {folder}")
+
+
+def _keep_onboarded(checkpoint: Path) -> None:
+    """Refuse to replace a checkpoint whose models nobody trained: training would lose them."""
+    folder = checkpoint / MODELS
+    if not folder.is_dir():
+        return
+    pool = ModelPool.load(folder).values()
+    onboarded = [m.id for m in pool if m.learned and m.learned.source != "training"]
+    if onboarded:
+        raise CheckpointError(
+            f"{folder}: {', '.join(onboarded)} would be lost: onboarded, not trained. "
+            "Train into another folder, copy their files into its models/ and run: crossroute "
+            "models rebase FOLDER/models --checkpoint FOLDER"
+        )

@@ -1,12 +1,10 @@
-"""CostLedger: what routed calls cost, beside what was predicted and what a baseline would cost."""
+"""CostLedger: a callback that keeps the books of routed calls."""
 
 from __future__ import annotations
 
-import copy
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 from uuid import UUID
 
@@ -14,8 +12,8 @@ from langchain_core.callbacks import BaseCallbackHandler
 from langchain_core.outputs import ChatGeneration, LLMResult
 from typing_extensions import override
 
-from crossroute import CrossRouter, DescriptorError, ModelDescriptor, PoolError, Price
-from crossroute.decision import usd
+from crossroute import CrossRouter, ModelDescriptor, Price
+from crossroute.ledger import Ledger
 from crossroute.models.followed_folder import FollowedFolder
 from crossroute.query import estimate_tokens
 from langchain_crossroute.marks import tokens_of
@@ -29,50 +27,6 @@ MAX_OPEN_RUNS = 10_000
 """Runs that have started and not ended; beyond that, the oldest is given up."""
 
 
-@dataclass
-class Spend:
-    """What the calls of one model, or in one role, came to.
-
-    The sums are of the calls whose cost is known; the others are counted apart, and are not free.
-
-    Attributes:
-        calls: Model runs that have ended, however they did.
-        failures: Those that ended with an error.
-        estimated: Those in the sums whose tokens nobody has counted: of a stream that was abandoned
-            or failed midway, they are estimated from its text.
-        without_usage: Those whose tokens are not known: the answer had no usage.
-        without_price: Those with usage, of a model without a price.
-        cached_answers: Those answered from LangChain's LLM cache; they cost nothing, and their
-            tokens are not counted.
-        input_tokens: All input tokens.
-        cached_tokens: Those of them that came from the provider's prompt cache.
-        output_tokens: Output tokens.
-        cost_usd: Realised cost in USD, by the price table.
-        predicted_usd: Cost of the same calls as it was predicted, in USD.
-        baseline_usd: Cost of the same tokens at the baseline's price, in USD, of what was asked as
-            an answer: a baseline needs no drafts and judges. 0 without a baseline.
-    """
-
-    calls: int = 0
-    failures: int = 0
-    estimated: int = 0
-    without_usage: int = 0
-    without_price: int = 0
-    cached_answers: int = 0
-    input_tokens: int = 0
-    cached_tokens: int = 0
-    output_tokens: int = 0
-    cost_usd: float = 0.0
-    predicted_usd: float = 0.0
-    baseline_usd: float = 0.0
-
-    @property
-    def is_unknown(self) -> bool:
-        """Whether there were answers and the cost of none is known: the sums say nothing."""
-        unknown = self.without_usage + self.without_price
-        return 0 < unknown == self.calls - self.failures - self.cached_answers
-
-
 class _Run(NamedTuple):
     """A model run that has not ended, and the prices that it began with."""
 
@@ -84,7 +38,7 @@ class _Run(NamedTuple):
     baseline: Price | None
 
 
-class CostLedger(BaseCallbackHandler):
+class CostLedger(Ledger, BaseCallbackHandler):
     """Adds up what the model runs that a CrossRoute router started really cost.
 
     A callback for sync, async, streamed and batched calls; one ledger may serve many of them at
@@ -102,6 +56,7 @@ class CostLedger(BaseCallbackHandler):
     Raises:
         UnknownModelError: If the baseline is not in the pool.
         DescriptorError: If the baseline has no price.
+        PoolError: If `models` has no prices.
     """
 
     # In an async run, a thread for each event would take longer than the addition.
@@ -119,119 +74,9 @@ class CostLedger(BaseCallbackHandler):
         ),
         baseline: str | None = None,
     ) -> None:
-        self._models = models
-        if not isinstance(self._pool, Mapping):
-            raise PoolError(
-                "A ledger needs the prices of what routes (a ChatCrossRoute, CrossRouteRunnable or "
-                f"CrossRouteMiddleware), a router or a pool, got {type(models).__name__}."
-            )
-        self.baseline = baseline
-        self._baseline_price = None if baseline is None else self._pool[baseline].price
-        if baseline is not None and self._baseline_price is None:
-            raise DescriptorError(
-                f"The baseline {baseline!r} has no price; add one to its descriptor."
-            )
-        self._lock = threading.Lock()
-        self._spend: dict[str, Spend] = {}
-        self._roles: dict[str, Spend] = {}
+        super().__init__(models, baseline)
         self._open: OrderedDict[UUID, _Run] = OrderedDict()
-
-    @property
-    def _pool(self) -> Mapping[str, ModelDescriptor]:
-        """The prices, of a folder that is followed as they are now."""
-        found: Any = self._models
-        # Beside it, what follows a folder has the router of its start.
-        found = getattr(found, "live", None) or found
-        if isinstance(found, FollowedFolder):
-            found = found.current
-        found = getattr(found, "router", found)
-        return found.pool if isinstance(found, CrossRouter) else found
-
-    @property
-    def spend(self) -> dict[str, Spend]:
-        """What each model has come to so far, by its id: a copy."""
-        with self._lock:
-            return {model: copy.copy(self._spend[model]) for model in sorted(self._spend)}
-
-    @property
-    def roles(self) -> dict[str, Spend]:
-        """What the asks of each role (`answer`, `draft`, `judge` ...) have come to: a copy."""
-        with self._lock:
-            return {role: copy.copy(self._roles[role]) for role in sorted(self._roles)}
-
-    @property
-    def total_usd(self) -> float:
-        """Realised cost of all calls in USD, as far as it is known."""
-        return sum(spend.cost_usd for spend in self.spend.values())
-
-    @property
-    def saving_usd(self) -> float | None:
-        """What the same tokens would have cost at the baseline beyond `total_usd`, in USD.
-
-        None without a baseline; negative where the baseline is cheaper.
-        """
-        if self.baseline is None:
-            return None
-        return sum(spend.baseline_usd - spend.cost_usd for spend in self.spend.values())
-
-    def to_dict(self) -> dict[str, Any]:
-        """The ledger as plain JSON-ready values."""
-        spend = self.spend
-        total = _total(spend)
-        return {
-            "models": {model: asdict(row) for model, row in spend.items()},
-            "roles": {role: asdict(row) for role, row in self.roles.items()},
-            "total": asdict(total),
-            "baseline": self.baseline,
-            "saving_usd": None if self.baseline is None else total.baseline_usd - total.cost_usd,
-        }
-
-    def report(self) -> str:
-        """The ledger as a plain text table, with what its sums leave out."""
-        spend = self.spend
-        total = _total(spend)
-        lines = [
-            f"{'model':<34} {'calls':>6} {'failed':>6} {'input':>9} {'cached':>9} {'output':>9} "
-            f"{'cost':>11} {'predicted':>11}"
-        ]
-        for model, row in [*spend.items(), ("total", total)]:
-            tokens = (row.input_tokens, row.cached_tokens, row.output_tokens)
-            sums = [*map(str, tokens), usd(row.cost_usd), usd(row.predicted_usd)]
-            if row.is_unknown:
-                sums = ["?"] * len(sums)
-            cells = zip(sums, (9, 9, 9, 11, 11), strict=True)
-            lines.append(
-                f"{model:<34} {row.calls:>6} {row.failures:>6} "
-                + " ".join(f"{cell:>{width}}" for cell, width in cells)
-            )
-        if self.baseline is not None and total.is_unknown:
-            lines.append(f"All by {self.baseline}: not known, for the cost of no call is.")
-        elif self.baseline is not None:
-            saving = total.baseline_usd - total.cost_usd
-            share = f" ({saving / total.baseline_usd:.0%})" if total.baseline_usd else ""
-            verb = "saved" if saving >= 0 else "spent more"
-            lines.append(
-                f"All by {self.baseline}: {usd(total.baseline_usd)}; {usd(abs(saving))} {verb}"
-                f"{share}."
-            )
-        if len(roles := self.roles) > 1:
-            parts = (f"{role} {usd(row.cost_usd)} ({row.calls})" for role, row in roles.items())
-            lines.append(f"By role, with calls: {', '.join(parts)}.")
-        if total.estimated:
-            lines.append(f"Calls whose tokens are estimated, in the sums: {total.estimated}.")
-        if total.cached_answers:
-            lines.append(f"Answered from the LLM cache, at no cost: {total.cached_answers}.")
-        if total.without_usage:
-            lines.append(f"Calls without usage, NOT in the sums: {total.without_usage}.")
-        if total.without_price:
-            lines.append(
-                f"Calls of models without a price, NOT in the sums: {total.without_price}."
-            )
-        return "\n".join(lines)
-
-    @override
-    def __repr__(self) -> str:
-        return f"CostLedger({usd(self.total_usd)}, baseline={self.baseline!r})"
+        self._open_lock = threading.Lock()
 
     @override
     def on_chat_model_start(
@@ -259,17 +104,15 @@ class CostLedger(BaseCallbackHandler):
 
     @override
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
-        with self._lock:
-            if run_id in self._open:
-                self._add(self._open.pop(run_id), _usage(response))
+        if (run := self._ended(run_id)) is not None:
+            self._count(run, _usage(response))
 
     @override
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
-        with self._lock:
-            if run_id in self._open:
-                # What is no Exception is a caller that has left or was cancelled.
-                failed = isinstance(error, Exception)
-                self._add(self._open.pop(run_id), {}, _text(kwargs.get("response")), failed=failed)
+        if (run := self._ended(run_id)) is not None:
+            # What is no Exception is a caller that has left or was cancelled.
+            failed = isinstance(error, Exception)
+            self._count(run, {}, _text(kwargs.get("response")), failed=failed)
 
     def _start(self, run_id: UUID, metadata: Mapping[str, Any] | None) -> None:
         if metadata is None or "crossroute" not in metadata:
@@ -279,50 +122,46 @@ class CostLedger(BaseCallbackHandler):
         candidates = metadata["crossroute"]["candidates"]
         predicted = next(c["cost_usd"] for c in candidates if c["model"] == model)
         pool = self._pool
-        price = pool[model].price if model in pool else None
-        baseline = self._baseline_price
-        if self.baseline is not None and self.baseline in pool:
-            baseline = pool[self.baseline].price or baseline
-        with self._lock:
-            self._open[run_id] = _Run(
-                model,
-                metadata.get("crossroute_role", "answer"),
-                metadata["crossroute"]["input_tokens"],
-                predicted,
-                price,
-                baseline,
-            )
+        run = _Run(
+            model,
+            metadata.get("crossroute_role", "answer"),
+            metadata["crossroute"]["input_tokens"],
+            predicted,
+            pool[model].price if model in pool else None,
+            self._baseline_in(pool),
+        )
+        given_up = None
+        with self._open_lock:
+            self._open[run_id] = run
             if len(self._open) > MAX_OPEN_RUNS:
                 _, given_up = self._open.popitem(last=False)
-                self._add(given_up, {})
+        if given_up is not None:
+            self._count(given_up, {})
 
-    def _add(
+    def _ended(self, run_id: UUID) -> _Run | None:
+        with self._open_lock:
+            return self._open.pop(run_id, None)
+
+    def _count(
         self, run: _Run, usage: Mapping[str, Any], text: str = "", *, failed: bool = False
     ) -> None:
         """Count a run that has ended; without usage by the text that it left, if any."""
         tokens = tokens_of(usage)
         if estimated := bool(text) and tokens is None:
             tokens = round(run.input_tokens), round(estimate_tokens(text)), 0, 0
-        for rows, name in ((self._spend, run.model), (self._roles, run.role)):
-            row = rows.setdefault(name, Spend())
-            row.calls += 1
-            row.failures += failed
+        price = run.price
+        self._add(
+            run.model,
+            run.role,
+            tokens,
+            None if price is None or tokens is None else float(price.cost_usd(*tokens)),
+            predicted_usd=run.predicted_usd,
+            baseline=run.baseline,
+            estimated=estimated,
+            failed=failed,
             # LangChain marks an answer from its cache so; the tokens in it are of the first answer.
-            if usage.get("total_cost") == 0:
-                row.cached_answers += 1
-            elif tokens is None:
-                row.without_usage += not failed
-            elif run.price is None:
-                row.without_price += 1
-            else:
-                row.estimated += estimated
-                row.input_tokens += tokens[0]
-                row.output_tokens += tokens[1]
-                row.cached_tokens += tokens[2]
-                row.cost_usd += run.price.cost_usd(*tokens)
-                row.predicted_usd += run.predicted_usd
-                if run.baseline is not None and run.role == "answer" and not failed:
-                    row.baseline_usd += run.baseline.cost_usd(*tokens)
+            cached=usage.get("total_cost") == 0,
+        )
 
 
 def _text(response: LLMResult | None) -> str:
@@ -339,11 +178,3 @@ def _usage(response: LLMResult) -> Mapping[str, Any]:
         case [[ChatGeneration(message=message), *_], *_]:
             return getattr(message, "usage_metadata", None) or {}
     return {}
-
-
-def _total(spend: Mapping[str, Spend]) -> Spend:
-    total = Spend()
-    for row in spend.values():
-        for name, value in vars(row).items():
-            setattr(total, name, getattr(total, name) + value)
-    return total

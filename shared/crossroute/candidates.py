@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar
 from pydantic import SecretStr
 
 from crossroute.errors import DescriptorError, PoolError
-from crossroute.models.descriptor import Provider
+from crossroute.models.descriptor import ModelDescriptor, Provider
 from crossroute.models.followed_folder import FollowedFolder
 from crossroute.router import CrossRouter, follow
 
@@ -46,6 +46,16 @@ class LazyClient(ABC, Generic[Client]):
         self._lock = threading.Lock()
         self._client: Client | None = None
         self._is_told = False
+
+    @classmethod
+    def of(cls, descriptor: ModelDescriptor) -> Self:
+        """The client of a descriptor that has a provider."""
+        assert descriptor.provider is not None  # noqa: S101  # For mypy: who calls has looked.
+        return cls(descriptor.id, descriptor.provider)
+
+    def is_of(self, descriptor: ModelDescriptor) -> bool:
+        """Whether what it is built from still stands in a descriptor of its id."""
+        return self.provider == descriptor.provider
 
     @abstractmethod
     def _build(self) -> Client:
@@ -84,33 +94,38 @@ class LazyClient(ABC, Generic[Client]):
         """The import name of the package that the provider needs; None if nobody knows."""
         return self.packages.get(self.provider.chat_model.partition(":")[0])
 
+    @property
+    def key_variable(self) -> str | None:
+        """The environment variable with its API key; None if its package knows where it is."""
+        return self.provider.api_key_env
+
     def key(self) -> SecretStr | None:
-        """The API key that the descriptor names; None if it names none.
+        """The API key; None if there is no variable for it.
 
         Raises:
             DescriptorError: If that variable is not set.
         """
-        variable = self.provider.api_key_env
+        variable = self.key_variable
         if variable is None:
             return None
         key = os.environ.get(variable)
         if not key:
             raise DescriptorError(
-                f"Model {self._id!r}: its descriptor takes the API key from the environment "
-                f"variable {variable}, which is not set. Set it, or change api_key_env."
+                f"Model {self._id!r}: its API key is taken from the environment variable "
+                f"{variable}, which is not set. Set it, or change api_key_env in its descriptor."
             )
         # An error about a client's arguments prints them, but not a SecretStr.
         return SecretStr(key)
 
     @property
     def secrets(self) -> list[str]:
-        """The key that its descriptor names, if it is set."""
-        key = os.environ.get(self.provider.api_key_env or "")
+        """Its API key, if it is set."""
+        key = os.environ.get(self.key_variable or "")
         return [key] if key else []
 
     def check(self) -> None:
         """Warn if the package of the provider or the named key is missing, without building it."""
-        package, variable = self.package, self.provider.api_key_env
+        package, variable = self.package, self.key_variable
         if package and not _is_installed(package):
             self.warn(f"its package is not installed: pip install {distribution(package)}")
         elif variable and not os.environ.get(variable):
@@ -150,13 +165,13 @@ class Candidates(NamedTuple, Generic[Lazy]):
 
 
 def load_candidates(
-    folder: str | Path | None, lazy: Callable[[str, Provider], Lazy]
+    folder: str | Path | None, lazy: Callable[[ModelDescriptor], Lazy]
 ) -> Candidates[Lazy]:
     """The candidates of a folder as it is now; None is the shipped checkpoint.
 
     Args:
         folder: See `CrossRouter.load`.
-        lazy: Makes a lazy client for a model's id and provider.
+        lazy: Makes a lazy client of a descriptor, as `LazyClient.of`.
 
     Raises:
         PoolError: If there are fewer than two candidates.
@@ -167,11 +182,11 @@ def load_candidates(
 
 
 def follow_candidates(
-    folder: str | Path | None, lazy: Callable[[str, Provider], Lazy]
+    folder: str | Path | None, lazy: Callable[[ModelDescriptor], Lazy]
 ) -> FollowedFolder[Candidates[Lazy]]:
     """The candidates of a folder that may change.
 
-    A client is kept for as long as its provider part says the same.
+    A client is kept for as long as what it is built from says the same.
 
     Raises:
         PoolError: If there are fewer than two candidates, or no folder is named.
@@ -192,16 +207,16 @@ def follow_candidates(
 
 
 def _candidates(
-    router: CrossRouter, lazy: Callable[[str, Provider], Lazy], known: Mapping[str, Lazy]
+    router: CrossRouter, lazy: Callable[[ModelDescriptor], Lazy], known: Mapping[str, Lazy]
 ) -> Candidates[Lazy]:
     models: dict[str, Lazy] = {}
-    for model, provider in router.pool.providers().items():
-        old = known.get(model)
-        if old is not None and old.provider == provider:
+    for model in router.pool.providers():
+        descriptor, old = router.pool[model], known.get(model)
+        if old is not None and old.is_of(descriptor):
             models[model] = old
             continue
-        models[model] = lazy(model, provider)
-        if not router.pool[model].disabled:
+        models[model] = lazy(descriptor)
+        if not descriptor.disabled:
             models[model].check()
     return Candidates(router.subset(models), models)
 
@@ -242,7 +257,7 @@ class FromYaml:
             DescriptorError: If a descriptor is not valid.
             CheckpointError: If the checkpoint is damaged or of another version.
         """
-        live = follow_candidates(folder, cls.lazy_client) if follow else None
-        found = live.current if live else load_candidates(folder, cls.lazy_client)
+        live = follow_candidates(folder, cls.lazy_client.of) if follow else None
+        found = live.current if live else load_candidates(folder, cls.lazy_client.of)
         arguments: dict[str, Any] = {**found._asdict(), "live": live, **settings}
         return cls(**arguments)

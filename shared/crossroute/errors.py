@@ -163,10 +163,10 @@ class StrategyError(CrossRouteError, TypeError):
 class MissingExtraError(CrossRouteError, ImportError):
     """An optional dependency that is needed here and is not installed."""
 
-    def __init__(self, package: str, extra: str) -> None:
+    def __init__(self, package: str, extra: str | None = None) -> None:
+        what = package if extra is None else f"'crossroute[{extra}]'"
         super().__init__(
-            f"This needs the package {package!r}, which is not installed: "
-            f"pip install 'crossroute[{extra}]'."
+            f"This needs the package {package!r}, which is not installed: pip install {what}."
         )
 
 

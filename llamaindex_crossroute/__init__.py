@@ -15,6 +15,7 @@ from crossroute.errors import MissingExtraError
 
 try:
     from llamaindex_crossroute.events import CrossRouteAnswerEvent, CrossRouteDecisionEvent
+    from llamaindex_crossroute.ledger import CostLedger
     from llamaindex_crossroute.llm import CrossRouteLLM
     from llamaindex_crossroute.selector import CrossRouteSelector, CrossRouteSelectorResult
     from llamaindex_crossroute.settings import call_settings
@@ -28,6 +29,7 @@ except ModuleNotFoundError as error:
     raise MissingExtraError("llama-index-core", "llamaindex") from error
 
 __all__ = [
+    "CostLedger",
     "CrossRouteAnswerEvent",
     "CrossRouteDecisionEvent",
     "CrossRouteLLM",

@@ -65,8 +65,9 @@ def _outputs(llm: CrossRouteLLM, method: str, request: Request) -> Generator[Any
     """The chunks of a stream; of a whole answer, the last output is it."""
     messages = to_dicts(request.conversation)
     query = request.query(messages)
-    task = Task(llm.router.route(query, **_settings(llm, request)), query, messages)
-    transport = Transport(llm, method, request, task)
+    now = llm.candidates
+    task = Task(now.router.route(query, **_settings(llm, request)), query, messages)
+    transport = Transport(llm, now, method, request, task)
     parts = drive(task, _flow(llm, request, task), transport)
     try:
         for part in parts:
@@ -79,8 +80,9 @@ async def _aoutputs(llm: CrossRouteLLM, method: str, request: Request) -> AsyncG
     """`_outputs` without blocking the event loop."""
     messages = to_dicts(request.conversation)
     query = request.query(messages)
-    task = Task(await llm.router.aroute(query, **_settings(llm, request)), query, messages)
-    transport = Transport(llm, method, request, task)
+    now = llm.candidates if llm.live is None else await llm.live.acurrent()
+    task = Task(await now.router.aroute(query, **_settings(llm, request)), query, messages)
+    transport = Transport(llm, now, method, request, task)
     parts = adrive(task, _flow(llm, request, task), transport)
     try:
         async for part in parts:

@@ -4,10 +4,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncGenerator, Generator, Iterator, Mapping, Sequence
 from inspect import getattr_static
-from typing import Any
+from typing import Any, ClassVar
 
 from llama_index.core.base.llms.types import (
     ChatMessage,
@@ -29,19 +30,23 @@ from llama_index.core.program.utils import FlexibleModel
 from llama_index.core.prompts import BasePromptTemplate, PromptTemplate
 from llama_index.core.tools import BaseTool
 from llama_index.core.types import Model, PydanticProgramMode, TokenAsyncGen, TokenGen
-from pydantic import BaseModel, ConfigDict, Field, SkipValidation
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, SkipValidation
 from typing_extensions import override
 
 from crossroute import (
     DEFAULT_WILLINGNESS_TO_PAY,
     CrossRouter,
+    FollowedFolder,
     ModelDescriptor,
     ModelPool,
     QueryError,
 )
+from crossroute.candidates import Candidates, FromYaml
 from crossroute.constraints import check_settings
 from crossroute.strategies import Strategy, check_strategy
 from llamaindex_crossroute.dispatch import aanswer, answer, astream, stream
+from llamaindex_crossroute.lazy import LazyLLM, load_llm
+from llamaindex_crossroute.ledger import CostLedger
 from llamaindex_crossroute.messages import conversation_of
 from llamaindex_crossroute.request import PromptRequest, Request
 from llamaindex_crossroute.transport import DECISION
@@ -50,7 +55,7 @@ DEFAULT_ATTEMPTS = 3
 """How many candidates are tried at most, the chosen one included."""
 
 
-class CrossRouteLLM(FunctionCallingLLM):
+class CrossRouteLLM(FromYaml, FunctionCallingLLM):
     """An LLM that asks, for each call, the candidate where quality and cost fit best.
 
     It stands wherever a LlamaIndex LLM stands: as `Settings.llm`, in query engines, agents and
@@ -82,6 +87,9 @@ class CrossRouteLLM(FunctionCallingLLM):
         strategy: How a call is answered (`crossroute.strategies`); None asks one candidate, and
             where it fails the next one. So is every call with tools or a schema, unless the
             strategy has `takes_tools`, and every call of a candidate's own way with a prompt.
+        live: The folder that `from_yaml(folder, follow=True)` follows; why its present state is not
+            taken over is its `error`. `router` and `models` are then those of the start.
+        ledger: Counts what all calls cost, beside the ledgers in whose `with` block they are made.
         **settings: Those of every LlamaIndex LLM: `system_prompt`, `output_parser`,
             `pydantic_program_mode`, `messages_to_prompt`, `completion_to_prompt`, and
             `callback_manager`, which the candidates get too.
@@ -108,13 +116,14 @@ class CrossRouteLLM(FunctionCallingLLM):
         'gpt-4o-2024-08-06'
     """
 
+    lazy_client: ClassVar = LazyLLM
     # No input in errors: it may be a constructor argument that nobody should see.
     model_config = ConfigDict(
         arbitrary_types_allowed=True, extra="forbid", hide_input_in_errors=True
     )
 
     # Not in dumps: what the candidates dump may hold keys.
-    models: Mapping[str, LLM] = Field(exclude=True)
+    models: Mapping[str, LLM | LazyLLM] = Field(exclude=True)
     router: CrossRouter = Field(exclude=True)
     willingness_to_pay: SkipValidation[float] = DEFAULT_WILLINGNESS_TO_PAY
     attempts: int = DEFAULT_ATTEMPTS
@@ -122,11 +131,17 @@ class CrossRouteLLM(FunctionCallingLLM):
     strict_streams: bool = False
     pass_refusals: bool = False
     strategy: SkipValidation[Strategy | None] = Field(default=None, exclude=True)
+    live: SkipValidation[FollowedFolder[Candidates[LazyLLM]] | None] = Field(
+        default=None, exclude=True
+    )
+    ledger: SkipValidation[CostLedger | None] = Field(default=None, exclude=True)
+    # A model that has answered may have left its folder when its tool calls are read.
+    _asked: dict[str, LLM] = PrivateAttr(default_factory=dict)
 
     def __init__(
         self,
         *,
-        models: Mapping[str, LLM],
+        models: Mapping[str, LLM | LazyLLM],
         router: CrossRouter | None = None,
         willingness_to_pay: float = DEFAULT_WILLINGNESS_TO_PAY,
         attempts: int = DEFAULT_ATTEMPTS,
@@ -134,6 +149,8 @@ class CrossRouteLLM(FunctionCallingLLM):
         strict_streams: bool = False,
         pass_refusals: bool = False,
         strategy: Strategy | None = None,
+        live: FollowedFolder[Candidates[LazyLLM]] | None = None,
+        ledger: CostLedger | None = None,
         **settings: Any,
     ) -> None:
         # Here and not in a validator, where pydantic would wrap CrossRoute's errors in its own.
@@ -146,6 +163,8 @@ class CrossRouteLLM(FunctionCallingLLM):
             strict_streams=strict_streams,
             pass_refusals=pass_refusals,
             strategy=check_strategy(strategy),
+            live=live,
+            ledger=ledger,
             **settings,
         )
         if self.rate_limiter is not None:
@@ -164,7 +183,19 @@ class CrossRouteLLM(FunctionCallingLLM):
         # LlamaIndex sets it on the LLM that it knows, but the candidates dispatch the events.
         if name == "callback_manager":
             for model in self.models.values():
-                model.callback_manager = value
+                if isinstance(model, LLM):
+                    model.callback_manager = value
+
+    @property
+    def candidates(self) -> Candidates[Any]:
+        """The router and the models of now: a call keeps those with which it begins."""
+        return Candidates(self.router, self.models) if self.live is None else self.live.current
+
+    def _adopt(self, name: str, model: LLM) -> None:
+        """Give an LLM that was built from its descriptor what the others have got."""
+        if model.callback_manager is not self.callback_manager:
+            model.callback_manager = self.callback_manager
+        self._asked[name] = model
 
     @override
     def __repr_args__(self) -> Iterator[tuple[str, Any]]:
@@ -180,10 +211,11 @@ class CrossRouteLLM(FunctionCallingLLM):
     @override
     def metadata(self) -> LLMMetadata:
         """What all candidates have in common: a prompt that fits it fits each of them."""
-        found = [model.metadata for model in self.models.values()]
+        router, models = self.candidates
+        found = [model.metadata for model in models.values()]
         windows = [
             descriptor.context_window_tokens
-            for descriptor in self.router.pool.values()
+            for descriptor in router.pool.values()
             if descriptor.context_window_tokens is not None
         ]
         roles = {metadata.system_role for metadata in found}
@@ -348,7 +380,8 @@ class CrossRouteLLM(FunctionCallingLLM):
                 "This response has no decision in additional_kwargs['crossroute']: it is not of a "
                 "CrossRouteLLM. Ask the LLM that gave it."
             )
-        model: Any = self.models[decision["model"]]
+        name = decision["model"]
+        model: Any = self._asked.get(name) or load_llm(self.candidates.models[name])
         calls: list[ToolSelection] = model.get_tool_calls_from_response(
             response, error_on_no_tool_call=error_on_no_tool_call, **kwargs
         )
@@ -371,7 +404,7 @@ class CrossRouteLLM(FunctionCallingLLM):
 
     @override
     async def apredict(self, prompt: BasePromptTemplate, **prompt_args: Any) -> str:
-        if not self._have_own("apredict"):
+        if not await self._have_own_async("apredict"):
             return str(await super().apredict(prompt, **prompt_args))
         return str(await aanswer(self, "apredict", self._prompted(prompt, prompt_args)))
 
@@ -384,7 +417,7 @@ class CrossRouteLLM(FunctionCallingLLM):
 
     @override
     async def astream(self, prompt: BasePromptTemplate, **prompt_args: Any) -> TokenAsyncGen:
-        if not self._have_own("astream"):
+        if not await self._have_own_async("astream"):
             return await super().astream(prompt, **prompt_args)
         tokens: TokenAsyncGen = await astream(self, "astream", self._prompted(prompt, prompt_args))
         return tokens
@@ -412,7 +445,7 @@ class CrossRouteLLM(FunctionCallingLLM):
         llm_kwargs: dict[str, Any] | None = None,
         **prompt_args: Any,
     ) -> Model:
-        if not self._have_own("astructured_predict"):
+        if not await self._have_own_async("astructured_predict"):
             found: Model = await super().astructured_predict(
                 output_cls, prompt, llm_kwargs, **prompt_args
             )
@@ -443,7 +476,7 @@ class CrossRouteLLM(FunctionCallingLLM):
         llm_kwargs: dict[str, Any] | None = None,
         **prompt_args: Any,
     ) -> AsyncGenerator[Model | FlexibleModel, None]:
-        if not self._have_own("astream_structured_predict", "_structured_astream_call"):
+        if not await self._have_own_async("astream_structured_predict", "_structured_astream_call"):
             return await super().astream_structured_predict(
                 output_cls, prompt, llm_kwargs, **prompt_args
             )
@@ -492,7 +525,7 @@ class CrossRouteLLM(FunctionCallingLLM):
         kwargs |= _flags(error_on_tool_error=error_on_tool_error)
         if not error_on_no_tool_call:
             kwargs["error_on_no_tool_call"] = False
-        if self._have_own("apredict_and_call"):
+        if await self._have_own_async("apredict_and_call"):
             request = Request(conversation_of(chat_history, user_msg), kwargs, tools)
             found: AgentChatResponse = await aanswer(self, "apredict_and_call", request)
         else:
@@ -510,11 +543,24 @@ class CrossRouteLLM(FunctionCallingLLM):
         if self.pydantic_program_mode != PydanticProgramMode.DEFAULT:
             return False
         return any(
-            getattr_static(type(model), method)
+            getattr_static(kind, method)
             not in (getattr_static(LLM, method), getattr_static(FunctionCallingLLM, method))
-            for model in self.models.values()
+            for kind in self._kinds()
             for method in methods
         )
+
+    def _kinds(self) -> list[type[LLM]]:
+        return [
+            model.kind if isinstance(model, LazyLLM) else type(model)
+            for model in self.candidates.models.values()
+        ]
+
+    async def _have_own_async(self, *methods: str) -> bool:
+        models = self.candidates.models.values()
+        if any(isinstance(model, LazyLLM) and "kind" not in vars(model) for model in models):
+            # Importing a provider's package takes seconds.
+            await asyncio.to_thread(self._kinds)
+        return self._have_own(*methods)
 
     def _prompted(
         self,
@@ -547,7 +593,7 @@ def _flags(**flags: bool) -> dict[str, bool]:
     return {name: value for name, value in flags.items() if value}
 
 
-def _completed(descriptor: ModelDescriptor, llm: LLM) -> ModelDescriptor:
+def _completed(descriptor: ModelDescriptor, llm: LLM | LazyLLM) -> ModelDescriptor:
     """The descriptor, with what the LLM says where the descriptor does not."""
     update: dict[str, Any] = {}
     metadata = llm.metadata

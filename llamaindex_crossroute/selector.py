@@ -20,6 +20,7 @@ from crossroute import (
     Constraints,
     CrossRouter,
     Decision,
+    FollowedFolder,
     ModelPool,
     NoCandidateError,
     PoolError,
@@ -60,7 +61,8 @@ class CrossRouteSelector(BaseSelector):
     single calls. Each selection dispatches a `CrossRouteDecisionEvent`.
 
     Args:
-        router: Predicts quality and cost; the shipped router if None.
+        router: Predicts quality and cost; the shipped router if None. `CrossRouter.follow(folder)`
+            is followed: each selection is by the router of its time.
         models: How tools are tied to models: a mapping from tool name to model id, or one model id
             a choice in the order of the choices. If None, the name of a tool is the id of its
             model. Tools that are offered together must be tied to different models.
@@ -93,21 +95,23 @@ class CrossRouteSelector(BaseSelector):
 
     def __init__(
         self,
-        router: CrossRouter | None = None,
+        router: CrossRouter | FollowedFolder[CrossRouter] | None = None,
         models: Mapping[str, str] | Sequence[str] | None = None,
         willingness_to_pay: float = DEFAULT_WILLINGNESS_TO_PAY,
     ) -> None:
         self._willingness_to_pay = check_willingness_to_pay(willingness_to_pay)
         self._router = CrossRouter.default() if router is None else router
-        self._models = None if models is None else _checked(models, self._router.pool)
+        pool = _now(self._router).pool
+        self._models = None if models is None else _checked(models, pool)
         # Narrowing takes about as long as routing, and an engine offers the same tools every time.
-        self._narrow = lru_cache(maxsize=32)(self._router.subset)
+        self._narrow = lru_cache(maxsize=32)(CrossRouter.subset)
 
     def _select(
         self, choices: Sequence[ToolMetadata], query: QueryBundle
     ) -> CrossRouteSelectorResult:
-        models, router = self._tie(choices)
-        willingness, limits = self._settings(models)
+        now = _now(self._router)
+        models, router = self._tie(choices, now)
+        willingness, limits = self._settings(models, now.pool)
         with _about(models):
             decision = router.route(query.query_str, willingness, constraints=limits)
         return _result(models, decision)
@@ -115,17 +119,20 @@ class CrossRouteSelector(BaseSelector):
     async def _aselect(
         self, choices: Sequence[ToolMetadata], query: QueryBundle
     ) -> CrossRouteSelectorResult:
-        models, router = self._tie(choices)
-        willingness, limits = self._settings(models)
+        now = self._router
+        if isinstance(now, FollowedFolder):
+            now = await now.acurrent()
+        models, router = self._tie(choices, now)
+        willingness, limits = self._settings(models, now.pool)
         with _about(models):
             decision = await router.aroute(query.query_str, willingness, constraints=limits)
         return _result(models, decision)
 
-    def _settings(self, models: Sequence[str]) -> tuple[float, Constraints]:
+    def _settings(self, models: Sequence[str], pool: ModelPool) -> tuple[float, Constraints]:
         """The settings of the call, for a router over these models or more."""
         willingness, limits = current_settings(self._willingness_to_pay)
         # They may name models of the pool that are not offered this time.
-        limits.check(self._router.pool)
+        limits.check(pool)
         if limits.model is not None and limits.model not in models:
             found = {model: limits.forbids(model) for model in models}
             raise NoCandidateError({model: [why] for model, why in found.items() if why})
@@ -136,7 +143,9 @@ class CrossRouteSelector(BaseSelector):
             excluded=[model for model in models if model in limits.excluded],
         )
 
-    def _tie(self, choices: Sequence[ToolMetadata]) -> tuple[list[str], CrossRouter]:
+    def _tie(
+        self, choices: Sequence[ToolMetadata], now: CrossRouter
+    ) -> tuple[list[str], CrossRouter]:
         """The model of each choice, and a router over these models."""
         if not choices:
             raise PoolError("There is nothing to select from: offer at least one tool.")
@@ -146,7 +155,7 @@ class CrossRouteSelector(BaseSelector):
             )
         models: list[str] = []
         for position, choice in enumerate(choices):
-            model = self._model_of(position, choice)
+            model = self._model_of(position, choice, now.pool)
             if model in models:
                 twin = models.index(model)
                 raise PoolError(
@@ -156,9 +165,9 @@ class CrossRouteSelector(BaseSelector):
                 )
             models.append(model)
         # No router has fewer than two models: a single one is predicted with the whole pool.
-        return models, self._narrow(frozenset(models)) if len(models) > 1 else self._router
+        return models, self._narrow(now, frozenset(models)) if len(models) > 1 else now
 
-    def _model_of(self, position: int, choice: ToolMetadata) -> str:
+    def _model_of(self, position: int, choice: ToolMetadata, pool: ModelPool) -> str:
         if isinstance(self._models, tuple):
             return self._models[position]
         if choice.name is None:
@@ -174,7 +183,7 @@ class CrossRouteSelector(BaseSelector):
                 )
             return self._models[choice.name]
         try:
-            return self._router.pool[choice.name].id
+            return pool[choice.name].id
         except UnknownModelError as error:
             error.add_note(
                 f"{_label(position, choice)} has no other tie to a model than its name. If that "
@@ -187,6 +196,10 @@ class CrossRouteSelector(BaseSelector):
 
     def _update_prompts(self, prompts_dict: PromptDictType) -> None:
         """There is no prompt to update: no LLM is asked."""
+
+
+def _now(router: CrossRouter | FollowedFolder[CrossRouter]) -> CrossRouter:
+    return router.current if isinstance(router, FollowedFolder) else router
 
 
 @contextmanager

@@ -11,11 +11,13 @@ from traceback import walk_tb
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from llama_index.core.base.llms.types import ChatResponse
+from llama_index.core.llms import LLM
 from llama_index_instrumentation.span import active_span_id
 from pydantic import ValidationError
 
 from crossroute import NoAnswerError, UnfinishedAnswerError
-from crossroute.failures import describe, mask_error, may_pass_elsewhere, secrets_of
+from crossroute.candidates import Candidates
+from crossroute.failures import describe, mask_error, may_pass_elsewhere
 from crossroute.strategies import Ask, Charge, Reply, Task, bill, charge
 from crossroute.strategies.base import begun
 from crossroute.strategies.base import has_words as up_to_words
@@ -38,6 +40,8 @@ from llamaindex_crossroute.events import (
     dispatcher,
     overheard,
 )
+from llamaindex_crossroute.lazy import LazyLLM, aload_llm, load_llm, secrets_in
+from llamaindex_crossroute.ledger import open_ledgers
 from llamaindex_crossroute.request import ANSWERED_BY, Request
 
 if TYPE_CHECKING:
@@ -67,14 +71,24 @@ class Transport:
 
     Attributes:
         llm: What was called.
+        candidates: The router and the models of the time of the call.
         method: Name of the method that was called, which the candidates have, too.
         request: What it was called with.
         streams: Whether the caller gets a stream.
         span_id: Id of LlamaIndex's span of the call.
     """
 
-    def __init__(self, llm: CrossRouteLLM, method: str, request: Request, task: Task) -> None:
+    def __init__(
+        self,
+        llm: CrossRouteLLM,
+        candidates: Candidates[Any],
+        method: str,
+        request: Request,
+        task: Task,
+    ) -> None:
         self.llm = llm
+        self.candidates = candidates
+        self.ledgers = open_ledgers(llm.ledger)
         self.method = method
         self.request = request
         self.streams = "stream" in method
@@ -92,7 +106,7 @@ class Transport:
 
     def bill(self) -> dict[str, Any]:
         """What all asks of the call have cost so far."""
-        return bill(one.charge for one in self._asked)
+        return bill(one.charge for one in self._asked if one.reply.was_asked)
 
     def tell(self, failure: dict[str, Any]) -> None:
         """Log that a candidate failed."""
@@ -123,12 +137,12 @@ class Exchange:
     """
 
     def __init__(self, transport: Transport, ask: Ask, told: dict[str, Any]) -> None:
-        self.reply = Reply(ask.model)
+        self.reply = Reply(ask.model, was_asked=False)
         self._transport = transport
         self._ask = ask
         self._told = told
-        self._model = transport.llm.models[ask.model]
-        self._price = transport.llm.router.pool[ask.model].price
+        self._candidate = transport.candidates.models[ask.model]
+        self._price = transport.candidates.router.pool[ask.model].price
         # What nobody sees while it is made is asked whole: no events of its tokens, and providers
         # count the tokens of whole answers in any case.
         looks_into = ask.until not in (None, begun, up_to_words)
@@ -148,7 +162,7 @@ class Exchange:
     def open(self) -> Iterator[Part]:
         """Ask; the parts of the answer as they come."""
         with self._masking():
-            method, arguments, options = self._call()
+            method, arguments, options = self._call(load_llm(self._candidate))
             if self._streams:
                 chunks = iter(method(*arguments, **options))
                 try:
@@ -168,7 +182,7 @@ class Exchange:
     async def aopen(self) -> AsyncIterator[Part]:
         """`open` without blocking the event loop."""
         with self._masking():
-            method, arguments, options = self._call()
+            method, arguments, options = self._call(await aload_llm(self._candidate))
             if self._streams:
                 chunks = await method(*arguments, **options)
                 try:
@@ -210,9 +224,16 @@ class Exchange:
 
     def failure(self, error: Exception) -> str | None:
         """A failure in a line of text, where another candidate may not share it."""
-        if not may_pass_elsewhere(error, refusals=self._transport.llm.pass_refusals):
+        # One that cannot be built was not asked: a package or a key of it is missing.
+        unbuilt = not self.reply.was_asked
+        if not unbuilt and not may_pass_elsewhere(
+            error, refusals=self._transport.llm.pass_refusals
+        ):
             return None
-        return describe(error, secrets_of(self._model))
+        text = describe(error, secrets_in(self._candidate))
+        if unbuilt and isinstance(self._candidate, LazyLLM):
+            self._candidate.warn(text)
+        return text
 
     def marked(self, part: Part) -> Part:
         """A part as it is: `Transport.output` marks all, also what a `Show` hands on."""
@@ -268,16 +289,19 @@ class Exchange:
         self._last = decided
         return decided
 
-    def _call(self) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
+    def _call(self, model: LLM) -> tuple[Any, tuple[Any, ...], dict[str, Any]]:
         """The candidate's method, its positional and its keyword arguments."""
         request, name = self._transport.request, self._transport.method
+        if isinstance(self._candidate, LazyLLM):
+            self._transport.llm._adopt(self._ask.model, model)
+        self.reply.was_asked = True
         if self._streams != self._transport.streams:
             way = "a" if name.startswith("a") else ""
             name = name.removeprefix(way).removeprefix("stream_")
             name = f"{way}{'stream_' if self._streams else ''}{name}"
         if request.becomes_chat(self._ask):
             name = name.replace("complete", "chat")
-        return getattr(self._model, name), *request.arguments(self._ask)
+        return getattr(model, name), *request.arguments(self._ask)
 
     def _part(self, output: Any) -> Part:
         if self._transport.request.becomes_chat(self._ask):
@@ -316,10 +340,21 @@ class Exchange:
 
     @contextmanager
     def _masking(self) -> Iterator[None]:
+        failed = False
         try:
             yield
         except Exception as error:
-            told = mask_error(error, secrets_of(self._model))
+            failed = True
+            told = mask_error(error, secrets_in(self._candidate))
             if told is error:
                 raise
             raise told from None
+        finally:
+            if self.reply.was_asked:
+                self._count(failed=failed)
+
+    def _count(self, *, failed: bool) -> None:
+        """Tell the ledgers that it has ended, however it did."""
+        pool = self._transport.candidates.router.pool
+        for ledger in self._transport.ledgers:
+            ledger.count(self.charge, self.reply, self._told["cost_usd"], pool, failed=failed)

@@ -1,0 +1,583 @@
+"""CrossRouteLLM.from_yaml: LLMs that descriptors name, over HTTP, also of a folder that changes."""
+
+# ruff: noqa: ANN401  # LlamaIndex's own signatures say Any.
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from llama_index.core.callbacks import CallbackManager, TokenCountingHandler
+from llama_index.core.llms import LLM, ChatMessage, MockLLM
+from llama_index.core.tools import ToolMetadata
+from llama_index.llms.openai import OpenAI
+from llama_index.llms.openai_like import OpenAILike
+from llamaindex_ways import (
+    CHATS,
+    COMPLETIONS,
+    LARGE,
+    MINI,
+    QUESTION,
+    STREAMS,
+    TEXT,
+    TOOL,
+    ask,
+    asked,
+    responses,
+)
+from openai_server import OpenAIServer, Reply
+from pydantic import BaseModel
+
+from crossroute import (
+    CrossRouter,
+    DescriptorError,
+    MissingExtraError,
+    ModelDescriptor,
+    NoCandidateError,
+    PoolError,
+    UnknownModelError,
+)
+from crossroute.models.provider_arguments import allowed
+from llamaindex_crossroute import CrossRouteLLM, CrossRouteSelector, call_settings
+from llamaindex_crossroute.lazy import MAKERS, LazyLLM, Maker
+
+pytest_plugins = ["llamaindex_fixtures"]
+
+KEYS = {MINI: "KEY_OF_MINI", LARGE: "KEY_OF_LARGE"}
+OPENAI = ("OPENAI_API_KEY", "OPENAI_API_BASE", "OPENAI_API_VERSION")
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in OPENAI:
+        monkeypatch.delenv(variable, raising=False)
+    # Clients of their own look for a proxy, also for this machine.
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    for variable in KEYS.values():
+        monkeypatch.setenv(variable, f"sk-SECRET-{variable}")
+
+
+Put = Callable[..., Path]
+
+
+@pytest.fixture
+def put(server: OpenAIServer, tmp_path: Path) -> Put:
+    """Writes the descriptor of a model, which is reached at the server; an hour ago."""
+
+    def put(model: str, served_as: str | None = None, **changes: Any) -> Path:
+        provider = {
+            "chat_model": f"openai:{served_as or model}",
+            "base_url": server.url,
+            "api_key_env": KEYS[model],
+            "arguments": {"max_retries": 0, "stream_usage": True, "timeout": 60},
+        } | changes.pop("provider", {})
+        content = CrossRouter.default().pool[model].model_dump() | {
+            "retired": None,
+            "provider": {name: value for name, value in provider.items() if value is not None},
+            **changes,
+        }
+        path = ModelDescriptor.model_validate(content).save(tmp_path)
+        then = time.time() - 3600
+        os.utime(path, (then, then))
+        os.utime(tmp_path, (then, then))
+        return tmp_path
+
+    return put
+
+
+@pytest.fixture
+def folder(put: Put) -> Path:
+    put(LARGE)
+    return put(MINI)
+
+
+def followed(llm: CrossRouteLLM) -> CrossRouteLLM:
+    """Without a wait between two looks at the folder."""
+    assert llm.live is not None
+    llm.live._check_seconds = llm.live._due = 0
+    return llm
+
+
+def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [r.getMessage() for r in caplog.records if "cannot be built" in r.getMessage()]
+
+
+# Answers and failover
+
+
+@pytest.mark.parametrize("way", CHATS + COMPLETIONS)
+async def test_from_yaml(way: str, folder: Path, server: OpenAIServer) -> None:
+    server.answers[LARGE] = Reply(status=500)
+    llm = CrossRouteLLM.from_yaml(folder, willingness_to_pay=math.inf)
+    assert all(model.built is None for model in llm.models.values() if isinstance(model, LazyLLM))
+    text, decision = await ask(way, llm)
+    assert text == TEXT
+    assert decision["model"] == MINI
+    assert [attempt["model"] for attempt in decision["attempts"]] == [LARGE]
+    assert decision["realised"]["cost_usd"] > 0
+    # Each key goes to its own model only, and is shown nowhere.
+    assert [(r.body["model"], r.authorization) for r in server.requests] == [
+        (LARGE, "Bearer sk-SECRET-KEY_OF_LARGE"),
+        (MINI, "Bearer sk-SECRET-KEY_OF_MINI"),
+    ]
+    shown = f"{llm!r} {llm} {llm.models!r} {decision} {llm.to_dict()} {llm.model_dump_json()}"
+    assert MINI in shown
+    assert "SECRET" not in shown
+    assert not any("SECRET" in path.read_text("utf-8") for path in folder.iterdir())
+
+
+@pytest.mark.parametrize("way", STREAMS)
+@pytest.mark.parametrize("reply", [Reply(TEXT, cut_after=1), Reply("", end_after=1)])
+async def test_a_stream_goes_on_elsewhere_until_its_first_words(
+    reply: Reply, way: str, folder: Path, server: OpenAIServer
+) -> None:
+    server.answers = {MINI: reply, LARGE: Reply("I am large.")}
+    text, decision = await ask(way, CrossRouteLLM.from_yaml(folder, willingness_to_pay=0))
+    assert text == "I am large."
+    assert [attempt["model"] for attempt in decision["attempts"]] == [MINI]
+    assert asked(server) == [MINI, LARGE]
+
+
+@pytest.mark.parametrize("way", STREAMS)
+async def test_a_stream_that_has_begun_stays(way: str, folder: Path, server: OpenAIServer) -> None:
+    server.answers[MINI] = Reply(TEXT, cut_after=4)
+    with pytest.raises(Exception, match=r"(?i)connection|peer closed"):
+        await ask(way, CrossRouteLLM.from_yaml(folder, willingness_to_pay=0))
+    assert asked(server) == [MINI]
+
+
+@pytest.mark.parametrize("way", [f"{way}_with_tools" for way in CHATS])
+async def test_tools(way: str, folder: Path, server: OpenAIServer) -> None:
+    server.answers[MINI] = Reply(tool_calls=(("weather", {"city": "Paris"}),))
+    llm = CrossRouteLLM.from_yaml(folder, willingness_to_pay=0)
+    answer = (await responses(way, llm, [TOOL], "What is the weather like in Paris?"))[-1]
+    (call,) = llm.get_tool_calls_from_response(answer)
+    assert (call.tool_name, call.tool_kwargs) == ("weather", {"city": "Paris"})
+
+
+@pytest.mark.parametrize("way", ["structured_predict", "astructured_predict"])
+async def test_a_candidates_own_way_with_a_prompt(
+    way: str, folder: Path, server: OpenAIServer
+) -> None:
+    from llama_index.core.prompts import PromptTemplate
+
+    class Capital(BaseModel):
+        """A capital."""
+
+        city: str
+
+    server.answers = {MINI: Reply(status=503), LARGE: Reply('{"city": "Paris"}')}
+    llm = CrossRouteLLM.from_yaml(folder, willingness_to_pay=0)
+    found: Any = getattr(llm, way)(Capital, PromptTemplate("The capital of France?"))
+    assert (await found if way.startswith("a") else found) == Capital(city="Paris")
+    # By OpenAI's structured outputs, which the descriptors say that both models have.
+    assert [r.body["response_format"]["type"] for r in server.requests] == ["json_schema"] * 2
+
+
+def test_metadata_is_that_of_the_descriptors(put: Put) -> None:
+    put(LARGE, context_window_tokens=9000)
+    llm = CrossRouteLLM.from_yaml(put(MINI, "a-name-that-openai-does-not-know"))
+    assert llm.metadata.context_window == 9000
+    assert llm.metadata.is_function_calling_model
+    assert llm.metadata.is_chat_model
+    lazy = llm.models[MINI]
+    assert isinstance(lazy, LazyLLM)
+    assert lazy.built is None
+    assert lazy.load().metadata.context_window == lazy.metadata.context_window > 9000
+    assert llm.complete(QUESTION).text
+    without = CrossRouteLLM.from_yaml(put(MINI, capabilities=[]))
+    assert not without.metadata.is_function_calling_model
+
+
+def test_callbacks_of_the_router_reach_what_is_built_later(
+    folder: Path, server: OpenAIServer
+) -> None:
+    counter = TokenCountingHandler(tokenizer=str.split)
+    server.answers[MINI] = Reply(TEXT, input_tokens=30, output_tokens=7)
+    llm = CrossRouteLLM.from_yaml(
+        folder, willingness_to_pay=0, callback_manager=CallbackManager([counter])
+    )
+    llm.complete(QUESTION)
+    assert (counter.prompt_llm_token_count, counter.completion_llm_token_count) == (30, 7)
+    other = TokenCountingHandler(tokenizer=str.split)
+    llm.callback_manager = CallbackManager([other])
+    llm.complete(QUESTION)
+    assert (counter.prompt_llm_token_count, other.prompt_llm_token_count) == (30, 30)
+
+
+def test_the_shipped_descriptors() -> None:
+    llm = CrossRouteLLM.from_yaml()
+    assert {LARGE, MINI} <= set(llm.models)
+    assert all(isinstance(model, LazyLLM) for model in llm.models.values())
+
+
+def test_no_such_folder(tmp_path: Path) -> None:
+    with pytest.raises(PoolError, match="nowhere"):
+        CrossRouteLLM.from_yaml(tmp_path / "nowhere")
+
+
+# What cannot be built
+
+
+@pytest.mark.parametrize("way", CHATS + COMPLETIONS)
+async def test_where_one_lacks_its_key_the_next_answers(
+    way: str,
+    folder: Path,
+    server: OpenAIServer,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv(KEYS[MINI])
+    # It is not asked, so it is no attempt, and nothing on the bill.
+    llm = CrossRouteLLM.from_yaml(folder, willingness_to_pay=0, attempts=1)
+    told = warnings_of(caplog)
+    assert len(told) == 1
+    assert f"{MINI!r}" in told[0]
+    assert "KEY_OF_MINI is not set" in told[0]
+    for _ in range(2):
+        text, decision = await ask(way, llm)
+        assert text == TEXT
+        (attempt,) = decision["attempts"]
+        assert "KEY_OF_MINI, which is not set" in attempt["error"]
+        assert [one["model"] for one in decision["bill"]["asks"]] == [LARGE]
+    assert asked(server) == [LARGE] * 2
+    assert warnings_of(caplog) == told
+
+
+async def test_where_one_lacks_its_package_the_next_answers(
+    put: Put, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(LARGE)
+    folder = put(MINI, provider={"chat_model": "mistralai:x", "base_url": None, "arguments": {}})
+    monkeypatch.setitem(sys.modules, "llama_index.llms.mistralai", None)
+    llm = CrossRouteLLM.from_yaml(folder, willingness_to_pay=0)
+    (told,) = warnings_of(caplog)
+    assert "pip install llama-index-llms-mistralai" in told
+    text, decision = await ask("achat", llm)
+    assert text == TEXT
+    assert "pip install llama-index-llms-mistralai" in decision["attempts"][0]["error"]
+    with call_settings(model=MINI), pytest.raises(MissingExtraError, match="llms-mistralai"):
+        llm.complete(QUESTION)
+    # LlamaIndex's way with a prompt goes on without it, too.
+    assert llm.models[MINI].kind is LLM  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("provider", "said"),
+    [
+        ({"chat_model": "upstage:x", "arguments": {}}, "no LLM.*'upstage'.*Known are anthropic, "),
+        ({"arguments": {"use_responses_api": True}}, "'use_responses_api'.*OpenAILike cannot take"),
+        ({"arguments": {"streaming": True}}, "'streaming'.*OpenAILike cannot take"),
+        ({"chat_model": "ollama:x", "arguments": {}}, "provider.base_url is set.*Ollama"),
+        (
+            {"chat_model": "bedrock_converse:x", "base_url": None, "arguments": {}},
+            "provider.api_key_env is set.*BedrockConverse",
+        ),
+    ],
+)
+async def test_what_llamaindex_cannot_take_is_told_and_the_next_answers(
+    provider: dict[str, Any], said: str, put: Put, caplog: pytest.LogCaptureFixture
+) -> None:
+    put(LARGE)
+    llm = CrossRouteLLM.from_yaml(put(MINI, provider=provider), willingness_to_pay=0)
+    (told,) = warnings_of(caplog)
+    assert f"{MINI!r}" in told
+    text, decision = await ask("complete", llm)
+    assert text == TEXT
+    assert decision["attempts"][0]["error"].startswith("DescriptorError")
+    with call_settings(model=MINI), pytest.raises(DescriptorError, match=said):
+        llm.complete(QUESTION)
+
+
+def test_if_none_can_be_built_the_last_error_names_them(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in KEYS.values():
+        monkeypatch.delenv(variable)
+    llm = CrossRouteLLM.from_yaml(folder, willingness_to_pay=0)
+    with pytest.raises(DescriptorError, match="KEY_OF_LARGE, which is not set") as raised:
+        llm.complete(QUESTION)
+    built, tried = raised.value.__notes__
+    assert LARGE in built
+    assert tried.index(MINI) < tried.index(LARGE)
+    # The keys are asked for again.
+    monkeypatch.setenv("KEY_OF_MINI", "sk-SECRET-KEY_OF_MINI")
+    assert llm.complete(QUESTION).text == TEXT
+
+
+# Keys
+
+
+@pytest.mark.parametrize("way", CHATS + COMPLETIONS)
+async def test_an_echoed_key_is_masked(
+    way: str, folder: Path, server: OpenAIServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.answers[MINI] = Reply("You sent sk-SECRET-KEY_OF_MINI.", status=401)
+    llm = CrossRouteLLM.from_yaml(folder, willingness_to_pay=0)
+    _, decision = await ask(way, llm)
+    assert "You sent ***." in decision["attempts"][0]["error"]
+    with call_settings(model=MINI), pytest.raises(Exception, match=r"\*\*\*") as raised:
+        await ask(way, llm)
+    assert "SECRET" not in "".join(traceback.format_exception(raised.value))
+    ours = [r.getMessage() for r in caplog.records if "crossroute" in r.name]
+    assert any("***" in message for message in ours)
+    assert "SECRET" not in str(ours)
+
+
+def test_an_error_of_building_shows_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Careless(MockLLM):
+        def __init__(self, **given: Any) -> None:
+            raise ValueError(f"cannot make it of {given}")
+
+    maker = Maker("careless", "Careless", {}, {}, keys=("MY_KEY",))
+    monkeypatch.setitem(MAKERS, "careless", maker)  # type: ignore[arg-type]
+    monkeypatch.setattr(LazyLLM, "_class", lambda _: Careless)
+    monkeypatch.setenv("MY_KEY", "sk-SECRET")
+    lazy = LazyLLM.of(descriptor("careless:x"))
+    with pytest.raises(ValueError, match=r"\*\*\*") as raised:
+        lazy.load()
+    assert "SECRET" not in "".join(traceback.format_exception(raised.value))
+
+
+def descriptor(chat_model: str, **more: Any) -> ModelDescriptor:
+    provider = {"chat_model": chat_model, **more.pop("provider", {})}
+    return ModelDescriptor.model_validate({"id": "me", "provider": provider, **more})
+
+
+@pytest.mark.parametrize("vendor", [name for name, m in MAKERS.items() if m.name == "OpenAILike"])
+def test_a_vendors_own_key_goes_to_its_own_address(
+    vendor: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (variable,) = MAKERS[vendor].keys
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-SECRET-of-openai")
+    monkeypatch.delenv(variable, raising=False)
+    lazy = LazyLLM.of(descriptor(f"{vendor}:x"))
+    with pytest.raises(DescriptorError, match=f"{variable}, which is not set"):
+        lazy.load()
+    monkeypatch.setenv(variable, "sk-SECRET-of-its-own")
+    llm: Any = lazy.load()
+    assert isinstance(llm, OpenAILike)
+    assert llm.api_key == "sk-SECRET-of-its-own"
+    host = "x.ai" if vendor == "xai" else vendor.partition("_")[0]
+    assert host in llm.api_base
+    assert llm.api_base.startswith("https://")
+
+
+@pytest.mark.parametrize(
+    ("set_to", "variable"),
+    [({}, "GOOGLE_API_KEY"), ({"GEMINI_API_KEY": "x"}, "GEMINI_API_KEY")],
+)
+def test_the_first_variable_that_is_set_has_the_key(
+    set_to: dict[str, str], variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("GOOGLE_API_KEY", "GEMINI_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in set_to.items():
+        monkeypatch.setenv(name, value)
+    assert LazyLLM.of(descriptor("google_genai:x")).key_variable == variable
+
+
+# What the classes are given
+
+
+def test_arguments_by_their_names_in_llamaindex(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-SECRET")
+    arguments = {
+        "temperature": 0.7,
+        "max_tokens": 50,
+        "request_timeout": 9,
+        "max_retries": 1,
+        "top_p": 0.5,
+        "stop": ["x"],
+        "seed": 3,
+    }
+    lazy = LazyLLM.of(
+        descriptor(
+            "openai:gpt-9",
+            provider={"arguments": arguments},
+            context_window_tokens=5000,
+            capabilities=["tools"],
+        )
+    )
+    llm: Any = lazy.load()
+    assert (llm.model, llm.temperature, llm.max_tokens) == ("gpt-9", 0.7, 50)
+    assert (llm.timeout, llm.max_retries) == (9, 1)
+    # The cost of a stream is known only if its usage is asked for.
+    assert llm.additional_kwargs == {
+        "top_p": 0.5,
+        "stop": ["x"],
+        "seed": 3,
+        "stream_options": {"include_usage": True},
+    }
+    assert llm.metadata == lazy.metadata
+    assert (llm.metadata.context_window, llm.metadata.num_output) == (5000, 50)
+    assert llm.metadata.is_function_calling_model
+
+
+@pytest.mark.parametrize(("usage", "asked_for"), [(None, False), (False, False), (True, True)])
+def test_other_servers_are_asked_for_usage_where_it_is_said(
+    usage: bool | None, asked_for: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider = {
+        "base_url": "http://127.0.0.1:1/v1",
+        "api_key_env": "KEY_OF_MINI",
+        "arguments": {} if usage is None else {"stream_usage": usage},
+    }
+    llm: Any = LazyLLM.of(descriptor("openai:x", provider=provider)).load()
+    assert ("stream_options" in llm.additional_kwargs) == asked_for
+
+
+def test_every_class_has_names_that_a_descriptor_may_say() -> None:
+    for vendor, maker in MAKERS.items():
+        assert set(maker.arguments) & set(allowed(vendor))
+        if maker.name != "OpenAILike":  # Whose table several providers share.
+            assert not set(maker.arguments) - set(allowed(vendor)), vendor
+        assert maker.package.startswith("llama_index.llms.")
+        assert maker.key or not maker.keys
+
+
+def test_a_class_with_a_list_of_names_takes_those_of_tomorrow(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    maker = MAKERS["anthropic"]._replace(package="llama_index.llms.openai", name="OpenAI")
+    monkeypatch.setitem(MAKERS, "anthropic", maker)  # type: ignore[arg-type]
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-SECRET")
+    lazy = LazyLLM.of(descriptor("anthropic:claude-9", context_window_tokens=7000))
+    llm = lazy.load()
+    assert isinstance(llm, OpenAI)
+    assert llm.metadata.context_window == 7000
+    with pytest.raises(ValueError, match="claude-9"):
+        OpenAI(model="claude-9", api_key="x").metadata  # noqa: B018  # Why it is needed.
+
+
+# A folder that changes
+
+
+@pytest.mark.parametrize("way", CHATS + COMPLETIONS)
+async def test_a_change_of_the_folder_is_seen_by_the_next_call(
+    way: str, put: Put, folder: Path, server: OpenAIServer
+) -> None:
+    for name in ("mini", "mini-2"):
+        server.answers[name] = Reply(f"I am {name}.")
+    put(MINI, "mini")
+    still = CrossRouteLLM.from_yaml(folder, willingness_to_pay=0)
+    llm = followed(CrossRouteLLM.from_yaml(folder, follow=True, willingness_to_pay=0))
+    assert (await ask(way, llm))[0] == "I am mini."
+    put(MINI, "mini-2")
+    assert (await ask(way, llm))[0] == "I am mini-2."
+    put(MINI, "mini-2", disabled=True)
+    text, decision = await ask(way, llm)
+    assert (text, decision["model"]) == (TEXT, LARGE)
+    assert MINI in decision["removed"]
+    (folder / "broken.yaml").write_text("id: [", "utf-8")
+    os.utime(folder / "broken.yaml", (1, 1))
+    assert (await ask(way, llm))[1]["model"] == LARGE
+    assert llm.live is not None
+    assert isinstance(llm.live.error, DescriptorError)
+    assert (await ask(way, still))[0] == "I am mini."
+
+
+def test_an_llm_is_kept_while_what_it_is_built_of_says_the_same(put: Put, folder: Path) -> None:
+    llm = followed(CrossRouteLLM.from_yaml(folder, follow=True, willingness_to_pay=0))
+    llm.complete(QUESTION)
+    lazy = llm.candidates.models[MINI]
+    put(MINI, note="The same.")
+    assert llm.candidates.models[MINI] is lazy
+    put(MINI, context_window_tokens=50_000)
+    assert llm.candidates.models[MINI] is not lazy
+    assert llm.metadata.context_window == 50_000
+
+
+@pytest.mark.parametrize("way", ["stream_chat", "astream_chat"])
+async def test_a_stream_goes_on_with_what_it_began_with(
+    way: str, put: Put, folder: Path, server: OpenAIServer
+) -> None:
+    server.answers[MINI] = Reply(TEXT, input_tokens=1000, output_tokens=100)
+    llm = followed(CrossRouteLLM.from_yaml(folder, follow=True, willingness_to_pay=0))
+    price = CrossRouter.default().pool[MINI].price
+    assert price is not None
+    stream: Any = getattr(llm, way)([ChatMessage(QUESTION)])
+    dearer = price.model_copy(update={"input_usd_per_1m": 1000.0}).model_dump()
+    if way == "stream_chat":
+        put(MINI, "other", price=dearer)
+        assert llm.candidates.router.pool[MINI].price != price
+        chunks = list(stream)
+    else:
+        stream = await stream
+        put(MINI, "other", price=dearer)
+        assert llm.candidates.router.pool[MINI].price != price
+        chunks = [chunk async for chunk in stream]
+    decision = chunks[-1].additional_kwargs["crossroute"]
+    assert chunks[-1].message.content == TEXT
+    expected = float(price.cost_usd(1000, 100))
+    assert decision["realised"]["cost_usd"] == pytest.approx(expected)
+    assert decision["bill"]["cost_usd"] == pytest.approx(expected)
+
+
+def test_tool_calls_of_a_model_that_has_left_the_folder(
+    put: Put, folder: Path, server: OpenAIServer
+) -> None:
+    put(MINI)
+    llm = followed(CrossRouteLLM.from_yaml(folder, follow=True, willingness_to_pay=0))
+    server.answers[MINI] = Reply(tool_calls=(("weather", {"city": "Paris"}),))
+    answer = llm.chat_with_tools([TOOL], "What is the weather like in Paris?")
+    content = CrossRouter.default().pool["gpt-4o-2024-05-13"].model_dump()
+    content |= {"retired": None, "provider": {"chat_model": "openai:x"}}
+    ModelDescriptor.model_validate(content).save(folder)
+    (folder / f"{MINI}.yaml").unlink()
+    for path in (*folder.iterdir(), folder):
+        os.utime(path, (1, 1))
+    assert MINI not in llm.candidates.models
+    assert llm.get_tool_calls_from_response(answer)[0].tool_name == "weather"
+
+
+def test_there_must_be_a_folder_to_follow() -> None:
+    with pytest.raises(PoolError, match="No folder is named to follow"):
+        CrossRouteLLM.from_yaml(follow=True)
+
+
+# A selector that follows
+
+
+TOOLS = [
+    ToolMetadata(name=LARGE, description="Long answers"),
+    ToolMetadata(name=MINI, description="Short answers"),
+]
+
+
+@pytest.mark.parametrize("way", ["select", "aselect"])
+async def test_a_selector_follows_a_folder(way: str, put: Put, folder: Path) -> None:
+    live = CrossRouter.follow(folder, check_seconds=0)
+    selector = CrossRouteSelector(live, willingness_to_pay=0)
+
+    async def select(tools: list[ToolMetadata] = TOOLS) -> Any:
+        found: Any = getattr(selector, way)(tools, QUESTION)
+        return await found if way == "aselect" else found
+
+    assert (await select()).decision.model == MINI
+    put(MINI, disabled=True)
+    assert (await select()).decision.model == LARGE
+    assert (await select(TOOLS[:1])).decision.model == LARGE
+    with pytest.raises(NoCandidateError, match="disabled"):
+        await select(TOOLS[1:])
+    put(MINI, note="Switched on again.")
+    assert (await select()).decision.model == MINI
+
+
+def test_a_selector_of_a_folder_checks_its_models(folder: Path) -> None:
+    with pytest.raises(UnknownModelError, match="gpt-4o-2024-08-07"):
+        CrossRouteSelector(CrossRouter.follow(folder), models=["gpt-4o-2024-08-07", MINI])
+
+
+def test_logging_names_the_candidate_once(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, "crossroute"):
+        CrossRouteLLM.from_yaml(folder)
+    assert caplog.messages == []

@@ -14,7 +14,7 @@ from llama_index.core.tools import FunctionTool
 from llama_index.llms.openai_like import OpenAILike
 from openai_server import OpenAIServer, Reply
 
-from llamaindex_crossroute import CrossRouteLLM, call_settings
+from llamaindex_crossroute import CostLedger, CrossRouteLLM, call_settings
 
 MINI, LARGE = MODELS = "gpt-4o-mini-2024-07-18", "gpt-4o-2024-08-06"
 
@@ -47,7 +47,13 @@ def main(base_url: str, server: OpenAIServer | None = None) -> None:
         },
         willingness_to_pay=0.001,
     )
+    ledger = CostLedger(llm, baseline=LARGE)
+    with ledger:
+        ask(llm, server)
+    print(f"\nWhat all of it cost:\n{ledger.report()}")
 
+
+def ask(llm: CrossRouteLLM, server: OpenAIServer | None) -> None:
     print("Streamed:\n  ", end="")
     # The cost of a stream is known only if its usage is asked for.
     for chunk in llm.stream_complete(

@@ -569,6 +569,7 @@ def test_willingness_to_pay_is_checked_at_construction(willingness: float) -> No
 
 def test_exports() -> None:
     assert llamaindex_crossroute.__all__ == [
+        "CostLedger",
         "CrossRouteAnswerEvent",
         "CrossRouteDecisionEvent",
         "CrossRouteLLM",

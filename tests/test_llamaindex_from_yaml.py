@@ -7,6 +7,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import re
 import sys
 import time
 import traceback
@@ -45,6 +46,7 @@ from crossroute import (
     PoolError,
     UnknownModelError,
 )
+from crossroute.candidates import distribution
 from crossroute.models.provider_arguments import allowed
 from llamaindex_crossroute import CrossRouteLLM, CrossRouteSelector, call_settings
 from llamaindex_crossroute.lazy import MAKERS, LazyLLM, Maker
@@ -581,3 +583,22 @@ def test_logging_names_the_candidate_once(folder: Path, caplog: pytest.LogCaptur
     with caplog.at_level(logging.INFO, "crossroute"):
         CrossRouteLLM.from_yaml(folder)
     assert caplog.messages == []
+
+
+def test_the_page_names_every_provider_with_its_arguments() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "descriptor.md").read_text("utf-8")
+    section = page.partition("## In LlamaIndex")[2].partition("\n## ")[0]
+    rows = [row.split("|")[1:-1] for row in section.splitlines() if row.startswith("| ")][1:]
+    found = {name: row for row in rows for name in row[0].strip().split(", ")}
+    assert set(found) == set(MAKERS)
+    shared = re.search(r"`OpenAILike` and `AzureOpenAI` take.*?: (.*?)\.", section, re.DOTALL)
+    assert shared is not None
+    openai = set(re.findall(r"`(\w+)`", shared[1]))
+    for name, (_, kind, arguments, keys) in found.items():
+        maker, said = MAKERS[name], set(re.findall(r"`(\w+)`", arguments))
+        if "see below" in arguments:
+            said |= openai
+        assert said == set(maker.arguments), name
+        assert set(maker.keys) <= set(re.findall(r"`(\w+)`", keys))
+        if "the same" not in kind:
+            assert f"`{maker.name}`, {distribution(maker.package)}" in kind

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from importlib.resources import files
+from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +13,12 @@ from safetensors.numpy import load_file
 from tokenizers import Tokenizer
 
 FOLDER = files("crossroute") / "assets" / "encoder"
+
+_PLAIN = re.compile(r"[\t\n\r -~]*")
+"""Text in which the tokenizer changes nothing but capitals before it splits it into words."""
+
+_WORD = re.compile(r"[a-z0-9]+|[!-/:-@\[-`{-~]")
+"""What the tokenizer splits such a text into: words, and each mark of punctuation by itself."""
 
 
 class StaticEncoder:
@@ -26,6 +34,10 @@ class StaticEncoder:
         self._tokenizer = Tokenizer.from_file(str(FOLDER / "tokenizer.json"))
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
+        self._vocabulary = self._tokenizer.get_vocab(with_added_tokens=False)
+        self._model = self._tokenizer.model
+        added = self._tokenizer.get_added_tokens_decoder().values()
+        self._added = [token.content for token in added]
         tensors = load_file(str(FOLDER / "embeddings.safetensors"))
         self._embeddings: NDArray[np.int8] = tensors["embeddings"]
         self._scales: NDArray[np.float32] = tensors["scales"]
@@ -38,11 +50,35 @@ class StaticEncoder:
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Encode `texts` to unit vectors [n, dimension]; a text without known tokens is zero."""
         vectors = np.zeros((len(texts), self.dimension), np.float32)
-        encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
-        for vector, encoding in zip(vectors, encodings, strict=True):
-            if encoding.ids:
+        for vector, text in zip(vectors, texts, strict=True):
+            tokens = np.array(self.token_ids(text), np.intp)
+            if tokens.size:
                 # One matrix product: the mean of the rows, each times its scale.
-                scales = self._scales[encoding.ids]
-                vector[:] = scales @ self._embeddings[encoding.ids].astype(np.float32)
+                rows = self._embeddings.take(tokens, axis=0).astype(np.float32)
+                vector[:] = self._scales.take(tokens) @ rows
                 vector /= max(float(np.linalg.norm(vector)), 1e-9)
         return vectors
+
+    def token_ids(self, text: str) -> list[int]:
+        """The tokens of a text, as its tokenizer file says.
+
+        Most words are tokens, and looking those up takes a fifth of the time that the tokenizer
+        takes: it gets only the words that are not plain.
+        """
+        parts = [text]
+        if not text.isascii():
+            words = text.split(" ")
+            parts = [" ".join(run) for _, run in groupby(words, key=str.isascii)]
+        return [token for part in parts for token in self._tokens(part)]
+
+    def _tokens(self, text: str) -> list[int]:
+        if not _PLAIN.fullmatch(text) or any(token in text for token in self._added):
+            return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+        known, pieces = self._vocabulary, self._model.tokenize
+        tokens: list[int] = []
+        for word in _WORD.findall(text.lower()):
+            if word in known:
+                tokens.append(known[word])
+            else:
+                tokens += [piece.id for piece in pieces(word)]
+        return tokens

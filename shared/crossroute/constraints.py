@@ -75,7 +75,7 @@ class Constraints:
             ConstraintError: If it is nothing of that kind, or names a limit that there is not.
         """
         if constraints is None:
-            return cls()
+            return UNLIMITED
         if isinstance(constraints, Constraints):
             return constraints
         known = [field.name for field in fields(cls)]
@@ -225,25 +225,31 @@ def _check_model(model: object, *, optional: bool = False) -> None:
         raise ConstraintError(f"model is {shortened(model)}; give a model id.")
 
 
-def shortcomings(descriptor: ModelDescriptor, query: Query) -> Iterator[Reason]:
+def shortcomings(descriptor: ModelDescriptor, query: Query) -> list[Reason]:
     """Why the model cannot serve the query: disabled, not capable, no room for its tokens."""
+    # No generator: a decision asks this of every model, and nearly always there is nothing.
+    found: list[Reason] = []
     if descriptor.disabled:
-        yield Reason(DISABLED, "enable a model that is disabled in its descriptor")
-    for need in sorted(query.needs - set(descriptor.capabilities)):
-        yield Reason(
-            f"{need} is not among the capabilities in its descriptor",
-            f"write capabilities: [{need}] into the descriptor of a model that has it",
-        )
+        found.append(Reason(DISABLED, "enable a model that is disabled in its descriptor"))
+    for need in query.needs and sorted(query.needs.difference(descriptor.capabilities)):
+        text = f"{need} is not among the capabilities in its descriptor"
+        mend = f"write capabilities: [{need}] into the descriptor of a model that has it"
+        found.append(Reason(text, mend))
     window, longest = descriptor.context_window_tokens, descriptor.max_output_tokens
     asked = query.output_tokens or 0
     if window is not None and query.input_tokens + asked > window:
-        yield Reason(
+        text = (
             f"its context window of {window} tokens is less than the "
-            f"{query.input_tokens + asked:.0f} of the request",
-            "shorten the request, or add a model with a larger context_window_tokens",
+            f"{query.input_tokens + asked:.0f} of the request"
         )
+        mend = "shorten the request, or add a model with a larger context_window_tokens"
+        found.append(Reason(text, mend))
     if longest is not None and asked > longest:
-        yield Reason(
-            f"answers with {longest} tokens at most, {asked} are asked for",
-            "ask for a shorter answer, or add a model with larger max_output_tokens",
-        )
+        text = f"answers with {longest} tokens at most, {asked} are asked for"
+        mend = "ask for a shorter answer, or add a model with larger max_output_tokens"
+        found.append(Reason(text, mend))
+    return found
+
+
+UNLIMITED = Constraints()
+"""What limits nothing."""

@@ -5,15 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from crossroute.ranking import RewardName, switching_point
 
 
-@dataclass(frozen=True, slots=True)
-class CandidateScore:
+class CandidateScore(NamedTuple):
     """What was predicted for one candidate.
 
     Attributes:

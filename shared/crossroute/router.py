@@ -14,7 +14,7 @@ from typing import TypeVar, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from crossroute.constraints import Constraints, ConstraintsLike, Stay, shortcomings
+from crossroute.constraints import UNLIMITED, Constraints, ConstraintsLike, Stay, shortcomings
 from crossroute.decision import CandidateScore, Decision, usd
 from crossroute.errors import (
     CheckpointError,
@@ -353,9 +353,11 @@ class CrossRouter:
             values = rewards[i].tolist()
             reasons = self._removed(query, limits, cost)
             candidates = tuple(
-                CandidateScore(found.models[j], quality[j], cost[j], values[j])
-                for j in ranking[i].tolist()
-                if found.models[j] not in reasons
+                [
+                    CandidateScore(found.models[j], quality[j], cost[j], values[j])
+                    for j in ranking[i].tolist()
+                    if found.models[j] not in reasons
+                ]
             )
             if not candidates:
                 raise NoCandidateError(reasons, position=i if many else None)
@@ -397,13 +399,15 @@ class CrossRouter:
     ) -> dict[str, list[Reason]]:
         """Why models may not serve the query, by their ids."""
         removed: dict[str, list[Reason]] = {}
-        most = limits.max_cost_usd
+        most, limited = limits.max_cost_usd, limits != UNLIMITED
         for (model, descriptor), cost in zip(self._pool.items(), cost_usd, strict=True):
-            if forbidden := limits.forbids(model):
-                # Whatever else is in its way, nobody asked for it.
-                removed[model] = [forbidden]
-                continue
-            reasons = [*shortcomings(descriptor, query), *limits.unmet(descriptor)]
+            reasons = shortcomings(descriptor, query)
+            if limited:
+                if forbidden := limits.forbids(model):
+                    # Whatever else is in its way, nobody asked for it.
+                    removed[model] = [forbidden]
+                    continue
+                reasons += limits.unmet(descriptor)
             if most is not None and cost > most:
                 text = f"predicted to cost {usd(cost)}, the call's limit is {usd(most)}"
                 reasons.append(Reason(text, "raise max_cost_usd"))

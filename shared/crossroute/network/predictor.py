@@ -188,7 +188,7 @@ def query_features(queries: Sequence[Query], encoder: QueryEncoder) -> FloatArra
 
 def standardise(features: FloatArray, mean: FloatArray, scale: FloatArray) -> NDArray[np.float64]:
     """Features as the network reads them: no stranger than anything it was trained on."""
-    return _clip((features - mean) / scale.astype(np.float64), LARGEST_INPUT)
+    return _clip(np.divide(features - mean, scale, dtype=np.float64), LARGEST_INPUT)
 
 
 class Parts(NamedTuple):
@@ -231,10 +231,13 @@ class Predictor:
             return np.asarray(parts @ weight + bias[:, None])  # [h, m, d]
 
         attend = fold("attend") / np.sqrt(network.slot_size)
-        ease = network.ease[:, None]
-        # [h, d, 3m + 1]: what every slot is multiplied with.
-        readers = np.concatenate([attend, fold("quality"), fold("cost"), ease], axis=1)
+        # [h, d, 3m]: what every slot of a head is multiplied with.
+        readers = np.concatenate([attend, fold("quality"), fold("cost")], axis=1)
         self._readers = np.ascontiguousarray(readers.transpose(0, 2, 1))
+        # [h * K * d]: of all slots, for the mean of how easy the query is.
+        slots = network.slot_bias.size // network.ease.size
+        self._ease = np.repeat(network.ease.astype(np.float64), slots, axis=0).ravel()
+        self._ease /= heads * slots
         # What is predicted of a barely known model is held back: the mean of a logistic over a
         # Gaussian, by MacKay's approximation (Neural Computation 4, 1992).
         error = np.array([x.quality_error for x in learned])
@@ -276,18 +279,17 @@ class Predictor:
             features: [n, D] from `query_features`.
 
         """
-        network, m = self._network, len(self._models)
         z, shares = self._read(features)
-        n, heads = len(z), len(network.ease)
-        slots = (z / (1 + np.exp(-z))).reshape(n, heads, -1, network.slot_size)
-        read = slots.transpose(1, 0, 2, 3) @ self._readers[:, None]  # [h, n, K, 3m + 1]
-        scores, values = read[..., :m], read[..., m : 3 * m].reshape(*read.shape[:3], 2, m)
+        slots = z / (1 + np.exp(-z))
+        heads, d, readers = self._readers.shape
+        read = slots.reshape(len(z), heads, -1, d) @ self._readers  # [n, h, K, 3m]
+        read = read.reshape(*read.shape[:3], 3, readers // 3)
+        scores, values = read[..., 0, :], read[..., 1:, :]
         attention = np.exp(scores - scores.max(axis=2, keepdims=True))
         attention /= attention.sum(axis=2, keepdims=True) * heads
-        own, log_factor = np.einsum("hnkm,hnkcm->cnm", attention, values)
-        ease = read[..., -1].mean(axis=(0, 2))
-        topics = shares @ self._topics
-        return Parts(ease[:, None] + own + topics, _clip(log_factor, LARGEST_LOG_FACTOR))
+        own, log_factor = np.einsum("nhkm,nhkcm->cnm", attention, values)
+        logit = (slots @ self._ease)[:, None] + own + shares @ self._topics
+        return Parts(logit, _clip(log_factor, LARGEST_LOG_FACTOR))
 
     def topics(self, features: FloatArray) -> NDArray[np.float64]:
         """What the prior's part of an embedding is multiplied with: [n, p]."""

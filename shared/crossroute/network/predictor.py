@@ -231,8 +231,8 @@ class Predictor:
             return np.asarray(parts @ weight + bias[:, None])  # [h, m, d]
 
         attend = fold("attend") / np.sqrt(network.slot_size)
-        # [h, d, 3m]: what every slot of a head is multiplied with.
-        readers = np.concatenate([attend, fold("quality"), fold("cost")], axis=1)
+        # [h, d, 3m]: what every slot of a head is multiplied with; the heads are averaged.
+        readers = np.concatenate([attend, fold("quality") / heads, fold("cost") / heads], axis=1)
         self._readers = np.ascontiguousarray(readers.transpose(0, 2, 1))
         # [h * K * d]: of all slots, for the mean of how easy the query is.
         slots = network.slot_bias.size // network.ease.size
@@ -245,7 +245,9 @@ class Predictor:
         prices = [model.price for model in models]
         self._input_usd = np.array([p.input_usd_per_1m / 1e6 if p else 0.0 for p in prices])
         self._output_usd = np.array([p.output_usd_per_1m / 1e6 if p else 0.0 for p in prices])
-        self._most_tokens = np.array([model.max_output_tokens or np.inf for model in models])
+        # A minimum with NaN is NaN: of a model that was learned from costs, no tokens are known.
+        most = np.array([model.max_output_tokens or np.inf for model in models])
+        self._most_tokens = np.where(self._in_tokens, most, np.nan)
 
     # An exponential that overflows is infinite, and what it divides is 0, as it should be.
     @np.errstate(over="ignore")
@@ -267,7 +269,7 @@ class Predictor:
         quality = np.maximum(np.minimum(quality, 1 - LEAST_QUALITY), LEAST_QUALITY)
         quality = quality.round(DECIMALS)
         amount = np.exp((self._cost_offset + log_factor).round(DECIMALS))
-        tokens = np.where(self._in_tokens, np.minimum(amount, self._most_tokens), np.nan)
+        tokens = np.minimum(amount, self._most_tokens)
         cost_of_tokens = input_tokens[:, None] * self._input_usd + tokens * self._output_usd
         return quality, np.where(self._in_tokens, cost_of_tokens, amount), tokens
 
@@ -286,7 +288,7 @@ class Predictor:
         read = read.reshape(*read.shape[:3], 3, readers // 3)
         scores, values = read[..., 0, :], read[..., 1:, :]
         attention = np.exp(scores - scores.max(axis=2, keepdims=True))
-        attention /= attention.sum(axis=2, keepdims=True) * heads
+        attention /= attention.sum(axis=2, keepdims=True)
         own, log_factor = np.einsum("nhkm,nhkcm->cnm", attention, values)
         logit = (slots @ self._ease)[:, None] + own + shares @ self._topics
         return Parts(logit, _clip(log_factor, LARGEST_LOG_FACTOR))

@@ -36,7 +36,6 @@ from langchain_crossroute.dispatch import (
     CALL_SETTINGS,
     DEFAULT_ATTEMPTS,
     Dispatch,
-    Entry,
 )
 from langchain_crossroute.lazy import LazyChatModel
 from langchain_crossroute.profiles import (
@@ -206,7 +205,7 @@ class ChatCrossRoute(FromYaml, BaseChatModel):
         if self.streaming:
             kwargs.setdefault("stream", True)
         answer: AIMessage = self._call_with_config(
-            Entry(dispatch.invoke), input, self._config(config), **kwargs
+            dispatch.invoke, input, self._config(config), **kwargs
         )
         return answer
 
@@ -223,7 +222,7 @@ class ChatCrossRoute(FromYaml, BaseChatModel):
         if self.streaming:
             kwargs.setdefault("stream", True)
         answer: AIMessage = await self._acall_with_config(
-            Entry(dispatch.ainvoke), input, self._config(config), **kwargs
+            dispatch.ainvoke, input, self._config(config), **kwargs
         )
         return answer
 
@@ -238,7 +237,7 @@ class ChatCrossRoute(FromYaml, BaseChatModel):
     ) -> Iterator[AIMessageChunk]:
         dispatch, kwargs = self._opened(stop, kwargs)
         chunks: Any = self._transform_stream_with_config(
-            iter([input]), Entry(dispatch.stream), self._config(config), **kwargs
+            iter([input]), dispatch.stream, self._config(config), **kwargs
         )
         yield from chunks
 
@@ -253,7 +252,7 @@ class ChatCrossRoute(FromYaml, BaseChatModel):
     ) -> AsyncIterator[AIMessageChunk]:
         dispatch, kwargs = self._opened(stop, kwargs)
         chunks: Any = self._atransform_stream_with_config(
-            _one(input), Entry(dispatch.astream), self._config(config), **kwargs
+            _one(input), dispatch.astream, self._config(config), **kwargs
         )
         async for chunk in chunks:
             yield chunk
@@ -272,7 +271,7 @@ class ChatCrossRoute(FromYaml, BaseChatModel):
             return super().stream_events(input, config, version=version, stop=stop, **kwargs)
         dispatch, kwargs = self._opened(stop, kwargs)
         events: Any = self._transform_stream_with_config(
-            iter([input]), Entry(dispatch.events), self._config(config), **kwargs
+            iter([input]), dispatch.events, self._config(config), **kwargs
         )
         stream = ChatModelStream()
 
@@ -320,7 +319,7 @@ class ChatCrossRoute(FromYaml, BaseChatModel):
 
         async def produce() -> None:
             events: Any = self._atransform_stream_with_config(
-                _one(input), Entry(dispatch.aevents), self._config(config), **kwargs
+                _one(input), dispatch.aevents, self._config(config), **kwargs
             )
             try:
                 async for event in events:

@@ -26,7 +26,6 @@ from langchain_crossroute.dispatch import (
     CALL_SETTINGS,
     DEFAULT_ATTEMPTS,
     Dispatch,
-    Entry,
 )
 from langchain_crossroute.lazy import LazyChatModel
 from langchain_crossroute.marks import DECISION
@@ -155,13 +154,11 @@ class CrossRouteRunnable(FromYaml, RunnableSerializable[Any, Any]):
 
     @override
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
-        return self._call_with_config(Entry(self._dispatch().invoke), input, config, **kwargs)
+        return self._call_with_config(self._dispatch().invoke, input, config, **kwargs)
 
     @override
     async def ainvoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
-        return await self._acall_with_config(
-            Entry(self._dispatch().ainvoke), input, config, **kwargs
-        )
+        return await self._acall_with_config(self._dispatch().ainvoke, input, config, **kwargs)
 
     # `transform` is inherited: it joins the chunks of its input and streams the answer to that.
     @override
@@ -169,7 +166,7 @@ class CrossRouteRunnable(FromYaml, RunnableSerializable[Any, Any]):
         self, input: Any, config: RunnableConfig | None = None, **kwargs: Any
     ) -> Iterator[Any]:
         yield from self._transform_stream_with_config(
-            iter([input]), Entry(self._dispatch().stream), config, **kwargs
+            iter([input]), self._dispatch().stream, config, **kwargs
         )
 
     @override
@@ -180,7 +177,7 @@ class CrossRouteRunnable(FromYaml, RunnableSerializable[Any, Any]):
             yield input
 
         async for chunk in self._atransform_stream_with_config(
-            inputs(), Entry(self._dispatch().astream), config, **kwargs
+            inputs(), self._dispatch().astream, config, **kwargs
         ):
             yield chunk
 

@@ -1,26 +1,16 @@
 from __future__ import annotations
 
-import json
-import os
-import random
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from fakes_core import QUICK, Run, make_rows, write_rows
 from hypothesis import HealthCheck, settings
 
 from crossroute import CrossRouter
 from crossroute.cli import app
 from crossroute.training.data import RoutingData
-from crossroute.training.fit import Settings
 from crossroute.training.train import train
-
-SHARED_DATA = Path(
-    os.environ.get("CROSSROUTE_DATA", Path(__file__).resolve().parents[2] / "shared" / "data")
-)
-SETS = ("routerbench", "zeroeval", "mmlu-pro", "mmlu-helm")
-QUICK = Settings(heads=2, slots=4, slot_size=8, rank=3, epochs=6)
 
 # Tests by hypothesis: the same few examples on every machine, whatever its speed. `make fuzz` takes
 # many and new ones.
@@ -36,64 +26,6 @@ settings.register_profile(
     "fuzz", settings.get_profile("crossroute"), derandomize=False, max_examples=20_000
 )
 settings.load_profile("crossroute")
-
-Run = Callable[..., tuple[int, str, str]]
-
-ANIMALS = ("otter", "heron", "badger", "lynx", "newt", "vole", "stoat", "wren")
-PLACES = ("river", "forest", "meadow", "marsh", "hill", "cave", "garden", "shore")
-
-
-def make_rows(count: int = 400, seed: int = 0) -> list[dict[str, object]]:
-    """Prompts of two kinds: `poet` is good at stories, `clerk` at sums, `sage` at both but dear."""
-    chance = random.Random(seed)
-    rows: list[dict[str, object]] = []
-    for number in range(count):
-        story = chance.random() < 0.5
-        if story:
-            prompt = (
-                f"Write a short story about a {chance.choice(ANIMALS)} "
-                f"who lives by the {chance.choice(PLACES)} "
-                f"and meets {number} {chance.choice(ANIMALS)}s."
-            )
-        else:
-            prompt = f"What is {chance.randint(10, 9999)} * {chance.randint(10, 999)} + {number}?"
-        good = {"poet": story, "clerk": not story, "sage": True}
-        prices = {"poet": (0.5, 1.0), "clerk": (0.5, 1.0), "sage": (5.0, 20.0)}
-        tokens = {model: chance.randint(150, 250) if story else 12 for model in good}
-        inputs = len(prompt) // 4
-        rows.append(
-            {
-                "prompt": prompt,
-                "dataset": "toy",
-                "split": ("train", "train", "train", "valid", "test")[number % 5],
-                "input_tokens": inputs,
-                "outputs": {
-                    model: {
-                        "score": float(chance.random() < (0.95 if good[model] else 0.2)),
-                        "cost_usd": (inputs * prices[model][0] + tokens[model] * prices[model][1])
-                        / 1e6,
-                        "output_tokens": tokens[model],
-                    }
-                    for model in good
-                },
-            }
-        )
-    return rows
-
-
-def write_rows(path: Path, rows: list[dict[str, object]]) -> Path:
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
-    return path
-
-
-def write_scores(path: Path, data: RoutingData, model: str, count: int = 60) -> Path:
-    j = data.models.index(model)
-    lines = [
-        {"prompt": data.prompts[i], "score": data.score[i, j], "cost_usd": data.cost_usd[i, j]}
-        for i in range(count)
-    ]
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines), "utf-8")
-    return path
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,296 @@
+"""A strategy of one's own, in every form in which LangChain calls a model."""
+
+# ruff: noqa: ANN401  # LangChain's own signatures say Any.
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from fakes_langchain import (
+    LARGE,
+    MINI,
+    MODELS,
+    QUESTION,
+    SMALL,
+    WAYS,
+    Recorder,
+    ScriptedChatModel,
+    output_of,
+)
+from langchain.agents import create_agent
+from langchain_core.callbacks import BaseCallbackHandler
+from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.runnables import Runnable
+from langchain_core.tools import tool
+from langgraph.graph import START, MessagesState, StateGraph
+
+from crossroute import ConstraintError, CrossRouter, Query
+from crossroute.query import estimate_tokens
+from crossroute.strategies import Ask, Flow, PickOne, Show, Task
+from langchain_crossroute import (
+    ChatCrossRoute,
+    CostLedger,
+    CrossRouteMiddleware,
+    CrossRouteRunnable,
+)
+
+BOTH = pytest.mark.parametrize("kind", [ChatCrossRoute, CrossRouteRunnable])
+
+
+@dataclass(frozen=True)
+class Unsure:
+    """Drafts with one model, and asks another one where the draft has a certain text in it."""
+
+    draft: str
+    other: str
+    text: str
+    takes_tools: bool = False
+
+    def answer(self, task: Task) -> Flow:
+        reply = yield Ask(self.draft, role="draft")
+        if reply.failed or self.text in reply.text:
+            reply = yield Ask(self.other)
+        return reply
+
+
+class Scripted(ScriptedChatModel):
+    """Takes tools, and makes nothing of them."""
+
+    def bind_tools(self, tools: Any, **kwargs: Any) -> Runnable[Any, AIMessage]:
+        return self.bind(tools=tools, **kwargs)
+
+
+def models() -> dict[str, Scripted]:
+    return {model: Scripted(model_name=model) for model in MODELS}
+
+
+class Tokens(BaseCallbackHandler):
+    """What a reader of tokens is shown."""
+
+    def __init__(self) -> None:
+        self.text = ""
+
+    def on_llm_new_token(self, token: Any, **_: Any) -> None:
+        self.text += token if isinstance(token, str) else ""
+
+
+@BOTH
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("unsure", [True, False])
+async def test_a_draft_is_kept_or_dropped(way: str, kind: type[Any], unsure: bool) -> None:
+    candidates, tokens, runs = models(), Tokens(), Recorder()
+    strategy = Unsure(SMALL, LARGE, SMALL if unsure else "?")
+    routed = kind(models=candidates, strategy=strategy)
+    answer = await output_of(way, routed, QUESTION, {"callbacks": [tokens, runs]})
+    chosen = LARGE if unsure else SMALL
+    assert answer.text == f"I am {chosen}."
+    assert answer.response_metadata["crossroute"]["model"] == chosen
+    assert "attempts" not in answer.response_metadata["crossroute"]
+    # The draft is muted, yet its run is seen.
+    assert tokens.text in ("", f"I am {LARGE}.")
+    assert len(runs.of_kind("model")) == 1 + unsure
+    assert [len(candidates[model].asked) for model in (SMALL, LARGE)] == [1, int(unsure)]
+
+
+@BOTH
+@pytest.mark.parametrize("way", WAYS)
+async def test_every_ask_is_on_the_bill(way: str, kind: type[Any], router: CrossRouter) -> None:
+    candidates = models()
+    candidates[LARGE].usage = None
+    routed = kind(models=candidates, strategy=Unsure(SMALL, LARGE, SMALL))
+    answer = await output_of(way, routed, QUESTION)
+    bill = answer.response_metadata["crossroute"]["bill"]
+    draft, given = bill["asks"]
+    small, large = router.pool[SMALL].price, router.pool[LARGE].price
+    assert small is not None
+    assert large is not None
+    assert draft == {
+        "model": SMALL,
+        "role": "draft",
+        "input_tokens": 5,
+        "output_tokens": 7,
+        "cached_tokens": 0,
+        "cost_usd": pytest.approx(small.cost_usd(5, 7)),
+        "estimated": False,
+    }
+    # Nobody has counted the answer's tokens: they are estimated, and not free.
+    tokens = given["input_tokens"], given["output_tokens"]
+    assert (given["model"], given["role"], given["estimated"]) == (LARGE, "answer", True)
+    assert tokens == (round(Query.of(QUESTION).input_tokens), round(estimate_tokens(answer.text)))
+    assert given["cost_usd"] == pytest.approx(large.cost_usd(*tokens))
+    assert bill["cost_usd"] == pytest.approx(draft["cost_usd"] + given["cost_usd"])
+    assert bill["estimated"]
+
+
+@BOTH
+@pytest.mark.parametrize("way", WAYS)
+async def test_the_ledger_agrees_with_the_bill(way: str, kind: type[Any]) -> None:
+    routed = kind(models=models(), strategy=Unsure(SMALL, LARGE, SMALL))
+    ledger = CostLedger(routed, baseline=LARGE)
+    answer = await output_of(way, routed, QUESTION, {"callbacks": [ledger]})
+    bill = answer.response_metadata["crossroute"]["bill"]
+    assert ledger.total_usd == pytest.approx(bill["cost_usd"])
+    assert {role: row.cost_usd for role, row in ledger.roles.items()} == {
+        ask["role"]: pytest.approx(ask["cost_usd"]) for ask in bill["asks"]
+    }
+    # A baseline would not have drafted.
+    assert ledger.roles["draft"].baseline_usd == 0
+    assert ledger.saving_usd == pytest.approx(-bill["asks"][0]["cost_usd"])
+    assert "draft" in ledger.report()
+
+
+@BOTH
+@pytest.mark.parametrize("way", WAYS)
+async def test_what_failed_is_on_the_bill(way: str, kind: type[Any]) -> None:
+    candidates = models()
+    candidates[SMALL].error = TimeoutError("slow")
+    answer = await output_of(way, kind(models=candidates, willingness_to_pay=0), QUESTION)
+    failed, given = answer.response_metadata["crossroute"]["bill"]["asks"]
+    assert (failed["model"], failed["role"], failed["estimated"]) == (SMALL, "answer", True)
+    assert failed["cost_usd"] == 0
+    assert given["cost_usd"] > 0
+
+
+@BOTH
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_draft_that_fails_is_an_attempt(way: str, kind: type[Any]) -> None:
+    candidates = models()
+    candidates[SMALL].error = TimeoutError("slow")
+    routed = kind(models=candidates, strategy=Unsure(SMALL, LARGE, "?"))
+    answer = await output_of(way, routed, QUESTION)
+    assert answer.text == f"I am {LARGE}."
+    (attempt,) = answer.response_metadata["crossroute"]["attempts"]
+    assert attempt == {"model": SMALL, "error": "TimeoutError: slow"}
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Sends a question of its own after the system prompt, with settings of its own."""
+
+    def answer(self, task: Task) -> Flow:
+        assert task.messages[-1] == {"role": "user", "content": QUESTION}
+        yield Ask(
+            MINI,
+            keep=[0],
+            then=[{"role": "user", "content": "Who answers?"}],
+            settings={"temperature": 0.5},
+            role="judge",
+        )
+        return (yield Ask(LARGE))
+
+
+@BOTH
+@pytest.mark.parametrize("way", WAYS)
+async def test_an_ask_may_keep_messages_and_add_its_own(way: str, kind: type[Any]) -> None:
+    candidates = models()
+    asked = [("system", "Be brief."), ("human", QUESTION)]
+    answer = await output_of(way, kind(models=candidates, strategy=Judged()), asked)
+    assert answer.text == f"I am {LARGE}."
+    (judged,) = candidates[MINI].asked
+    assert [message.text for message in judged] == ["Be brief.", "Who answers?"]
+    (whole,) = candidates[LARGE].asked
+    assert [message.text for message in whole] == ["Be brief.", QUESTION]
+
+
+@dataclass(frozen=True)
+class HandedOver:
+    """Begins with one model and goes on with another."""
+
+    def answer(self, task: Task) -> Flow:
+        begun = yield Ask(SMALL, until=lambda reply: len(reply.text) >= 4)
+        yield Show(begun)
+        return (yield Ask(LARGE, then=[{"role": "assistant", "content": begun.text}]))
+
+
+@BOTH
+@pytest.mark.parametrize("way", ["invoke", "ainvoke", "stream", "astream"])
+async def test_a_strategy_that_looks_into_a_stream(way: str, kind: type[Any]) -> None:
+    candidates = models()
+    answer = await output_of(way, kind(models=candidates, strategy=HandedOver()), QUESTION)
+    begun = answer.text.removesuffix(f"I am {LARGE}.")
+    assert 4 <= len(begun) < len(f"I am {SMALL}.")
+    assert f"I am {SMALL}.".startswith(begun)
+    assert answer.response_metadata["crossroute"]["model"] == LARGE
+    assert candidates[LARGE].asked[0][-1].text == begun
+
+
+@dataclass(frozen=True)
+class Longest:
+    """Asks several at once, and gives the longest answer."""
+
+    def answer(self, task: Task) -> Flow:
+        replies = yield tuple(Ask(model, role="draft") for model in MODELS)
+        return max((one for one in replies if not one.failed), key=lambda one: len(one.text))
+
+
+@BOTH
+@pytest.mark.parametrize("way", WAYS)
+async def test_several_are_asked_at_once(way: str, kind: type[Any]) -> None:
+    candidates, runs = models(), Recorder()
+    longest = max(MODELS, key=len)
+    (failing, other) = (model for model in MODELS if model != longest)
+    candidates[failing].error = ConnectionError("gone")
+    routed = kind(models=candidates, strategy=Longest())
+    answer = await output_of(way, routed, QUESTION, {"callbacks": [runs]})
+    assert answer.text == f"I am {longest}."
+    assert [len(candidates[model].asked) for model in MODELS] == [1, 1, 1]
+    decision = answer.response_metadata["crossroute"]
+    assert decision["model"] == longest
+    assert other not in str(decision.get("attempts"))
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+async def test_a_graph_shows_the_tokens_of_the_answer_only(asynchronous: bool) -> None:
+    chat = ChatCrossRoute(models=models(), strategy=Unsure(SMALL, LARGE, SMALL))
+
+    def call(state: MessagesState) -> Any:
+        return {"messages": [chat.invoke(state["messages"])]}
+
+    async def acall(state: MessagesState) -> Any:
+        return {"messages": [await chat.ainvoke(state["messages"])]}
+
+    graph = StateGraph(MessagesState).add_node("call", acall if asynchronous else call)
+    app = graph.add_edge(START, "call").compile()
+    given = {"messages": [HumanMessage(QUESTION)]}
+    if asynchronous:
+        parts = [part async for part in app.astream(given, stream_mode="messages")]
+    else:
+        parts = list(app.stream(given, stream_mode="messages"))
+    text = "".join(message.text for message, _ in parts)
+    assert text == f"I am {LARGE}."
+
+
+@tool
+def weather(city: str) -> str:
+    """The weather in a city."""
+    return f"Sun in {city}."
+
+
+@pytest.mark.parametrize("takes_tools", [False, True])
+def test_with_tools_one_model_answers_unless_the_strategy_takes_them(takes_tools: bool) -> None:
+    candidates = models()
+    strategy = Unsure(SMALL, LARGE, SMALL, takes_tools=takes_tools)
+    chat = ChatCrossRoute(models=candidates, strategy=strategy, willingness_to_pay=0)
+    chat.bind_tools([weather]).invoke(QUESTION)
+    assert [len(candidates[model].asked) for model in (SMALL, LARGE)] == [1, int(takes_tools)]
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+async def test_a_strategy_in_an_agent(asynchronous: bool) -> None:
+    candidates = models()
+    middleware = CrossRouteMiddleware(candidates, strategy=Unsure(SMALL, LARGE, SMALL))
+    agent = create_agent(candidates[MINI], [], middleware=[middleware])
+    given = {"messages": [HumanMessage(QUESTION)]}
+    found = await agent.ainvoke(given) if asynchronous else agent.invoke(given)
+    assert found["messages"][-1].text == f"I am {LARGE}."
+    assert found["crossroute"]["model"] == LARGE
+    assert not candidates[MINI].asked
+
+
+@pytest.mark.parametrize("wrong", ["cascade", PickOne, 7, lambda task: None])
+@pytest.mark.parametrize("kind", [ChatCrossRoute, CrossRouteRunnable, CrossRouteMiddleware])
+def test_what_is_no_strategy_is_named(kind: type[Any], wrong: object) -> None:
+    with pytest.raises(ConstraintError, match="answer\\(task\\)"):
+        kind(models=models(), strategy=wrong)

@@ -1,0 +1,69 @@
+"""Conversations: what is read of their past, and who stays."""
+
+# LlamaIndex's own signatures say Any.
+
+import math
+from collections.abc import Callable
+
+import pytest
+from fakes_llamaindex import (
+    CHATS,
+    LARGE,
+    QUESTION,
+    SMALL,
+    TOOL_CHATS,
+    answer_of,
+    core_decision,
+    scripted,
+    user,
+)
+from llama_index.core.base.llms.types import ChatMessage
+
+from llamaindex_crossroute import CrossRouteLLM, call_settings
+
+
+def test_a_short_follow_up_is_read_with_what_it_follows() -> None:
+    llm = CrossRouteLLM(models=scripted())
+    conversation = [
+        ChatMessage("You are a mathematician.", role="system"),
+        ChatMessage(QUESTION),
+        ChatMessage("Shall I go on?", role="model"),
+        ChatMessage("yes"),
+    ]
+    expected = core_decision(
+        [
+            {"role": "system", "content": "You are a mathematician."},
+            {"role": "user", "content": QUESTION},
+            {"role": "assistant", "content": "Shall I go on?"},
+            {"role": "user", "content": "yes"},
+        ]
+    )
+    found = llm.chat(conversation).additional_kwargs["crossroute"]
+    spent = {"realised": found["realised"], "bill": found["bill"]}
+    assert found == expected.to_dict() | spent
+
+
+@pytest.mark.parametrize("way", [*CHATS, *TOOL_CHATS])
+async def test_a_conversation_stays_on_its_model(way: str) -> None:
+    models = scripted()
+    routes: Callable[[float | None], CrossRouteLLM] = lambda margin: CrossRouteLLM(  # noqa: E731
+        models=models, willingness_to_pay=math.inf, stay_margin=margin
+    )
+    with call_settings(model=SMALL):
+        first = (await answer_of(way, routes(0.5))).message
+    assert first.additional_kwargs["crossroute_model"] == SMALL
+    # Memory and context stores may write it out and read it again.
+    first = ChatMessage.model_validate_json(first.model_dump_json())
+    follow_up = [*user(QUESTION), first, *user("Now prove it in a quite different way, please.")]
+    for margin, expected in ((0.5, SMALL), (0, LARGE), (None, LARGE)):
+        found = (await answer_of(way, routes(margin), follow_up)).additional_kwargs["crossroute"]
+        assert (found["model"], found["kept"]) == (expected, expected == SMALL)
+    # No provider gets the mark.
+    for asked in models[LARGE]._asked + models[SMALL]._asked:
+        assert not any("crossroute_model" in message.additional_kwargs for message in asked)
+    assert first.additional_kwargs["crossroute_model"] == SMALL
+
+
+def test_messages_are_marked_only_where_conversations_stay() -> None:
+    answer = CrossRouteLLM(models=scripted()).chat(user(QUESTION))
+    assert answer.message.additional_kwargs == {}

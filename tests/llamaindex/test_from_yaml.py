@@ -16,12 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from llama_index.core.callbacks import CallbackManager, TokenCountingHandler
-from llama_index.core.llms import LLM, ChatMessage, MockLLM
-from llama_index.core.tools import ToolMetadata
-from llama_index.llms.openai import OpenAI
-from llama_index.llms.openai_like import OpenAILike
-from llamaindex_ways import (
+from fakes_llamaindex import (
     CHATS,
     COMPLETIONS,
     LARGE,
@@ -34,6 +29,11 @@ from llamaindex_ways import (
     asked,
     responses,
 )
+from llama_index.core.callbacks import CallbackManager, TokenCountingHandler
+from llama_index.core.llms import LLM, ChatMessage, MockLLM
+from llama_index.core.tools import ToolMetadata
+from llama_index.llms.openai import OpenAI
+from llama_index.llms.openai_like import OpenAILike
 from openai_server import OpenAIServer, Reply
 from pydantic import BaseModel
 
@@ -50,8 +50,6 @@ from crossroute.candidates import distribution
 from crossroute.models.provider_arguments import allowed
 from llamaindex_crossroute import CrossRouteLLM, CrossRouteSelector, call_settings
 from llamaindex_crossroute.lazy import MAKERS, LazyLLM, Maker
-
-pytest_plugins = ["llamaindex_fixtures"]
 
 KEYS = {MINI: "KEY_OF_MINI", LARGE: "KEY_OF_LARGE"}
 OPENAI = ("OPENAI_API_KEY", "OPENAI_API_BASE", "OPENAI_API_VERSION")

@@ -18,12 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from llama_index.core.agent.workflow import FunctionAgent
-from llama_index.core.llms import ChatMessage, MockLLM
-from llama_index.core.query_engine import RetrieverQueryEngine
-from llama_index.core.retrievers import BaseRetriever
-from llama_index.core.schema import NodeWithScore, QueryBundle, TextNode
-from llamaindex_ways import (
+from fakes_llamaindex import (
     CHATS,
     COMPLETIONS,
     LARGE,
@@ -35,13 +30,16 @@ from llamaindex_ways import (
     Make,
     ask,
 )
+from llama_index.core.agent.workflow import FunctionAgent
+from llama_index.core.llms import ChatMessage, MockLLM
+from llama_index.core.query_engine import RetrieverQueryEngine
+from llama_index.core.retrievers import BaseRetriever
+from llama_index.core.schema import NodeWithScore, QueryBundle, TextNode
 from openai_server import OpenAIServer, Reply
 
 from crossroute import CrossRouter, ModelDescriptor, ModelPool, PoolError, Price, UnknownModelError
 from crossroute.strategies import Ask, Flow, Show, Task
 from llamaindex_crossroute import CostLedger, CrossRouteLLM
-
-pytest_plugins = ["llamaindex_fixtures"]
 
 WAYS = CHATS + COMPLETIONS
 PAGE = Path(__file__).parent.parent / "docs" / "llamaindex" / "ledger.md"

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from langchain_crossroute.marks import tokens_of
+from langchain_crossroute.metadata import tokens_of
 
 if TYPE_CHECKING:
     from langchain_core.language_models import BaseChatModel

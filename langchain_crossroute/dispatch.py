@@ -36,8 +36,8 @@ from crossroute.strategies import Flow, PickOne, Strategy, Task, adrive, drive
 from langchain_crossroute.demands import LateCall, demands_of
 from langchain_crossroute.failures import RequestTooLongError
 from langchain_crossroute.lazy import LazyChatModel
-from langchain_crossroute.marks import answered_by
 from langchain_crossroute.messages import to_messages, to_query
+from langchain_crossroute.metadata import answered_by
 from langchain_crossroute.transport import CHUNKS, EVENTS, WHOLE, Form, Transport, aemit, emit
 
 DECISION_EVENT = "crossroute_decision"

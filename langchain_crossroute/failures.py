@@ -14,7 +14,7 @@ from langchain_core.runnables import Runnable
 from crossroute import NoCandidateError
 from crossroute.failures import may_pass_elsewhere, secrets_of
 from langchain_crossroute.lazy import LazyChatModel
-from langchain_crossroute.marks import message_of
+from langchain_crossroute.metadata import message_of
 
 # What LangChain raises where a candidate's client gave it nothing.
 _NOTHING = {

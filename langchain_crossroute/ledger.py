@@ -16,7 +16,7 @@ from crossroute import CrossRouter, ModelDescriptor, Price
 from crossroute.ledger import Ledger
 from crossroute.models.followed_folder import FollowedFolder
 from crossroute.query import estimate_tokens
-from langchain_crossroute.marks import tokens_of
+from langchain_crossroute.metadata import tokens_of
 
 if TYPE_CHECKING:
     from langchain_crossroute.chat_model import ChatCrossRoute

@@ -44,7 +44,7 @@ from langchain_crossroute.dispatch import (
     joined,
 )
 from langchain_crossroute.lazy import LazyChatModel
-from langchain_crossroute.marks import DECISION
+from langchain_crossroute.metadata import DECISION
 from langchain_crossroute.profiles import over_models
 from langchain_crossroute.transport import WHOLE
 
@@ -254,5 +254,7 @@ _HANDLED = replace(WHOLE, each=_each)
 
 def _answer(call: Call, response: ModelResponse[Any]) -> ExtendedModelResponse[Any]:
     """The response, with the decision for the agent's state."""
-    told = call.transport.answered.told
-    return ExtendedModelResponse(model_response=response, command=Command(update={DECISION: told}))
+    decision = call.transport.answered.decision
+    return ExtendedModelResponse(
+        model_response=response, command=Command(update={DECISION: decision})
+    )

@@ -28,7 +28,7 @@ from langchain_crossroute.dispatch import (
     Dispatch,
 )
 from langchain_crossroute.lazy import LazyChatModel
-from langchain_crossroute.marks import DECISION
+from langchain_crossroute.metadata import DECISION
 from langchain_crossroute.profiles import over_models
 
 __all__ = ["DECISION", "CrossRouteRunnable"]

@@ -12,7 +12,7 @@ from langchain_core.messages import BaseMessageChunk
 from langchain_core.tracers.base import AsyncBaseTracer, BaseTracer
 from typing_extensions import override
 
-from langchain_crossroute.marks import has_finish_reason, message_of
+from langchain_crossroute.metadata import has_finish_reason, message_of
 
 _TOKEN_EVENTS = ("on_llm_new_token", "on_stream_event")
 # Tracers only record tokens.
@@ -71,7 +71,7 @@ def _shows_block(block: str | dict[str, Any]) -> bool:
     return bool(block if isinstance(block, str) or block.get("type") != "text" else block["text"])
 
 
-class Watch(BaseCallbackHandler):
+class StreamObserver(BaseCallbackHandler):
     """Sees whether a model streams, and whether it has shown something of its answer."""
 
     run_inline = True
@@ -93,7 +93,7 @@ class Watch(BaseCallbackHandler):
         self.shown = self.shown or shows(event)
 
 
-class Muted:
+class MutedHandler:
     """A callback handler that is told of a run, but not of its tokens: those of a draft."""
 
     def __init__(self, handler: Any) -> None:

@@ -19,9 +19,16 @@ from crossroute.strategies.base import begun, has_words
 from langchain_crossroute.demands import LateCall
 from langchain_crossroute.failures import is_refusal, passes, secrets_in
 from langchain_crossroute.lazy import LazyChatModel, aload_model, load_model
-from langchain_crossroute.marks import DECISION, Marks, text_and_usage, tokens_of
 from langchain_crossroute.messages import for_provider, from_dicts, to_messages
-from langchain_crossroute.streams import Muted, Watch, answers, is_whole, shows, shows_tokens
+from langchain_crossroute.metadata import DECISION, AnswerMetadata, text_and_usage, tokens_of
+from langchain_crossroute.streams import (
+    MutedHandler,
+    StreamObserver,
+    answers,
+    is_whole,
+    shows,
+    shows_tokens,
+)
 
 FAILURE_EVENT = "crossroute_attempt_failed"
 
@@ -119,21 +126,21 @@ class Transport:
     asked: list[Exchange] = field(default_factory=list)
     answered: Any = None
 
-    def exchange(self, ask: Ask, told: dict[str, Any]) -> Exchange:
+    def exchange(self, ask: Ask, decision: dict[str, Any]) -> Exchange:
         """One ask, not opened yet."""
-        self.asked.append(Exchange(self, ask, told))
+        self.asked.append(Exchange(self, ask, decision))
         return self.asked[-1]
 
     def bill(self) -> dict[str, Any]:
         """What all asks of the call have cost so far."""
         return bill(one.charge for one in self.asked if one.reply.was_asked)
 
-    def tell(self, failure: dict[str, Any]) -> None:
+    def report(self, failure: dict[str, Any]) -> None:
         """Dispatch the event that a candidate failed."""
         emit(self.config, FAILURE_EVENT, lambda: failure)
 
-    async def atell(self, failure: dict[str, Any]) -> None:
-        """`tell` without blocking the event loop."""
+    async def areport(self, failure: dict[str, Any]) -> None:
+        """`report` without blocking the event loop."""
         await aemit(self.config, FAILURE_EVENT, lambda: failure)
 
 
@@ -142,26 +149,28 @@ class Exchange:
 
     Attributes:
         reply: What the strategy sees of it.
-        told: The decision as plain values, with this candidate as its model.
+        decision: The decision as plain values, with this candidate as its model.
         config: The config of the candidate's run.
     """
 
-    def __init__(self, transport: Transport, ask: Ask, told: dict[str, Any]) -> None:
+    def __init__(self, transport: Transport, ask: Ask, decision: dict[str, Any]) -> None:
         self.reply = Reply(ask.model, was_asked=False)
-        self.told = told
+        self.decision = decision
         metadata = {
             **transport.config.get("metadata", {}),
             "crossroute_model": ask.model,
             "crossroute_role": ask.role,
-            DECISION: told,
+            DECISION: decision,
         }
         self.config: RunnableConfig = {**transport.config, "metadata": metadata}
         self._transport = transport
         self._ask = ask
         self._candidate = transport.models[ask.model]
         self._price = transport.router.pool[ask.model].price
-        self._marks = Marks(told, self._price, strict=transport.strict_streams, bill=transport.bill)
-        self._watch: Watch | None = None
+        self._metadata = AnswerMetadata(
+            decision, self._price, strict=transport.strict_streams, bill=transport.bill
+        )
+        self._observer: StreamObserver | None = None
         self._is_answer = False
         # A whole answer is made of a stream only where the strategy looks into it.
         looks_into = ask.until not in (None, begun, has_words)
@@ -175,7 +184,7 @@ class Exchange:
     @property
     def shown(self) -> bool:
         """Whether handlers have passed on something of the answer."""
-        return self._watch is not None and self._watch.shown
+        return self._observer is not None and self._observer.shown
 
     def open(self) -> Iterator[Any]:
         """Ask; the parts of the answer as they come."""
@@ -211,16 +220,16 @@ class Exchange:
             self._candidate.warn(text)
         return text
 
-    def marked(self, part: Any) -> Any:
+    def with_metadata(self, part: Any) -> Any:
         """A part with what belongs on it: the decision, what it really cost."""
         self._transport.answered = self
         if self._form.is_whole:
             return self._form.each(part, self._whole)
-        return self._marks.of(part)
+        return self._metadata.of(part)
 
     def rest(self) -> Iterator[Any]:
         """A last chunk, where none of the candidate's was marked as last."""
-        return self._marks.rest()
+        return self._metadata.rest()
 
     @property
     def _secrets(self) -> list[str]:
@@ -232,10 +241,14 @@ class Exchange:
         """Whether the model streamed, be it within `invoke`."""
         if not self._form.is_whole:
             return True
-        return self._watch.streamed if self._watch else bool(self._transport.kwargs.get("stream"))
+        return (
+            self._observer.streamed
+            if self._observer
+            else bool(self._transport.kwargs.get("stream"))
+        )
 
     def _whole(self, output: Any) -> Any:
-        return self._marks.whole(output, streamed=self._streamed)
+        return self._metadata.whole(output, streamed=self._streamed)
 
     def _read(self, output: Any) -> Any:
         reply = self.reply
@@ -282,11 +295,13 @@ class Exchange:
             self.config["callbacks"] = callbacks
             if ask.role == "answer":
                 # Also what a model shows within `invoke`, which streams if a handler wants it to.
-                self._watch = Watch()
-                callbacks.add_handler(self._watch)
+                self._observer = StreamObserver()
+                callbacks.add_handler(self._observer)
             else:
-                callbacks.handlers = list(map(Muted.of, callbacks.handlers))
-                callbacks.inheritable_handlers = list(map(Muted.of, callbacks.inheritable_handlers))
+                callbacks.handlers = list(map(MutedHandler.of, callbacks.handlers))
+                callbacks.inheritable_handlers = list(
+                    map(MutedHandler.of, callbacks.inheritable_handlers)
+                )
                 # What LangGraph goes by, also for a message that was not streamed.
                 callbacks.add_tags(["nostream"])
         value = transport.value
@@ -301,10 +316,10 @@ class Exchange:
         try:
             yield
         except Exception as error:
-            told = mask_error(error, self._secrets)
-            if told is error:
+            masked = mask_error(error, self._secrets)
+            if masked is error:
                 raise
-            raise told from None
+            raise masked from None
 
 
 def _chosen(value: Any, ask: Ask) -> list[BaseMessage]:

@@ -267,10 +267,10 @@ class LazyLLM(LazyClient[LLM]):
             return kind(**arguments)
         except Exception as error:
             # Pydantic's errors show what they were given.
-            told = mask_error(error, self.secrets)
-            if told is error:
+            masked = mask_error(error, self.secrets)
+            if masked is error:
                 raise
-            raise told from None
+            raise masked from None
 
     @property
     def _vendor(self) -> str:

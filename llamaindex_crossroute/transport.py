@@ -99,22 +99,22 @@ class Transport:
         self._before = ""
         dispatcher.event(CrossRouteDecisionEvent(decision=task.decision.to_dict()))
 
-    def exchange(self, ask: Ask, told: dict[str, Any]) -> Exchange:
+    def exchange(self, ask: Ask, decision: dict[str, Any]) -> Exchange:
         """One ask, not opened yet."""
-        self._asked.append(Exchange(self, ask, told))
+        self._asked.append(Exchange(self, ask, decision))
         return self._asked[-1]
 
     def bill(self) -> dict[str, Any]:
         """What all asks of the call have cost so far."""
         return bill(one.charge for one in self._asked if one.reply.was_asked)
 
-    def tell(self, failure: dict[str, Any]) -> None:
+    def report(self, failure: dict[str, Any]) -> None:
         """Log that a candidate failed."""
         _logger.warning("Candidate %s failed: %s", failure["model"], failure["error"])
 
-    async def atell(self, failure: dict[str, Any]) -> None:
+    async def areport(self, failure: dict[str, Any]) -> None:
         """Log that a candidate failed."""
-        self.tell(failure)
+        self.report(failure)
 
     def output(self, part: Part) -> Any:
         """What the caller gets for a part: with the decision on it, if it is a response.
@@ -136,11 +136,11 @@ class Exchange:
         reply: What the strategy sees of it.
     """
 
-    def __init__(self, transport: Transport, ask: Ask, told: dict[str, Any]) -> None:
+    def __init__(self, transport: Transport, ask: Ask, decision: dict[str, Any]) -> None:
         self.reply = Reply(ask.model, was_asked=False)
         self._transport = transport
         self._ask = ask
-        self._told = told
+        self._decision = decision
         self._candidate = transport.candidates.models[ask.model]
         self._price = transport.candidates.router.pool[ask.model].price
         # What nobody sees while it is made is asked whole: no events of its tokens, and providers
@@ -235,7 +235,7 @@ class Exchange:
             self._candidate.warn(text)
         return text
 
-    def marked(self, part: Part) -> Part:
+    def with_metadata(self, part: Part) -> Part:
         """A part as it is: `Transport.output` marks all, also what a `Show` hands on."""
         return part
 
@@ -257,9 +257,9 @@ class Exchange:
             CrossRouteAnswerEvent(
                 span_id=self._transport.span_id,
                 model=self.reply.model,
-                quality=self._told["quality"],
-                cost_usd=self._told["cost_usd"],
-                attempts=self._told.get("attempts", []),
+                quality=self._decision["quality"],
+                cost_usd=self._decision["cost_usd"],
+                attempts=self._decision.get("attempts", []),
                 realised=self._realised,
                 unfinished=unfinished,
                 bill=spent,
@@ -271,11 +271,11 @@ class Exchange:
         """A response with the decision on it."""
         # On a copy: the candidate's own events hold the response as it was.
         # A copy for each chunk: the last one may be marked once more.
-        told = {**self._told}
+        decision = {**self._decision}
         if self._realised is not None:
-            told["realised"] = self._realised
+            decision["realised"] = self._realised
         update: dict[str, Any] = {
-            "additional_kwargs": {**response.additional_kwargs, DECISION: told}
+            "additional_kwargs": {**response.additional_kwargs, DECISION: decision}
         }
         if self._streams != self._transport.streams:
             # The last chunk without its delta is a whole answer.
@@ -345,10 +345,10 @@ class Exchange:
             yield
         except Exception as error:
             failed = True
-            told = mask_error(error, secrets_in(self._candidate))
-            if told is error:
+            masked = mask_error(error, secrets_in(self._candidate))
+            if masked is error:
                 raise
-            raise told from None
+            raise masked from None
         finally:
             if self.reply.was_asked:
                 self._count(failed=failed)
@@ -357,4 +357,4 @@ class Exchange:
         """Tell the ledgers that it has ended, however it did."""
         pool = self._transport.candidates.router.pool
         for ledger in self._transport.ledgers:
-            ledger.count(self.charge, self.reply, self._told["cost_usd"], pool, failed=failed)
+            ledger.count(self.charge, self.reply, self._decision["cost_usd"], pool, failed=failed)

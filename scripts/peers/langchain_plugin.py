@@ -20,7 +20,7 @@ from wrapping import CANDIDATES, SeenByTests, equal_but_for, wrap_fakes
 
 from crossroute import CrossRouter
 from langchain_crossroute import ChatCrossRoute
-from langchain_crossroute.marks import DECISION
+from langchain_crossroute.metadata import DECISION
 from langchain_crossroute.middleware import CrossRouteMiddleware
 
 MODE = os.environ["PEERS_MODE"]

@@ -45,7 +45,7 @@ class LazyClient(ABC, Generic[Client]):
         self.provider = provider
         self._lock = threading.Lock()
         self._client: Client | None = None
-        self._is_told = False
+        self._has_warned = False
 
     @classmethod
     def of(cls, descriptor: ModelDescriptor) -> Self:
@@ -133,8 +133,8 @@ class LazyClient(ABC, Generic[Client]):
 
     def warn(self, reason: str) -> None:
         """Warn, once, that it cannot be built."""
-        if not self._is_told:
-            self._is_told = True
+        if not self._has_warned:
+            self._has_warned = True
             logger.warning(
                 "The chat model of %r cannot be built, others answer in its place: %s",
                 self._id,

@@ -186,7 +186,7 @@ def note(error: BaseException, failures: Sequence[Failure]) -> None:
         error.add_note(f"CrossRoute tried, in this order: {tried}.")
 
 
-def after(decision: Decision, model: str, failures: Sequence[Failure]) -> dict[str, Any]:
+def decision_after(decision: Decision, model: str, failures: Sequence[Failure]) -> dict[str, Any]:
     """A decision as plain values, with the candidate as its model that is asked after failures.
 
     Args:
@@ -194,11 +194,11 @@ def after(decision: Decision, model: str, failures: Sequence[Failure]) -> dict[s
         model: Id of the candidate that is asked now.
         failures: One for each candidate that failed before.
     """
-    told = decision.to_dict()
+    plain = decision.to_dict()
     if model == decision.model and not failures:
-        return told
+        return plain
     asked = next(candidate for candidate in decision.candidates if candidate.model == model)
-    return told | {
+    return plain | {
         "model": model,
         "quality": asked.quality,
         "cost_usd": asked.cost_usd,

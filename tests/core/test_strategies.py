@@ -36,10 +36,10 @@ class Scripted:
         self.asked.append(ask)
         return Exchange(self, ask, told, Reply(ask.model))
 
-    def tell(self, failure: dict[str, Any]) -> None:
+    def report(self, failure: dict[str, Any]) -> None:
         self.told.append(failure)
 
-    async def atell(self, failure: dict[str, Any]) -> None:
+    async def areport(self, failure: dict[str, Any]) -> None:
         await asyncio.sleep(0)
         self.told.append(failure)
 
@@ -85,7 +85,7 @@ class Exchange:
     def failure(self, error: Exception) -> str | None:
         return str(error) if may_pass_elsewhere(error) else None
 
-    def marked(self, part: str) -> str:
+    def with_metadata(self, part: str) -> str:
         return f"{self.decision['model'][0]}:{part}"
 
     def rest(self) -> Iterator[str]:

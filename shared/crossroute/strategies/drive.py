@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 from crossroute.errors import StrategyError, shortened
-from crossroute.failures import REFUSED, Failure, after, note
+from crossroute.failures import REFUSED, Failure, decision_after, note
 from crossroute.strategies.base import Ask, Flow, Reply, Show, Task
 
 Part = TypeVar("Part")
@@ -48,7 +48,7 @@ class Exchange(Protocol[Part]):
         """A failure in a line of text, where another model may not share it; else None."""
         ...
 
-    def marked(self, part: Part) -> Part:
+    def with_metadata(self, part: Part) -> Part:
         """A part as the caller gets it: with the decision and the bill on it."""
         ...
 
@@ -60,21 +60,21 @@ class Exchange(Protocol[Part]):
 class Transport(Protocol[Part]):
     """How a framework asks its models."""
 
-    def exchange(self, ask: Ask, told: dict[str, Any]) -> Exchange[Part]:
+    def exchange(self, ask: Ask, decision: dict[str, Any]) -> Exchange[Part]:
         """An exchange that is not opened yet.
 
         Args:
             ask: What to ask.
-            told: The decision as plain values, with the model of the ask as its model.
+            decision: The decision as plain values, with the model of the ask as its model.
         """
         ...
 
-    def tell(self, failure: dict[str, Any]) -> None:
+    def report(self, failure: dict[str, Any]) -> None:
         """Tell whoever listens that a candidate failed: `model`, `error`, and the `next` one."""
         ...
 
-    async def atell(self, failure: dict[str, Any]) -> None:
-        """`tell` without blocking the event loop."""
+    async def areport(self, failure: dict[str, Any]) -> None:
+        """`report` without blocking the event loop."""
         ...
 
 
@@ -182,7 +182,7 @@ def _course(
                 f"A strategy asks {shortened(ask.model)}, which is no candidate of this call: "
                 f"{why}. The candidates are {', '.join(candidates)}."
             )
-        exchange = transport.exchange(ask, after(task.decision, ask.model, failures))
+        exchange = transport.exchange(ask, decision_after(task.decision, ask.model, failures))
         one = _Asked(ask, exchange, exchange.aopen() if is_async else exchange.open(), [])
         asked.append(one)
         return one
@@ -231,14 +231,14 @@ def _course(
             yield _Close(one)
     exchange = answer.exchange
     for part in answer.held:
-        yield _Emit(exchange.marked(part))
+        yield _Emit(exchange.with_metadata(part))
     while not answer.reply.done:
         part = yield _Pull(answer)
         if part is _END:
             answer.reply.done = True
         else:
             exchange.read(part)
-            yield _Emit(exchange.marked(part))
+            yield _Emit(exchange.with_metadata(part))
     yield from (_Emit(part) for part in exchange.rest())
 
 
@@ -297,7 +297,7 @@ def _run(course: _Course, transport: Transport[Part]) -> Generator[Part, None, N
                 if hasattr(step.asked.parts, "close"):
                     step.asked.parts.close()
             elif isinstance(step, _Tell):
-                transport.tell(step.failure)
+                transport.report(step.failure)
             else:
                 _run_at_once(step.courses, transport)
         except Exception as raised:
@@ -336,7 +336,7 @@ async def _arun(course: _Course, transport: Transport[Part]) -> AsyncGenerator[P
                 if hasattr(step.asked.parts, "aclose"):
                     await step.asked.parts.aclose()
             elif isinstance(step, _Tell):
-                await transport.atell(step.failure)
+                await transport.areport(step.failure)
             else:
                 await _arun_at_once(step.courses, transport)
         except Exception as raised:

@@ -337,8 +337,8 @@ def _read(path: Path, *, skip_broken: bool) -> Iterator[tuple[int, Row]]:
     if broken and not skip_broken:
         if broken > len(shown):
             shown.append(f"  ... and {broken - len(shown)} more")
-        told = "\n".join(shown)
-        raise DataError(f"{path}: {broken} of {broken + whole} rows are broken:\n{told}\n{mend}")
+        listed = "\n".join(shown)
+        raise DataError(f"{path}: {broken} of {broken + whole} rows are broken:\n{listed}\n{mend}")
     if not whole:
         raise DataError(f"{path}: no usable row; a row is a line of JSON (docs/data.md).")
 

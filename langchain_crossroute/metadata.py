@@ -22,7 +22,7 @@ _FINISH_REASONS = (
 )
 
 
-class Marks:
+class AnswerMetadata:
     """Puts the decision on an answer, and what the answer really cost.
 
     On copies, because caches share messages. In a stream the decision is on the first chunk, the
@@ -34,17 +34,17 @@ class Marks:
 
     def __init__(
         self,
-        told: dict[str, Any],
+        decision: dict[str, Any],
         price: Price | None,
         *,
         strict: bool = False,
         bill: Callable[[], dict[str, Any]] = dict,
     ) -> None:
-        self._told: dict[str, Any] | None = told
+        self._decision: dict[str, Any] | None = decision
         self._price = price
         self._strict = strict
         self._bill = bill
-        self._model: str = told["model"]
+        self._model: str = decision["model"]
         self._usage: UsageMetadata | None = None
         self._open = False
         self._is_finished = False
@@ -57,9 +57,9 @@ class Marks:
             streamed: Whether the model streamed it.
         """
         message = message_of(output)
-        if message is None or self._told is None:
+        if message is None or self._decision is None:
             return output
-        found = self._told
+        found = self._decision
         if isinstance(message, AIMessage):
             self._usage = message.usage_metadata
             self._is_finished = not streamed or has_finish_reason(message)
@@ -75,8 +75,8 @@ class Marks:
         if message is None:
             return chunk
         found = {}
-        if self._told is not None:
-            found, self._told = self._told, None
+        if self._decision is not None:
+            found, self._decision = self._decision, None
         if isinstance(message, AIMessage) and message.usage_metadata:
             self._usage = add_usage(self._usage, message.usage_metadata)
         # A model that cannot stream yields its answer whole, which is no chunk.
@@ -94,7 +94,7 @@ class Marks:
 
     def _finished(self, event: dict[str, Any]) -> dict[str, Any]:
         self._usage = event.get("usage")
-        found = {**(self._told or {}), **self._spent(), **self._unfinished()}
+        found = {**(self._decision or {}), **self._spent(), **self._unfinished()}
         return {**event, "metadata": {**event.get("metadata", {}), DECISION: found}}
 
     def _unfinished(self) -> dict[str, Any]:

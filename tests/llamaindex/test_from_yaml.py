@@ -17,12 +17,13 @@ from typing import Any
 
 import pytest
 from fakes_llamaindex import (
+    ASK_STREAMS,
     CHATS,
     COMPLETIONS,
     LARGE,
     MINI,
     QUESTION,
-    STREAMS,
+    ROOT,
     TEXT,
     TOOL,
     ask,
@@ -134,7 +135,7 @@ async def test_from_yaml(way: str, folder: Path, server: OpenAIServer) -> None:
     assert not any("SECRET" in path.read_text("utf-8") for path in folder.iterdir())
 
 
-@pytest.mark.parametrize("way", STREAMS)
+@pytest.mark.parametrize("way", ASK_STREAMS)
 @pytest.mark.parametrize("reply", [Reply(TEXT, cut_after=1), Reply("", end_after=1)])
 async def test_a_stream_goes_on_elsewhere_until_its_first_words(
     reply: Reply, way: str, folder: Path, server: OpenAIServer
@@ -146,7 +147,7 @@ async def test_a_stream_goes_on_elsewhere_until_its_first_words(
     assert asked(server) == [MINI, LARGE]
 
 
-@pytest.mark.parametrize("way", STREAMS)
+@pytest.mark.parametrize("way", ASK_STREAMS)
 async def test_a_stream_that_has_begun_stays(way: str, folder: Path, server: OpenAIServer) -> None:
     server.answers[MINI] = Reply(TEXT, cut_after=4)
     with pytest.raises(Exception, match=r"(?i)connection|peer closed"):
@@ -584,7 +585,7 @@ def test_logging_names_the_candidate_once(folder: Path, caplog: pytest.LogCaptur
 
 
 def test_the_page_names_every_provider_with_its_arguments() -> None:
-    page = (Path(__file__).parent.parent / "docs" / "descriptor.md").read_text("utf-8")
+    page = (ROOT / "docs" / "descriptor.md").read_text("utf-8")
     section = page.partition("## In LlamaIndex")[2].partition("\n## ")[0]
     rows = [row.split("|")[1:-1] for row in section.splitlines() if row.startswith("| ")][1:]
     found = {name: row for row in rows for name in row[0].strip().split(", ")}

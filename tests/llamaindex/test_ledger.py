@@ -19,12 +19,13 @@ from typing import Any
 
 import pytest
 from fakes_llamaindex import (
+    ASK_STREAMS,
     CHATS,
     COMPLETIONS,
     LARGE,
     MINI,
     QUESTION,
-    STREAMS,
+    ROOT,
     TEXT,
     TOOL,
     Make,
@@ -42,7 +43,7 @@ from crossroute.strategies import Ask, Flow, Show, Task
 from llamaindex_crossroute import CostLedger, CrossRouteLLM
 
 WAYS = CHATS + COMPLETIONS
-PAGE = Path(__file__).parent.parent / "docs" / "llamaindex" / "ledger.md"
+PAGE = ROOT / "docs" / "llamaindex" / "ledger.md"
 
 
 def price(model: str) -> Price:
@@ -122,7 +123,7 @@ async def test_if_all_fail_all_are_counted(way: str, make: Make, server: OpenAIS
     assert ledger.total_usd == 0
 
 
-@pytest.mark.parametrize("way", STREAMS)
+@pytest.mark.parametrize("way", ASK_STREAMS)
 async def test_a_stream_that_fails_midway_is_paid_for(
     way: str, make: Make, server: OpenAIServer
 ) -> None:
@@ -136,7 +137,7 @@ async def test_a_stream_that_fails_midway_is_paid_for(
     assert row.cost_usd > 0
 
 
-@pytest.mark.parametrize("way", STREAMS)
+@pytest.mark.parametrize("way", ASK_STREAMS)
 async def test_an_abandoned_stream_is_no_failure_and_not_free(way: str, make: Make) -> None:
     llm = make()
     ledger = CostLedger(llm)

@@ -138,7 +138,8 @@ def logprobs_of(response: Any) -> list[float]:
 
 def usage_of(response: Response) -> Usage | None:
     """The tokens of an answer; None if it does not say them."""
-    usage = _usage(response)
+    if not (usage := _usage(response)):
+        return None
     tokens_in = next((n for name in _INPUT_TOKENS if (n := _count(usage, name))), 0)
     tokens_out = next((n for name in _OUTPUT_TOKENS if (n := _count(usage, name))), 0)
     if not tokens_in:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Annotated, Any, NamedTuple, TypedDict, get_type_hints
 
-from crossroute.constraints import Constraints
+from crossroute.constraints import UNLIMITED, Constraints
 
 
 class CallSettings(TypedDict, total=False):
@@ -48,10 +48,9 @@ def limits_of(settings: Mapping[str, Any]) -> Constraints:
     Raises:
         ConstraintError: If one makes no sense.
     """
-    return Constraints(
-        **{
-            name: value
-            for name, value in settings.items()
-            if value is not None and name != "willingness_to_pay"
-        }
-    )
+    given = {
+        name: value
+        for name, value in settings.items()
+        if value is not None and name != "willingness_to_pay"
+    }
+    return Constraints(**given) if given else UNLIMITED

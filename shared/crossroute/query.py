@@ -351,10 +351,11 @@ def _routed_text(turns: Sequence[str]) -> str:
     taken: list[str] = []
     tokens = 0.0
     for turn in reversed(turns):
-        taken.append(turn)
-        tokens += estimate_tokens(turn)
+        # Counted only where there is a turn before it.
+        tokens += estimate_tokens(taken[-1]) if taken else 0.0
         if tokens >= SHORT_FOLLOW_UP_TOKENS:
             break
+        taken.append(turn)
     return "\n".join(text for text in reversed(taken) if text.strip())
 
 

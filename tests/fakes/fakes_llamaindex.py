@@ -578,3 +578,21 @@ def decision_of_the_core(
     query: str, willingness: float = DEFAULT_WILLINGNESS_TO_PAY, models: Sequence[str] = MODELS
 ) -> Decision:
     return CrossRouter.default().subset(models).route(query, willingness)
+
+
+# Folders of descriptors
+
+
+KEYS = {MINI: "KEY_OF_MINI", LARGE: "KEY_OF_LARGE"}
+Put = Callable[..., Path]
+
+
+def followed(llm: CrossRouteLLM) -> CrossRouteLLM:
+    """Without a wait between two looks at the folder."""
+    assert llm.live is not None
+    llm.live._check_seconds = llm.live._due = 0
+    return llm
+
+
+def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [r.getMessage() for r in caplog.records if "cannot be built" in r.getMessage()]

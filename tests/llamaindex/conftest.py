@@ -3,18 +3,22 @@
 # ruff: noqa: ANN401  # LlamaIndex's own signatures say Any.
 
 import asyncio
+import os
+import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from fakes_llamaindex import LARGE, MINI, PATIENCE, TEXT, Make, Recorder, Wire
+from fakes_llamaindex import KEYS, LARGE, MINI, PATIENCE, TEXT, Make, Put, Recorder, Wire
 from llama_index.core import Settings
 from llama_index.core.instrumentation import get_dispatcher
 from llama_index.core.instrumentation.span_handlers import SimpleSpanHandler
 from llama_index.llms.openai_like import OpenAILike
 from openai_server import OpenAIServer, Reply
 
+from crossroute import CrossRouter, ModelDescriptor
 from llamaindex_crossroute import CrossRouteLLM
 
 
@@ -91,3 +95,50 @@ def settings() -> Iterator[None]:
     yield
     vars(Settings).clear()
     vars(Settings).update(before)
+
+
+# Descriptors
+
+
+OPENAI = ("OPENAI_API_KEY", "OPENAI_API_BASE", "OPENAI_API_VERSION")
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in OPENAI:
+        monkeypatch.delenv(variable, raising=False)
+    # Clients of their own look for a proxy, also for this machine.
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    for variable in KEYS.values():
+        monkeypatch.setenv(variable, f"sk-SECRET-{variable}")
+
+
+@pytest.fixture
+def put(server: OpenAIServer, tmp_path: Path) -> Put:
+    """Writes the descriptor of a model, which is reached at the server; an hour ago."""
+
+    def put(model: str, served_as: str | None = None, **changes: Any) -> Path:
+        provider = {
+            "chat_model": f"openai:{served_as or model}",
+            "base_url": server.url,
+            "api_key_env": KEYS[model],
+            "arguments": {"max_retries": 0, "stream_usage": True, "timeout": 60},
+        } | changes.pop("provider", {})
+        content = CrossRouter.default().pool[model].model_dump() | {
+            "retired": None,
+            "provider": {name: value for name, value in provider.items() if value is not None},
+            **changes,
+        }
+        path = ModelDescriptor.model_validate(content).save(tmp_path)
+        then = time.time() - 3600
+        os.utime(path, (then, then))
+        os.utime(tmp_path, (then, then))
+        return tmp_path
+
+    return put
+
+
+@pytest.fixture
+def folder(put: Put) -> Path:
+    put(LARGE)
+    return put(MINI)

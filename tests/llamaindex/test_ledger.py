@@ -20,8 +20,7 @@ from typing import Any
 import pytest
 from fakes_llamaindex import (
     ASK_STREAMS,
-    CHATS,
-    COMPLETIONS,
+    ASKS,
     LARGE,
     MINI,
     QUESTION,
@@ -29,20 +28,18 @@ from fakes_llamaindex import (
     TEXT,
     TOOL,
     Make,
+    Retriever,
     ask,
 )
 from llama_index.core.agent.workflow import FunctionAgent
 from llama_index.core.llms import ChatMessage, MockLLM
 from llama_index.core.query_engine import RetrieverQueryEngine
-from llama_index.core.retrievers import BaseRetriever
-from llama_index.core.schema import NodeWithScore, QueryBundle, TextNode
 from openai_server import OpenAIServer, Reply
 
 from crossroute import CrossRouter, ModelDescriptor, ModelPool, PoolError, Price, UnknownModelError
 from crossroute.strategies import Ask, Flow, Show, Task
 from llamaindex_crossroute import CostLedger, CrossRouteLLM
 
-WAYS = CHATS + COMPLETIONS
 PAGE = ROOT / "docs" / "llamaindex" / "ledger.md"
 
 
@@ -66,7 +63,7 @@ def agrees(ledger: CostLedger, *bills: dict[str, Any]) -> None:
     assert ledger.total_usd == pytest.approx(sum(bill["cost_usd"] for bill in bills))
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", ASKS)
 async def test_a_call_is_counted_once_as_on_its_bill(
     way: str, make: Make, server: OpenAIServer
 ) -> None:
@@ -92,7 +89,7 @@ async def test_a_call_is_counted_once_as_on_its_bill(
     assert found["models"][MINI]["calls"] == found["total"]["calls"] == 1
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", ASKS)
 async def test_a_failed_ask_is_counted_and_costs_nothing(
     way: str, make: Make, server: OpenAIServer
 ) -> None:
@@ -109,7 +106,7 @@ async def test_a_failed_ask_is_counted_and_costs_nothing(
     assert spend[LARGE].predicted_usd == decision["cost_usd"]
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", ASKS)
 async def test_if_all_fail_all_are_counted(way: str, make: Make, server: OpenAIServer) -> None:
     server.answers = {MINI: Reply(status=500), LARGE: Reply(status=429)}
     llm = make()
@@ -183,7 +180,7 @@ def mocked(**settings: Any) -> CrossRouteLLM:
     return CrossRouteLLM(models=models, **{"willingness_to_pay": 0, **settings})
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", ASKS)
 async def test_an_answer_without_usage_is_estimated_as_on_its_bill(way: str) -> None:
     llm = mocked()
     ledger = CostLedger(llm, baseline=LARGE)
@@ -244,7 +241,7 @@ class BeginThenLeave:
 
 
 @pytest.mark.parametrize("strategy", [DraftAndJudge(), Both(), BeginThenLeave()])
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", ASKS)
 async def test_every_ask_of_a_strategy_is_counted(
     way: str, strategy: Any, make: Make, server: OpenAIServer
 ) -> None:
@@ -327,16 +324,11 @@ async def test_tasks_have_blocks_of_their_own() -> None:
     assert counted == list(range(8))
 
 
-class OneText(BaseRetriever):
-    def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        return [NodeWithScore(node=TextNode(text="Paris is in France."), score=1.0)]
-
-
 @pytest.mark.parametrize("streaming", [True, False])
 async def test_within_a_query_engine(streaming: bool, make: Make) -> None:
     llm = make()
     ledger = CostLedger(llm)
-    engine = RetrieverQueryEngine.from_args(OneText(), llm=llm, streaming=streaming)
+    engine = RetrieverQueryEngine.from_args(Retriever(), llm=llm, streaming=streaming)
     with ledger:
         response: Any = engine.query(QUESTION)
         assert "Paris" in ("".join(response.response_gen) if streaming else str(response))

@@ -1,120 +1,48 @@
-"""CrossRouteLLM.from_yaml: LLMs that descriptors name, over HTTP, also of a folder that changes."""
+"""CrossRouteLLM.from_yaml: LLMs that descriptors name, over HTTP."""
 
 # ruff: noqa: ANN401  # LlamaIndex's own signatures say Any.
 
 from __future__ import annotations
 
-import logging
 import math
-import os
 import re
-import sys
-import time
 import traceback
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fakes_llamaindex import (
     ASK_STREAMS,
+    ASKS,
     CHATS,
-    COMPLETIONS,
     LARGE,
     MINI,
     QUESTION,
     ROOT,
     TEXT,
     TOOL,
+    Put,
     ask,
     asked,
     responses,
 )
 from llama_index.core.callbacks import CallbackManager, TokenCountingHandler
-from llama_index.core.llms import LLM, ChatMessage, MockLLM
-from llama_index.core.tools import ToolMetadata
+from llama_index.core.llms import MockLLM
 from llama_index.llms.openai import OpenAI
 from llama_index.llms.openai_like import OpenAILike
 from openai_server import OpenAIServer, Reply
 from pydantic import BaseModel
 
-from crossroute import (
-    CrossRouter,
-    DescriptorError,
-    MissingExtraError,
-    ModelDescriptor,
-    NoCandidateError,
-    PoolError,
-    UnknownModelError,
-)
+from crossroute import DescriptorError, ModelDescriptor, PoolError
 from crossroute.candidates import distribution
 from crossroute.models.provider_arguments import allowed
-from llamaindex_crossroute import CrossRouteLLM, CrossRouteSelector, call_settings
+from llamaindex_crossroute import CrossRouteLLM, call_settings
 from llamaindex_crossroute.lazy import MAKERS, LazyLLM, Maker
 
-KEYS = {MINI: "KEY_OF_MINI", LARGE: "KEY_OF_LARGE"}
-OPENAI = ("OPENAI_API_KEY", "OPENAI_API_BASE", "OPENAI_API_VERSION")
+pytestmark = pytest.mark.usefixtures("environment")
 
 
-@pytest.fixture(autouse=True)
-def environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for variable in OPENAI:
-        monkeypatch.delenv(variable, raising=False)
-    # Clients of their own look for a proxy, also for this machine.
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    for variable in KEYS.values():
-        monkeypatch.setenv(variable, f"sk-SECRET-{variable}")
-
-
-Put = Callable[..., Path]
-
-
-@pytest.fixture
-def put(server: OpenAIServer, tmp_path: Path) -> Put:
-    """Writes the descriptor of a model, which is reached at the server; an hour ago."""
-
-    def put(model: str, served_as: str | None = None, **changes: Any) -> Path:
-        provider = {
-            "chat_model": f"openai:{served_as or model}",
-            "base_url": server.url,
-            "api_key_env": KEYS[model],
-            "arguments": {"max_retries": 0, "stream_usage": True, "timeout": 60},
-        } | changes.pop("provider", {})
-        content = CrossRouter.default().pool[model].model_dump() | {
-            "retired": None,
-            "provider": {name: value for name, value in provider.items() if value is not None},
-            **changes,
-        }
-        path = ModelDescriptor.model_validate(content).save(tmp_path)
-        then = time.time() - 3600
-        os.utime(path, (then, then))
-        os.utime(tmp_path, (then, then))
-        return tmp_path
-
-    return put
-
-
-@pytest.fixture
-def folder(put: Put) -> Path:
-    put(LARGE)
-    return put(MINI)
-
-
-def followed(llm: CrossRouteLLM) -> CrossRouteLLM:
-    """Without a wait between two looks at the folder."""
-    assert llm.live is not None
-    llm.live._check_seconds = llm.live._due = 0
-    return llm
-
-
-def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [r.getMessage() for r in caplog.records if "cannot be built" in r.getMessage()]
-
-
-# Answers and failover
-
-
-@pytest.mark.parametrize("way", CHATS + COMPLETIONS)
+@pytest.mark.parametrize("way", ASKS)
 async def test_from_yaml(way: str, folder: Path, server: OpenAIServer) -> None:
     server.answers[LARGE] = Reply(status=500)
     llm = CrossRouteLLM.from_yaml(folder, willingness_to_pay=math.inf)
@@ -225,99 +153,10 @@ def test_no_such_folder(tmp_path: Path) -> None:
         CrossRouteLLM.from_yaml(tmp_path / "nowhere")
 
 
-# What cannot be built
-
-
-@pytest.mark.parametrize("way", CHATS + COMPLETIONS)
-async def test_where_one_lacks_its_key_the_next_answers(
-    way: str,
-    folder: Path,
-    server: OpenAIServer,
-    caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.delenv(KEYS[MINI])
-    # It is not asked, so it is no attempt, and nothing on the bill.
-    llm = CrossRouteLLM.from_yaml(folder, willingness_to_pay=0, attempts=1)
-    told = warnings_of(caplog)
-    assert len(told) == 1
-    assert f"{MINI!r}" in told[0]
-    assert "KEY_OF_MINI is not set" in told[0]
-    for _ in range(2):
-        text, decision = await ask(way, llm)
-        assert text == TEXT
-        (attempt,) = decision["attempts"]
-        assert "KEY_OF_MINI, which is not set" in attempt["error"]
-        assert [one["model"] for one in decision["bill"]["asks"]] == [LARGE]
-    assert asked(server) == [LARGE] * 2
-    assert warnings_of(caplog) == told
-
-
-async def test_where_one_lacks_its_package_the_next_answers(
-    put: Put, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    put(LARGE)
-    folder = put(MINI, provider={"chat_model": "mistralai:x", "base_url": None, "arguments": {}})
-    monkeypatch.setitem(sys.modules, "llama_index.llms.mistralai", None)
-    llm = CrossRouteLLM.from_yaml(folder, willingness_to_pay=0)
-    (told,) = warnings_of(caplog)
-    assert "pip install llama-index-llms-mistralai" in told
-    text, decision = await ask("achat", llm)
-    assert text == TEXT
-    assert "pip install llama-index-llms-mistralai" in decision["attempts"][0]["error"]
-    with call_settings(model=MINI), pytest.raises(MissingExtraError, match="llms-mistralai"):
-        llm.complete(QUESTION)
-    # LlamaIndex's way with a prompt goes on without it, too.
-    assert llm.models[MINI].kind is LLM  # type: ignore[union-attr]
-
-
-@pytest.mark.parametrize(
-    ("provider", "said"),
-    [
-        ({"chat_model": "upstage:x", "arguments": {}}, "no LLM.*'upstage'.*Known are anthropic, "),
-        ({"arguments": {"use_responses_api": True}}, "'use_responses_api'.*OpenAILike cannot take"),
-        ({"arguments": {"streaming": True}}, "'streaming'.*OpenAILike cannot take"),
-        ({"chat_model": "ollama:x", "arguments": {}}, "provider.base_url is set.*Ollama"),
-        (
-            {"chat_model": "bedrock_converse:x", "base_url": None, "arguments": {}},
-            "provider.api_key_env is set.*BedrockConverse",
-        ),
-    ],
-)
-async def test_what_llamaindex_cannot_take_is_told_and_the_next_answers(
-    provider: dict[str, Any], said: str, put: Put, caplog: pytest.LogCaptureFixture
-) -> None:
-    put(LARGE)
-    llm = CrossRouteLLM.from_yaml(put(MINI, provider=provider), willingness_to_pay=0)
-    (told,) = warnings_of(caplog)
-    assert f"{MINI!r}" in told
-    text, decision = await ask("complete", llm)
-    assert text == TEXT
-    assert decision["attempts"][0]["error"].startswith("DescriptorError")
-    with call_settings(model=MINI), pytest.raises(DescriptorError, match=said):
-        llm.complete(QUESTION)
-
-
-def test_if_none_can_be_built_the_last_error_names_them(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for variable in KEYS.values():
-        monkeypatch.delenv(variable)
-    llm = CrossRouteLLM.from_yaml(folder, willingness_to_pay=0)
-    with pytest.raises(DescriptorError, match="KEY_OF_LARGE, which is not set") as raised:
-        llm.complete(QUESTION)
-    built, tried = raised.value.__notes__
-    assert LARGE in built
-    assert tried.index(MINI) < tried.index(LARGE)
-    # The keys are asked for again.
-    monkeypatch.setenv("KEY_OF_MINI", "sk-SECRET-KEY_OF_MINI")
-    assert llm.complete(QUESTION).text == TEXT
-
-
 # Keys
 
 
-@pytest.mark.parametrize("way", CHATS + COMPLETIONS)
+@pytest.mark.parametrize("way", ASKS)
 async def test_an_echoed_key_is_masked(
     way: str, folder: Path, server: OpenAIServer, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -457,131 +296,6 @@ def test_a_class_with_a_list_of_names_takes_those_of_tomorrow(
     assert llm.metadata.context_window == 7000
     with pytest.raises(ValueError, match="claude-9"):
         OpenAI(model="claude-9", api_key="x").metadata  # noqa: B018  # Why it is needed.
-
-
-# A folder that changes
-
-
-@pytest.mark.parametrize("way", CHATS + COMPLETIONS)
-async def test_a_change_of_the_folder_is_seen_by_the_next_call(
-    way: str, put: Put, folder: Path, server: OpenAIServer
-) -> None:
-    for name in ("mini", "mini-2"):
-        server.answers[name] = Reply(f"I am {name}.")
-    put(MINI, "mini")
-    still = CrossRouteLLM.from_yaml(folder, willingness_to_pay=0)
-    llm = followed(CrossRouteLLM.from_yaml(folder, follow=True, willingness_to_pay=0))
-    assert (await ask(way, llm))[0] == "I am mini."
-    put(MINI, "mini-2")
-    assert (await ask(way, llm))[0] == "I am mini-2."
-    put(MINI, "mini-2", disabled=True)
-    text, decision = await ask(way, llm)
-    assert (text, decision["model"]) == (TEXT, LARGE)
-    assert MINI in decision["removed"]
-    (folder / "broken.yaml").write_text("id: [", "utf-8")
-    os.utime(folder / "broken.yaml", (1, 1))
-    assert (await ask(way, llm))[1]["model"] == LARGE
-    assert llm.live is not None
-    assert isinstance(llm.live.error, DescriptorError)
-    assert (await ask(way, still))[0] == "I am mini."
-
-
-def test_an_llm_is_kept_while_what_it_is_built_of_says_the_same(put: Put, folder: Path) -> None:
-    llm = followed(CrossRouteLLM.from_yaml(folder, follow=True, willingness_to_pay=0))
-    llm.complete(QUESTION)
-    lazy = llm.candidates.models[MINI]
-    put(MINI, note="The same.")
-    assert llm.candidates.models[MINI] is lazy
-    put(MINI, context_window_tokens=50_000)
-    assert llm.candidates.models[MINI] is not lazy
-    assert llm.metadata.context_window == 50_000
-
-
-@pytest.mark.parametrize("way", ["stream_chat", "astream_chat"])
-async def test_a_stream_goes_on_with_what_it_began_with(
-    way: str, put: Put, folder: Path, server: OpenAIServer
-) -> None:
-    server.answers[MINI] = Reply(TEXT, input_tokens=1000, output_tokens=100)
-    llm = followed(CrossRouteLLM.from_yaml(folder, follow=True, willingness_to_pay=0))
-    price = CrossRouter.default().pool[MINI].price
-    assert price is not None
-    stream: Any = getattr(llm, way)([ChatMessage(QUESTION)])
-    dearer = price.model_copy(update={"input_usd_per_1m": 1000.0}).model_dump()
-    if way == "stream_chat":
-        put(MINI, "other", price=dearer)
-        assert llm.candidates.router.pool[MINI].price != price
-        chunks = list(stream)
-    else:
-        stream = await stream
-        put(MINI, "other", price=dearer)
-        assert llm.candidates.router.pool[MINI].price != price
-        chunks = [chunk async for chunk in stream]
-    decision = chunks[-1].additional_kwargs["crossroute"]
-    assert chunks[-1].message.content == TEXT
-    expected = float(price.cost_usd(1000, 100))
-    assert decision["realised"]["cost_usd"] == pytest.approx(expected)
-    assert decision["bill"]["cost_usd"] == pytest.approx(expected)
-
-
-def test_tool_calls_of_a_model_that_has_left_the_folder(
-    put: Put, folder: Path, server: OpenAIServer
-) -> None:
-    put(MINI)
-    llm = followed(CrossRouteLLM.from_yaml(folder, follow=True, willingness_to_pay=0))
-    server.answers[MINI] = Reply(tool_calls=(("weather", {"city": "Paris"}),))
-    answer = llm.chat_with_tools([TOOL], "What is the weather like in Paris?")
-    content = CrossRouter.default().pool["gpt-4o-2024-05-13"].model_dump()
-    content |= {"retired": None, "provider": {"chat_model": "openai:x"}}
-    ModelDescriptor.model_validate(content).save(folder)
-    (folder / f"{MINI}.yaml").unlink()
-    for path in (*folder.iterdir(), folder):
-        os.utime(path, (1, 1))
-    assert MINI not in llm.candidates.models
-    assert llm.get_tool_calls_from_response(answer)[0].tool_name == "weather"
-
-
-def test_there_must_be_a_folder_to_follow() -> None:
-    with pytest.raises(PoolError, match="No folder is named to follow"):
-        CrossRouteLLM.from_yaml(follow=True)
-
-
-# A selector that follows
-
-
-TOOLS = [
-    ToolMetadata(name=LARGE, description="Long answers"),
-    ToolMetadata(name=MINI, description="Short answers"),
-]
-
-
-@pytest.mark.parametrize("way", ["select", "aselect"])
-async def test_a_selector_follows_a_folder(way: str, put: Put, folder: Path) -> None:
-    live = CrossRouter.follow(folder, check_seconds=0)
-    selector = CrossRouteSelector(live, willingness_to_pay=0)
-
-    async def select(tools: list[ToolMetadata] = TOOLS) -> Any:
-        found: Any = getattr(selector, way)(tools, QUESTION)
-        return await found if way == "aselect" else found
-
-    assert (await select()).decision.model == MINI
-    put(MINI, disabled=True)
-    assert (await select()).decision.model == LARGE
-    assert (await select(TOOLS[:1])).decision.model == LARGE
-    with pytest.raises(NoCandidateError, match="disabled"):
-        await select(TOOLS[1:])
-    put(MINI, note="Switched on again.")
-    assert (await select()).decision.model == MINI
-
-
-def test_a_selector_of_a_folder_checks_its_models(folder: Path) -> None:
-    with pytest.raises(UnknownModelError, match="gpt-4o-2024-08-07"):
-        CrossRouteSelector(CrossRouter.follow(folder), models=["gpt-4o-2024-08-07", MINI])
-
-
-def test_logging_names_the_candidate_once(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO, "crossroute"):
-        CrossRouteLLM.from_yaml(folder)
-    assert caplog.messages == []
 
 
 def test_the_page_names_every_provider_with_its_arguments() -> None:

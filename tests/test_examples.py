@@ -44,7 +44,9 @@ def test_the_readme_without_a_framework_runs(capsys: pytest.CaptureFixture[str])
 
 
 def test_the_readme_is_python() -> None:
-    for block in blocks("python"):
+    found = blocks("python")
+    assert found
+    for block in found:
         compile(block, "README.md", "exec")
 
 
@@ -59,7 +61,9 @@ def test_the_descriptor_in_the_readme_is_the_shipped_one(tmp_path: Path) -> None
 
 
 def test_the_files_that_the_readme_names_exist() -> None:
-    for name in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", README):
+    names = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", README)
+    assert len(names) > 3
+    for name in names:
         assert (ROOT / name).exists(), name
 
 

@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from langchain.agents import create_agent
 from langchain_core.language_models import FakeListChatModel
+from langchain_core.messages import HumanMessage
 from llama_index.core.llms import MockLLM
 
 from crossroute import (
@@ -45,7 +47,11 @@ ALL = pytest.mark.parametrize(
 @pytest.mark.parametrize("value", [10**400, ENDLESS, math.inf], ids=shortened)
 def test_any_willingness_from_0_up_is_taken(kind: Any, value: Any) -> None:
     router = made(kind, willingness_to_pay=value)
-    if kind is not CrossRouteMiddleware:
+    if kind is CrossRouteMiddleware:
+        agent: Any = create_agent(FakeListChatModel(responses=["No."]), middleware=[router])
+        decision = agent.invoke({"messages": [HumanMessage("Well?")]})["crossroute"]
+        assert float(decision["willingness_to_pay"]) == math.inf
+    else:
         assert router.willingness_to_pay == math.inf
 
 

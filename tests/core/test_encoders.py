@@ -74,8 +74,15 @@ def test_another_encoder_is_refused(other: Letters, said: str) -> None:
         signature.check(other)
 
 
-def test_the_same_encoder_under_another_name_is_the_same() -> None:
-    sign(Letters()).check(Letters(name="moved"))
+def test_the_same_encoder_under_another_name_is_the_same(
+    toy_router: CrossRouter, toy_folder: Path
+) -> None:
+    class Moved(StaticEncoder):
+        name = "moved"
+
+    moved = CrossRouter.load(toy_folder, encoder=Moved())
+    assert moved.encoder.name == "moved"
+    assert moved.route("What is 12 * 30?") == toy_router.route("What is 12 * 30?")
 
 
 def test_a_checkpoint_refuses_another_encoder(toy_folder: Path) -> None:

@@ -41,11 +41,12 @@ def test_more_than_any_cost_is_as_good_as_infinite(router: CrossRouter, value: A
 
 
 @pytest.mark.parametrize(
-    "value", [-(10**400), -ENDLESS, "0.1", None, [ENDLESS], np.nan], ids=shortened
+    "value", [-1.0, -(10**400), -ENDLESS, "0.1", None, [ENDLESS], math.nan], ids=shortened
 )
 def test_a_willingness_to_pay_that_is_none_is_refused(router: CrossRouter, value: Any) -> None:
-    with pytest.raises(WillingnessToPayError, match=r"willingness_to_pay is .*; give a number"):
-        router.route("Why?", value)
+    for call in (lambda: router.route("Why?", value), lambda: router.route_batch(["Why?"], value)):
+        with pytest.raises(WillingnessToPayError, match=r"willingness_to_pay is .*; give a number"):
+            call()
 
 
 LIMITS = ("max_cost_usd", "max_data_retention_days", "max_latency_seconds")

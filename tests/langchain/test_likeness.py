@@ -37,6 +37,7 @@ BLANK: list[Any] = [
     "  \n",
     [],
     [HumanMessage("")],
+    [HumanMessage([{"type": "unheard_of"}])],
     [SystemMessage("Be brief.")],
     [("user", "")],
 ]

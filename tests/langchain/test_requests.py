@@ -98,14 +98,6 @@ def test_other_inputs_are_refused(value: Any, message: str) -> None:
         CrossRouteRunnable(models=scripted()).invoke(value)
 
 
-@pytest.mark.parametrize(
-    "value", ["", [], [HumanMessage("")], [HumanMessage([{"type": "unheard_of"}])]]
-)
-def test_blank_input_is_answered_as_by_a_model(value: Any) -> None:
-    answer = CrossRouteRunnable(models=scripted()).invoke(value)
-    assert answer.response_metadata["crossroute"]["blank"]
-
-
 def test_text_in_blocks_counts() -> None:
     long = "The contract ends in May. " * 50
     plain = Query.of(to_query([HumanMessage(QUESTION)]))

@@ -149,12 +149,6 @@ async def test_no_model_can_serve(way: str) -> None:
     assert not any(model._asked for model in models.values())
 
 
-@pytest.mark.parametrize("messages", [[], user("")])
-def test_blank_input_is_answered_as_by_a_model(messages: Any) -> None:
-    answer = CrossRouteLLM(models=scripted()).chat(messages)
-    assert answer.additional_kwargs["crossroute"]["blank"]
-
-
 @pytest.mark.parametrize("messages", [["text"], 5])
 def test_input_that_cannot_be_routed(messages: Any) -> None:
     with pytest.raises(QueryError):

@@ -120,7 +120,7 @@ def test_a_baseline_that_leaves_the_folder_keeps_its_price(folder: Path) -> None
     assert ledger.spend[MINI].baseline_usd == pytest.approx(usd(LARGE))
 
 
-def test_a_live_router_is_a_router(folder: Path) -> None:
+def test_a_ledger_takes_a_followed_router(folder: Path) -> None:
     chat = followed(ChatCrossRoute.from_yaml(folder, follow=True, willingness_to_pay=0))
     live = CrossRouter.follow(folder, check_seconds=0)
     ledger = CostLedger(live)

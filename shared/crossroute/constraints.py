@@ -251,5 +251,21 @@ def shortcomings(descriptor: ModelDescriptor, query: Query) -> list[Reason]:
     return found
 
 
+def tightest(descriptors: Collection[ModelDescriptor]) -> ModelDescriptor:
+    """One descriptor with the least of all: a query that it can serve, each of them can."""
+    any_of, *_ = descriptors
+    windows = [one.context_window_tokens for one in descriptors if one.context_window_tokens]
+    longest = [one.max_output_tokens for one in descriptors if one.max_output_tokens]
+    common = set.intersection(*(set(one.capabilities) for one in descriptors))
+    return any_of.model_copy(
+        update={
+            "disabled": any(one.disabled for one in descriptors),
+            "capabilities": tuple(common),
+            "context_window_tokens": min(windows, default=None),
+            "max_output_tokens": min(longest, default=None),
+        }
+    )
+
+
 UNLIMITED = Constraints()
 """What limits nothing."""

@@ -147,8 +147,9 @@ class Query:
         text = read.text
         if read.needs and not text.strip():
             text = ATTACHMENT
-        # A lone surrogate is no character; what remains of one is a question mark.
-        text = text.encode("utf-8", "replace").decode()
+        if not text.isascii():
+            # A lone surrogate is no character; what remains of one is a question mark.
+            text = text.encode("utf-8", "replace").decode()
         if not any(unicodedata.category(character)[0] not in "CZ" for character in text):
             text = ""
         clipped = clip(text)
@@ -305,9 +306,9 @@ def _checked_needs(needs: Iterable[Capability]) -> list[Capability]:
     # A string is one of letters.
     if isinstance(needs, str) or not isinstance(needs, Iterable):
         raise QueryError(f"needs is {shortened(needs)}; give a list of capabilities.")
-    needs, known = list(needs), get_args(Capability)
+    needs = list(needs)
     for need in needs:
-        if need not in known:
+        if need not in (known := get_args(Capability)):
             raise QueryError(
                 f"There is no capability {shortened(need)} that a query could need"
                 f"{did_you_mean(need, known)} They are {', '.join(known)}."

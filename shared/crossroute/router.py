@@ -14,7 +14,14 @@ from typing import TypeVar, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from crossroute.constraints import UNLIMITED, Constraints, ConstraintsLike, Stay, shortcomings
+from crossroute.constraints import (
+    UNLIMITED,
+    Constraints,
+    ConstraintsLike,
+    Stay,
+    shortcomings,
+    tightest,
+)
 from crossroute.decision import CandidateScore, Decision, usd
 from crossroute.errors import (
     CheckpointError,
@@ -122,6 +129,7 @@ class CrossRouter:
                 model if model.learned else self._guessed(model) for model in pool.values()
             )
         self._predictor = Predictor(checkpoint.network, list(self._pool.values()))
+        self._tightest = tightest(self._pool.values())
 
     def _guessed(self, model: ModelDescriptor) -> ModelDescriptor:
         try:
@@ -398,8 +406,10 @@ class CrossRouter:
         self, query: Query, limits: Constraints, cost_usd: Sequence[float]
     ) -> dict[str, list[Reason]]:
         """Why models may not serve the query, by their ids."""
-        removed: dict[str, list[Reason]] = {}
         most, limited = limits.max_cost_usd, limits != UNLIMITED
+        if not limited and not shortcomings(self._tightest, query):
+            return {}
+        removed: dict[str, list[Reason]] = {}
         for (model, descriptor), cost in zip(self._pool.items(), cost_usd, strict=True):
             reasons = shortcomings(descriptor, query)
             if limited:

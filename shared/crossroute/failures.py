@@ -57,7 +57,11 @@ _REFUSALS = {
 }
 
 _CLIENTS = re.compile(
-    r"(?:langchain_(?!core|crossroute|classic|tests)\w+|llama_index\.llms|openai|anthropic|groq"
+    # By name: an application may call modules of its own langchain_something.
+    r"(?:langchain_(?:anthropic|aws|azure_ai|baseten|cerebras|cohere|community|deepseek|fireworks"
+    r"|google_\w+|groq|huggingface|ibm|litellm|meta|mistralai|nvidia_ai_endpoints|ollama|openai"
+    r"|openrouter|perplexity|sambanova|together|upstage|xai)"
+    r"|llama_index\.llms|openai|anthropic|groq"
     r"|mistralai|cohere|ollama|fireworks|together|openrouter|google|vertexai|botocore|xai_sdk)"
     r"(?:\.|$)"
 )

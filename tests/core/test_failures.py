@@ -154,6 +154,8 @@ def raised_in(module: str, cause: Callable[[], object]) -> BaseException:
         ("openai._streaming", True),
         ("langchain_core.language_models.chat_models", False),
         ("langchain_crossroute.dispatch", False),
+        ("langchain_helpers.prompts", False),
+        ("langchain_google_genai.chat_models", True),
         ("llama_index.core.llms.llm", False),
         ("openai_tools.mine", False),
         ("__main__", False),

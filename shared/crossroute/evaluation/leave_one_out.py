@@ -57,7 +57,7 @@ def leave_one_out(
                     ScoredAnswer(
                         prompt=scored.prompts[i],
                         score=scored.score[i, j],
-                        cost_usd=scored.cost_usd[i, j],
+                        cost_usd=float(scored.cost_usd[i, j]),
                     )
                     for i in drawn
                 ],

@@ -11,7 +11,7 @@ from pydantic_core import from_json
 
 from crossroute.errors import DataError, problems
 from crossroute.lines import read_lines
-from crossroute.training.data import AnswerTokens, AnswerUsd, Output, Score
+from crossroute.training.data import CHARS_A_TOKEN, AnswerTokens, AnswerUsd, Output, Score
 
 MOST_FIELDS = 100
 """Of a line of scores."""
@@ -76,7 +76,10 @@ def _answer(line: bytes, model: str) -> ScoredAnswer | None:
             return None
         # Fields of routing data that are not known are not read.
         known = Output.model_validate(output)
-        row = {"prompt": row.get("prompt"), **known.model_dump()}
+        facts = known.model_dump(include={"score", "cost_usd", "output_tokens"})
+        if known.cost_usd is None and known.output_tokens is None and known.output_chars:
+            facts["output_tokens"] = known.output_chars / CHARS_A_TOKEN
+        row = {"prompt": row.get("prompt"), **facts}
     elif isinstance(row, dict) and len(row) > MOST_FIELDS:
         # Each unknown one would be an error of its own.
         raise ValueError(f"has {len(row):,} fields")

@@ -15,15 +15,16 @@ import hashlib
 import math
 import re
 from array import array
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import compress
 from pathlib import Path
-from typing import Annotated, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -33,9 +34,10 @@ from pydantic import (
     ValidationError,
 )
 
-from crossroute.errors import DataError, problems
+from crossroute.errors import DataError, QueryError, problems
 from crossroute.lines import read_lines
-from crossroute.models.descriptor import ModelId
+from crossroute.models.descriptor import ModelDescriptor, ModelId
+from crossroute.query import Query, QueryLike
 
 Split = Literal["train", "valid", "test"]
 FloatArray = NDArray[np.float64]
@@ -48,9 +50,12 @@ MOST_BROKEN_LINES = 10_000
 MOST_MODELS = 10_000
 MOST_DATASETS = 1_000
 FREE_CELLS = 20_000_000
-"""Prompts times models whose arrays (24 bytes each) may be empty, however few answers there are."""
+"""Prompts times models whose arrays (40 bytes each) may be empty, however few answers there are."""
 MOST_CELLS_AN_ANSWER = 50
 """Beyond that, arrays may be emptier than this no more: 1 in 50 cells has an answer."""
+
+CHARS_A_TOKEN = 4.0
+"""Of English text, where only characters were counted."""
 
 Score = Annotated[FiniteFloat, Field(ge=0, le=1)]
 AnswerUsd = Annotated[FiniteFloat, Field(ge=0, le=1e6)]
@@ -65,8 +70,10 @@ class Output(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     score: Score
-    cost_usd: AnswerUsd
+    cost_usd: AnswerUsd | None = None
+    input_tokens: Annotated[AnswerTokens, Field(gt=0)] | None = None
     output_tokens: AnswerTokens | None = None
+    output_chars: AnswerTokens | None = None
 
 
 def _not_too_many(outputs: object) -> object:
@@ -76,12 +83,26 @@ def _not_too_many(outputs: object) -> object:
     return outputs
 
 
+def _readable(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Messages of which a query can be made that is not blank."""
+    try:
+        is_blank = Query.of(messages).is_blank
+    except QueryError as error:
+        raise ValueError(str(error)) from error
+    if is_blank:
+        raise ValueError("has no text")
+    return messages
+
+
+Messages = Annotated[list[dict[str, Any]], AfterValidator(_readable)]
+
+
 class Row(BaseModel):
     """One prompt and the answers to it. Fields that are not named here are not read."""
 
     model_config = ConfigDict(frozen=True)
 
-    prompt: Prompt
+    prompt: Prompt | Messages
     outputs: Annotated[dict[ModelId, Output], Field(min_length=1), BeforeValidator(_not_too_many)]
     input_tokens: Annotated[AnswerTokens, Field(gt=0)] | None = None
     dataset: Name | None = None
@@ -96,7 +117,7 @@ class RoutingData:
 
     Attributes:
         models: Ids of the m models, sorted.
-        prompts: The n prompts.
+        prompts: The n prompts: texts, or messages.
         questions: The prompts' own questions; the prompt where a row names none.
         dataset: [n] name of the data set of each prompt.
         split: [n] `train`, `valid` or `test`.
@@ -104,11 +125,12 @@ class RoutingData:
         score: [n, m] score of each answer, 0..1.
         cost_usd: [n, m] recorded cost in USD.
         output_tokens: [n, m] recorded output tokens.
-        input_tokens: [n] recorded input tokens.
+        output_chars: [n, m] recorded characters of the answer, without hidden reasoning.
+        input_tokens: [n, m] recorded input tokens: those of the answer, else those of the row.
     """
 
     models: tuple[str, ...]
-    prompts: tuple[str, ...]
+    prompts: tuple[QueryLike, ...]
     questions: tuple[str, ...]
     dataset: NDArray[np.str_]
     split: NDArray[np.str_]
@@ -116,6 +138,7 @@ class RoutingData:
     score: FloatArray
     cost_usd: FloatArray
     output_tokens: FloatArray
+    output_chars: FloatArray
     input_tokens: FloatArray
 
     def __len__(self) -> int:
@@ -174,7 +197,8 @@ class RoutingData:
             score=self.score[np.ix_(rows, columns)],
             cost_usd=self.cost_usd[np.ix_(rows, columns)],
             output_tokens=self.output_tokens[np.ix_(rows, columns)],
-            input_tokens=self.input_tokens[rows],
+            output_chars=self.output_chars[np.ix_(rows, columns)],
+            input_tokens=self.input_tokens[np.ix_(rows, columns)],
         )
 
     def of_split(self, split: str) -> RoutingData:
@@ -196,7 +220,7 @@ class RoutingData:
         """
         test = self.split == "test"
         texts = [
-            {normalised(prompt), normalised(question)}
+            {normalised(text_of(prompt)), normalised(question)}
             for prompt, question in zip(self.prompts, self.questions, strict=True)
         ]
         asked = set().union(*compress(texts, test))
@@ -211,13 +235,38 @@ class RoutingData:
         Raises:
             DataError: If there are none.
         """
-        rows = np.asarray(~np.isnan(self.score).any(axis=1))
+        rows = np.asarray(~np.isnan(self.score + self.cost_usd).any(axis=1))
         if not rows.any():
             raise DataError(
-                f"{name}: no prompt was answered by all of the models "
+                f"{name}: no prompt has a score and a cost of all of the models "
                 f"({', '.join(self.models)}); name fewer of them with --model."
             )
         return self.select(rows)
+
+    def priced(self, models: Mapping[str, ModelDescriptor]) -> RoutingData:
+        """The same rows, with the costs that no row says by the price tables of the models.
+
+        Output tokens that were not counted are estimated from the characters of the answer, which
+        do not show hidden reasoning: such a cost is a lower bound of a model that reasons. Input
+        tokens that were not counted are estimated from the prompt.
+
+        Args:
+            models: Descriptors by their ids; costs of models without a price stay unknown.
+        """
+        cost = self.cost_usd.copy()
+        tokens = np.where(
+            np.isnan(self.output_tokens), self.output_chars / CHARS_A_TOKEN, self.output_tokens
+        )
+        sent = self.input_tokens
+        if np.isnan(sent[np.isnan(cost) & ~np.isnan(tokens)]).any():
+            estimated = np.array([Query.of(prompt).input_tokens for prompt in self.prompts])
+            sent = np.where(np.isnan(sent), estimated[:, None], sent)
+        for j, model in enumerate(self.models):
+            price = models[model].price if model in models else None
+            if price is not None:
+                missing = np.isnan(cost[:, j])
+                cost[missing, j] = price.cost_usd(sent[missing, j], tokens[missing, j])
+        return replace(self, cost_usd=cost)
 
     def by_dataset(self) -> Iterator[tuple[str, RoutingData]]:
         """Each data set's name and rows."""
@@ -236,15 +285,15 @@ class _Table:
     def __init__(self) -> None:
         self._models: dict[str, int] = {}
         self._datasets: set[str] = set()
-        self._prompts: list[str] = []
+        self._prompts: list[QueryLike] = []
         self._questions: list[str] = []
         self._dataset: list[str] = []
         self._split: list[str] = []
         self._task: list[str] = []
-        self._input_tokens = array("d")
         # Of each answer: its row, the number of its model, and what is known of it.
         self._row, self._model = array("q"), array("q")
-        self._score, self._cost, self._tokens = array("d"), array("d"), array("d")
+        self._score, self._cost = array("d"), array("d")
+        self._tokens, self._chars, self._input_tokens = array("d"), array("d"), array("d")
 
     def add(self, row: Row, where: str) -> None:
         """Add a row; `where` it is from, for errors.
@@ -256,14 +305,15 @@ class _Table:
             self._row.append(len(self._prompts))
             self._model.append(self._models.setdefault(model, len(self._models)))
             self._score.append(output.score)
-            self._cost.append(output.cost_usd)
-            self._tokens.append(math.nan if output.output_tokens is None else output.output_tokens)
+            self._cost.append(_number(output.cost_usd))
+            self._tokens.append(_number(output.output_tokens))
+            self._chars.append(_number(output.output_chars))
+            self._input_tokens.append(_number(output.input_tokens or row.input_tokens))
         self._prompts.append(row.prompt)
-        self._questions.append(row.question or row.prompt)
+        self._questions.append(_question(row))
         self._dataset.append(row.dataset or "")
         self._split.append(row.split or _split(row))
         self._task.append(row.task or "")
-        self._input_tokens.append(row.input_tokens or math.nan)
         self._datasets.add(self._dataset[-1])
         self._check(where)
 
@@ -289,7 +339,8 @@ class _Table:
             score=spread(self._score),
             cost_usd=spread(self._cost),
             output_tokens=spread(self._tokens),
-            input_tokens=np.array(self._input_tokens),
+            output_chars=spread(self._chars),
+            input_tokens=spread(self._input_tokens),
         )
 
     def _check(self, where: str) -> None:
@@ -348,7 +399,21 @@ def normalised(text: str) -> str:
     return re.sub(r"\W+", " ", text.lower()).strip()
 
 
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
+
+
+def _question(row: Row) -> str:
+    """What a row asks: its own question, the prompt, or what of its messages is routed by."""
+    return row.question or text_of(row.prompt)
+
+
+def text_of(prompt: QueryLike) -> str:
+    """The text that a prompt is routed by, whole."""
+    return prompt if isinstance(prompt, str) else Query.of(prompt).text
+
+
 def _split(row: Row) -> Split:
-    question = normalised(row.question or row.prompt)
+    question = normalised(_question(row))
     share = int(hashlib.sha256(question.encode()).hexdigest()[:8], 16) % 10
     return cast("Split", {0: "test", 1: "valid"}.get(share, "train"))

@@ -18,7 +18,7 @@ from crossroute.network.encoders import QueryEncoder, StaticEncoder, sign
 from crossroute.network.predictor import FloatArray, query_features
 from crossroute.query import FORM_FEATURES, Query
 from crossroute.router import CrossRouter
-from crossroute.training.data import RoutingData, answered
+from crossroute.training.data import CHARS_A_TOKEN, RoutingData, answered
 from crossroute.training.fit import Epoch, Examples, Settings, fit_network
 
 FEWEST_ROWS = 50
@@ -124,18 +124,26 @@ def _cost_target(
 ) -> _CostTarget:
     """Output tokens where they are known and have a price, else USD.
 
-    Where a row has input tokens and a cost but no output tokens, the price gives them.
+    Where a row has input tokens and a cost but no output tokens, the price gives them. Characters
+    say how long answers are only of a model of which nothing else does: they leave hidden reasoning
+    out. What an answer of a model costs of which nothing is known is what one costs in the median.
     """
     cost, tokens, price = data.cost_usd[:, j], data.output_tokens[:, j], known and known.price
-    learned = training & ~np.isnan(cost)
+    learned = training & ~(np.isnan(cost) & np.isnan(tokens))
     if price:
         if price.output_usd_per_1m > 0:
-            rest = cost - price.cost_usd(data.input_tokens, np.zeros(len(data)))
+            rest = cost - price.cost_usd(data.input_tokens[:, j], np.zeros(len(data)))
             tokens = np.where(
                 np.isnan(tokens), np.maximum(rest * 1e6 / price.output_usd_per_1m, 0), tokens
             )
-        if (~np.isnan(tokens[learned])).mean() > 0.5 and np.nansum(tokens[learned]) > 0:
+        if not learned.any():
+            tokens = data.output_chars[:, j] / CHARS_A_TOKEN
+            learned = training & ~np.isnan(tokens)
+        counted = ~np.isnan(tokens[learned])
+        if counted.any() and counted.mean() > 0.5 and tokens[learned][counted].sum() > 0:
             return _CostTarget("output_tokens", tokens)
+    if np.isnan(cost[training]).all():
+        cost = np.where(np.isnan(data.score[:, j]), np.nan, np.nanmedian(data.cost_usd[training]))
     return _CostTarget("usd", cost)
 
 

@@ -42,8 +42,10 @@ def evaluate_command(
     skip_broken: SkipBroken = False,
 ) -> None:
     """Evaluate a checkpoint on scored answers, beside baselines that need no training."""
-    data = _load(files, model, skip_broken=skip_broken).of_split(split)
-    evaluations = evaluate(CrossRouter.load(checkpoint), data)
+    data = _load(files, model, skip_broken=skip_broken)
+    before = data.split != "test" if split == "test" else data.split == "train"
+    past = data.select(before) if split != "train" and before.any() else None
+    evaluations = evaluate(CrossRouter.load(checkpoint), data.of_split(split), past)
     for evaluation in evaluations:
         out.print(_evaluation_table(evaluation, split))
         if evaluation.left_out:
@@ -121,6 +123,14 @@ def _load(files: list[Path], models: list[str] | None, *, skip_broken: bool) -> 
     return data.of_models(models) if models else data
 
 
+def _compared(evaluation: Evaluation) -> str:
+    """On which answers of a prompt the routers are compared, where it is not all of them."""
+    fewest, most = evaluation.answers
+    if fewest == len(evaluation.models):
+        return ""
+    return f"; each router chooses among the {fewest} to {most} that answered a prompt"
+
+
 def _evaluation_table(evaluation: Evaluation, split: str) -> Table:
     table = Table(
         "router",
@@ -128,7 +138,7 @@ def _evaluation_table(evaluation: Evaluation, split: str) -> Table:
         "best quality",
         "at cost a query",
         title=f"{evaluation.dataset}: {evaluation.prompts} prompts ({split}), "
-        f"{len(evaluation.models)} models",
+        f"{len(evaluation.models)} models{_compared(evaluation)}",
     )
     for result in evaluation.results:
         table.add_row(

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
+
+import numpy as np
 
 from crossroute.errors import DataError
 from crossroute.evaluation.metrics import FloatArray, Hull, IntArray, realised, sweep
 from crossroute.evaluation.references import (
     CROSSROUTE,
+    FIXED,
     ORACLE,
     ZERO,
     aiq,
     best_single,
+    fixed_order,
     oracle,
     predicted,
     random_choice,
@@ -20,6 +24,9 @@ from crossroute.evaluation.references import (
 )
 from crossroute.router import CrossRouter
 from crossroute.training.data import RoutingData
+
+MOSTLY = 0.5
+"""Where every model answered this share of the prompts, only those prompts are compared on."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +52,11 @@ class Evaluation:
 
     Attributes:
         dataset: Name of the data set.
-        prompts: How many prompts were evaluated: those that every model answered.
+        prompts: How many prompts were evaluated.
+        answers: The fewest and the most models that were compared on a prompt. Where every model
+            answered most of the prompts, it is those prompts that are evaluated; where not, each
+            router chooses among the models that answered a prompt, and there are no single models
+            to compare with.
         models: Ids of the candidates.
         left_out: Models of the data that the router does not know.
         results: CrossRoute first, then the baselines.
@@ -53,6 +64,7 @@ class Evaluation:
 
     dataset: str
     prompts: int
+    answers: tuple[int, int]
     models: tuple[str, ...]
     left_out: tuple[str, ...]
     results: tuple[Result, ...]
@@ -62,16 +74,31 @@ class Evaluation:
         return asdict(self)
 
 
-def evaluate(router: CrossRouter, data: RoutingData) -> list[Evaluation]:
+def evaluate(
+    router: CrossRouter, data: RoutingData, past: RoutingData | None = None
+) -> list[Evaluation]:
     """Evaluate a router on each data set in `data`, among the models that the set has.
+
+    Costs that no row says are those of the price tables in the router's pool; answers whose cost
+    is not known even so are left out.
+
+    Args:
+        router: What is evaluated.
+        data: Rows that it has not learned from.
+        past: Other rows of the same sets, from which the fixed order learns; without any of a set
+            there is no fixed order for it.
 
     Raises:
         DataError: If a data set has fewer than two models that the router knows.
     """
-    return [_evaluate(router, name, part) for name, part in data.by_dataset()]
+    before = {} if past is None else dict(past.priced(router.pool).by_dataset())
+    priced = data.priced(router.pool)
+    return [_evaluate(router, name, part, before.get(name)) for name, part in priced.by_dataset()]
 
 
-def _evaluate(router: CrossRouter, name: str, data: RoutingData) -> Evaluation:
+def _evaluate(
+    router: CrossRouter, name: str, data: RoutingData, past: RoutingData | None
+) -> Evaluation:
     known = [model for model in data.models if model in router.pool]
     if len(known) < 2:
         raise DataError(
@@ -79,18 +106,55 @@ def _evaluate(router: CrossRouter, name: str, data: RoutingData) -> Evaluation:
             f"({', '.join(data.models)}); evaluation needs two. Train a checkpoint on such data."
         )
     left_out = tuple(model for model in data.models if model not in router.pool)
-    data = data.of_models(known).complete(name)
+    data = _comparable(name, data.of_models(known))
     score, cost = data.score, data.cost_usd
-    results = (
-        _curve(CROSSROUTE, sweep(*predicted(router, data), router.reward), score, cost),
-        _curve(ZERO, zero(score), score, cost),
-        *(
-            Result(point.router, None, point.quality, point.cost_usd)
-            for point in (best_single(data.models, score, cost), random_choice(score, cost))
-        ),
-        _curve(ORACLE, oracle(score, cost), score, cost),
+    here = ~np.isnan(score)
+    is_complete = bool(here.all())
+    choices = {CROSSROUTE: sweep(*predicted(router, data), router.reward, available=here)}
+    if past is not None:
+        level, mean_cost = fixed_order(past, data.models)
+        choices[FIXED] = sweep(
+            np.broadcast_to(level, score.shape),
+            np.broadcast_to(mean_cost, score.shape),
+            router.reward,
+            available=here,
+        )
+    if is_complete:
+        choices[ZERO] = zero(score)
+    choices[ORACLE] = oracle(score, cost)
+    results = [_curve(*item, score, cost) for item in choices.items()]
+    points = [best_single(data.models, score, cost)] if is_complete else []
+    points.append(random_choice(score, cost))
+    results[-1:-1] = [Result(x.router, None, x.quality, x.cost_usd) for x in points]
+    answers = here.sum(axis=1)
+    return Evaluation(
+        name,
+        len(data),
+        (int(answers.min()), int(answers.max())),
+        data.models,
+        left_out,
+        tuple(results),
     )
-    return Evaluation(name, len(data), data.models, left_out, results)
+
+
+def _comparable(name: str, data: RoutingData) -> RoutingData:
+    """The rows to compare routers on, with the answers whose score and cost are known."""
+    unknown = np.isnan(data.cost_usd)
+    data = replace(
+        data,
+        score=np.where(unknown, np.nan, data.score),
+        cost_usd=np.where(np.isnan(data.score), np.nan, data.cost_usd),
+    )
+    counts = (~np.isnan(data.score)).sum(axis=1)
+    complete = counts == len(data.models)
+    rows = complete if complete.mean() >= MOSTLY else counts > 1
+    if not rows.any():
+        raise DataError(
+            f"{name}: no prompt has a score and a cost of two of the models "
+            f"({', '.join(data.models)}); a cost is cost_usd, or output_tokens of a model whose "
+            "descriptor has a price."
+        )
+    return data.select(rows)
 
 
 def _curve(name: str, chosen: IntArray, score: FloatArray, cost_usd: FloatArray) -> Result:

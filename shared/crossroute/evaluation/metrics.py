@@ -24,6 +24,8 @@ def sweep(
     cost_usd: FloatArray,
     reward: RewardName = "exponential",
     willingness_to_pay: Sequence[float] = SWEEP,
+    *,
+    available: NDArray[np.bool_] | None = None,
 ) -> IntArray:
     """The model chosen for each of n queries at each of w willingnesses to pay: [w, n].
 
@@ -32,7 +34,11 @@ def sweep(
         cost_usd: [n, m] predicted.
         reward: What orders the candidates.
         willingness_to_pay: The values of lambda.
+        available: [n, m] whether a model may be chosen, at least one a query; None is every model.
     """
+    if available is not None:
+        quality = np.where(available, quality, 0.0)
+        cost_usd = np.where(available, cost_usd, np.inf)
     return np.stack(
         [
             rank(preference(reward, quality, cost_usd, value), quality, cost_usd)[:, 0]

@@ -143,7 +143,13 @@ def _cost_target(
         if counted.any() and counted.mean() > 0.5 and tokens[learned][counted].sum() > 0:
             return _CostTarget("output_tokens", tokens)
     if np.isnan(cost[training]).all():
-        cost = np.where(np.isnan(data.score[:, j]), np.nan, np.nanmedian(data.cost_usd[training]))
+        others = data.cost_usd[training]
+        if np.isnan(others).all():
+            raise DataError(
+                "Nothing says what an answer costs: give rows with cost_usd, or descriptors with a "
+                "price (--models) beside output_tokens or output_chars."
+            )
+        cost = np.where(np.isnan(data.score[:, j]), np.nan, np.nanmedian(others))
     return _CostTarget("usd", cost)
 
 

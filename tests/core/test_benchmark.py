@@ -136,7 +136,7 @@ def test_the_report_can_be_read(report: Report, data: RoutingData, tmp_path: Pat
         assert f"({name}.png)" in page
     assert len(list(tables(report))) == 3
     content = json.loads(json.dumps(report.to_dict(), allow_nan=False))
-    assert len(content["datasets"][0]["figures"]) == len(BASELINES) + 5
+    assert len(content["datasets"][0]["figures"]) == len(BASELINES) + 6
 
 
 def test_a_set_left_out_of_training_is_still_routed(data: RoutingData) -> None:

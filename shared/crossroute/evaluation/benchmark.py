@@ -27,11 +27,13 @@ from crossroute.evaluation.metrics import (
 )
 from crossroute.evaluation.references import (
     CROSSROUTE,
+    FIXED,
     ORACLE,
     ZERO,
     Point,
     aiq,
     best_single,
+    fixed_order,
     oracle,
     predicted,
     random_choice,
@@ -207,6 +209,7 @@ def benchmark(
     for name, splits in datasets:
         arrays = {split: _arrays(rows, encoder) for split, rows in splits.items()}
         contest = _Contest(name, splits["test"], routers)
+        contest.enter_fixed_order(splits["train"])
         for baseline in baselines:
             on_step(f"{name}: {baseline.name}")
             contest.enter(baseline, *_tune(baseline, arrays, seeds), arrays["test"])
@@ -310,6 +313,13 @@ class _Contest:
         """Add a tuned baseline."""
         predictions = [predict(test.features) for predict in fitted]
         self._add(baseline.name, settings, predictions, baseline.reward)
+
+    def enter_fixed_order(self, past: RoutingData) -> None:
+        """Add the fixed order that rows of the past show."""
+        shape = self.test.score.shape
+        level, cost = fixed_order(past, self.test.models)
+        predictions = [(np.broadcast_to(level, shape), np.broadcast_to(cost, shape))]
+        self._add(FIXED, {}, predictions, "exponential")
 
     def _add(
         self,

@@ -15,9 +15,10 @@ from fakes_core import QUICK, make_rows
 
 from crossroute import CrossRouter, DataError, ModelDescriptor, Price
 from crossroute.evaluation.evaluate import evaluate
-from crossroute.evaluation.references import fixed_order, levels
+from crossroute.evaluation.references import fixed_order
 from crossroute.onboarding.scores import load_scores
 from crossroute.training.data import RoutingData, Row
+from crossroute.training.levels import Levels
 from crossroute.training.train import train
 
 
@@ -122,7 +123,7 @@ def test_levels_are_corrected_for_the_rows_of_a_model() -> None:
     for j, (gain, rows) in enumerate([(0.2, hard), (0.0, hard | ~hard), (0.1, ~hard)]):
         mean = np.where(hard, 0.2, 0.7) + gain
         score[rows, j] = chance.random(rows.sum()) < mean[rows]
-    found = levels(score)
+    found = Levels.of(score).model
     assert np.nanmean(score[:, 0]) < np.nanmean(score[:, 1])
     assert found[0] - found[1] == pytest.approx(0.2, abs=0.06)
     assert found[2] - found[1] == pytest.approx(0.1, abs=0.06)
@@ -131,9 +132,9 @@ def test_levels_are_corrected_for_the_rows_of_a_model() -> None:
 def test_a_level_of_few_rows_is_near_the_mean_of_all() -> None:
     score = np.full((100, 3), np.nan)
     score[:, 0], score[:, 1], score[:2, 2] = 0.4, 0.6, 1.0
-    found = levels(score)
-    assert found[1] < found[2] < 0.8
-    assert found[:2] == pytest.approx([0.4, 0.6], abs=0.02)
+    found = Levels.of(score)
+    assert found.model[1] < found.model[2] < 0.3
+    assert found.row.mean() + found.model[:2] == pytest.approx([0.4, 0.6], abs=0.02)
 
 
 def test_of_a_model_that_nobody_has_seen_the_mean_is_taken() -> None:
@@ -229,3 +230,31 @@ def test_scores_of_one_model_are_read_from_such_rows(tmp_path: Path) -> None:
     path.write_text(json.dumps({"prompt": "Why?", "outputs": outputs}) + "\n", "utf-8")
     (answer,) = load_scores(path, "a")
     assert (answer.score, answer.output_tokens, answer.cost_usd) == (1, 10, None)
+
+
+def test_a_model_is_not_thought_worse_for_the_hard_rows_that_it_was_run_on() -> None:
+    """What is hard cannot be seen: the strong model is better by .3 wherever both answered."""
+    chance = np.random.default_rng(0)
+    rows = []
+    for number in range(600):
+        hard = number % 2 == 0
+        good = {"weak": 0.1, "strong": 0.4} if hard else {"weak": 0.9}
+        outputs = {
+            model: {"score": float(chance.random() < mean), "cost_usd": 0.001}
+            for model, mean in good.items()
+        }
+        split = ("train", "train", "train", "valid")[number % 4 - number // 300]
+        rows.append({"prompt": f"Question {chance.random()}?", "outputs": outputs, "split": split})
+    router = train(of(rows), settings=QUICK)
+    found = router.predict([f"Question {chance.random()}?" for _ in range(100)])
+    quality = dict(zip(found.models, found.quality.mean(axis=0).tolist(), strict=True))
+    assert quality["weak"] == pytest.approx(0.5, abs=0.1)
+    assert quality["strong"] - quality["weak"] == pytest.approx(0.3, abs=0.1)
+
+
+def test_where_all_rows_are_complete_levels_change_nothing(
+    toy_data: RoutingData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leveled = train(toy_data, settings=QUICK)
+    monkeypatch.setattr("crossroute.training.train._leveled", lambda pool, *_: pool)
+    assert dict(train(toy_data, settings=QUICK).pool) == dict(leveled.pool)

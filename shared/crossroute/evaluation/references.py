@@ -16,6 +16,7 @@ import numpy as np
 from crossroute.evaluation.metrics import FloatArray, Hull, IntArray, sweep
 from crossroute.router import CrossRouter
 from crossroute.training.data import RoutingData
+from crossroute.training.levels import Levels
 
 CROSSROUTE, FIXED, ZERO, SINGLE, RANDOM, ORACLE = (
     "CrossRoute",
@@ -26,12 +27,6 @@ CROSSROUTE, FIXED, ZERO, SINGLE, RANDOM, ORACLE = (
     "oracle",
 )
 """The names of routers in results and tables."""
-
-
-LEVEL_ROWS = 5.0
-"""To how many rows the mean of all models weighs up, against a model's own."""
-LEVEL_STEPS = 100
-"""Of the alternating fit; it has settled long before."""
 
 
 class Point(NamedTuple):
@@ -48,32 +43,6 @@ def zero(score: FloatArray) -> IntArray:
     return np.broadcast_to(np.arange(m)[:, None], (m, n))
 
 
-def levels(score: FloatArray) -> FloatArray:
-    """Each model's level [m]: its mean score, corrected for the rows that it was run on.
-
-    Ridge regression of the additive model score = row + level, the simplest case of item response
-    theory: rows are not missing at random, for strong models are run on hard tasks. A level is
-    shrunk to the mean of all with the weight of `LEVEL_ROWS` rows.
-
-    Args:
-        score: [n, m], NaN where a model did not answer.
-    """
-    known = ~np.isnan(score)
-    count = known.sum(axis=1)
-    # A row with one answer says nothing of who is better.
-    known &= (count > 1)[:, None]
-    center, found = np.nanmean(score), np.zeros(score.shape[1])
-    answers = known.sum(axis=0)
-    for _ in range(LEVEL_STEPS):
-        rest = np.where(known, score - found, 0.0)
-        row = rest.sum(axis=1) / np.maximum(count, 1)
-        rest = np.where(known, score - row[:, None], 0.0)
-        found = rest.sum(axis=0) / (answers + LEVEL_ROWS)
-        # Rows and levels are known up to a constant.
-        found -= found @ answers / max(answers.sum(), 1)
-    return np.asarray(np.clip(center + found, 0.0, 1.0))
-
-
 def fixed_order(past: RoutingData, models: Sequence[str]) -> tuple[FloatArray, FloatArray]:
     """What a fixed order goes by: level and mean cost in USD of each model, [m] each.
 
@@ -84,12 +53,14 @@ def fixed_order(past: RoutingData, models: Sequence[str]) -> tuple[FloatArray, F
         past: Rows that it learns from, with some of the answers of each model.
         models: Their ids, in the order of the result.
     """
-    found, cost = levels(past.score), np.full(len(past.models), np.nan)
+    fitted = Levels.of(past.score)
+    mean = float(fitted.row.mean())
+    found, cost = np.clip(mean + fitted.model, 0, 1), np.full(len(past.models), np.nan)
     priced = ~np.isnan(past.cost_usd).all(axis=0)
     cost[priced] = np.nanmean(past.cost_usd[:, priced], axis=0)
     cost[~priced] = np.median(cost[priced]) if priced.any() else 0.0
     of = {model: j for j, model in enumerate(past.models)}
-    mean, median = float(np.nanmean(past.score)), float(np.median(cost))
+    median = float(np.median(cost))
     return (
         np.array([found[of[model]] if model in of else mean for model in models]),
         np.array([cost[of[model]] if model in of else median for model in models]),

@@ -256,5 +256,24 @@ def test_where_all_rows_are_complete_levels_change_nothing(
     toy_data: RoutingData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     leveled = train(toy_data, settings=QUICK)
-    monkeypatch.setattr("crossroute.training.train._leveled", lambda pool, *_: pool)
+    monkeypatch.setattr("crossroute.training.train.corrected", lambda pool, *_: pool)
     assert dict(train(toy_data, settings=QUICK).pool) == dict(leveled.pool)
+
+
+def test_a_dear_data_set_does_not_say_alone_what_a_model_costs() -> None:
+    chance = np.random.default_rng(0)
+    rows = [
+        {
+            "prompt": f"Question {chance.random()}?",
+            "dataset": ("short", "long")[number % 2],
+            "split": ("train", "train", "valid")[number % 3],
+            "outputs": {
+                model: {"score": float(chance.random() < 0.5), "cost_usd": (0.001, 0.1)[number % 2]}
+                for model in ("a", "b")
+            },
+        }
+        for number in range(300)
+    ]
+    found = train(of(rows), settings=QUICK).predict([f"Question {chance.random()}?"])
+    # What tells the two apart cannot be seen. The total would say .05, the factors say .01.
+    assert found.cost_usd[0].tolist() == pytest.approx([0.01, 0.01], rel=0.6)

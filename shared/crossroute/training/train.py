@@ -15,18 +15,14 @@ from crossroute.models.descriptor import Learned, ModelDescriptor, rounded
 from crossroute.models.pool import ModelPool
 from crossroute.network.checkpoint import Checkpoint
 from crossroute.network.encoders import QueryEncoder, StaticEncoder, sign
-from crossroute.network.predictor import FloatArray, Network, Predictor, query_features
+from crossroute.network.predictor import FloatArray, query_features
 from crossroute.query import FORM_FEATURES, Query
 from crossroute.router import CrossRouter
 from crossroute.training.data import CHARS_A_TOKEN, RoutingData, answered
 from crossroute.training.fit import Epoch, Examples, Settings, fit_network
-from crossroute.training.levels import Levels
+from crossroute.training.levels import corrected
 
 FEWEST_ROWS = 50
-CHUNK = 2_048
-"""Rows that are predicted at a time."""
-LARGEST_OFFSET, BISECTIONS = 20.0, 40
-"""Where the offset of a logit is looked for, and in how many steps: to 1e-11."""
 VALID_SHARE = 10
 MOST_TOPICS, ROWS_A_TOPIC = 16, 50
 """Of a data set that names no tasks."""
@@ -113,59 +109,8 @@ def train(
         )
         for j, (model, target) in enumerate(zip(data.models, targets, strict=True))
     )
-    return CrossRouter(checkpoint, _leveled(pool, fitted.network, data, features), encoder=encoder)
-
-
-def _leveled(
-    pool: ModelPool, network: Network, data: RoutingData, features: FloatArray
-) -> ModelPool:
-    """The models with offsets at which each is predicted as good, in the mean, as it is.
-
-    That is in the mean over all rows of its data sets, also those that it was not run on: a network
-    that is fitted to the answers takes the hard rows of a strong model for a weakness of the model.
-
-    Args:
-        pool: The models, in the order of `data.models`.
-        network: What their embeddings are of.
-        data: The rows.
-        features: [n, D] of the rows.
-    """
-    predictor = Predictor(network, list(pool.values()))
-    parts = [
-        predictor.parts(features[start : start + CHUNK]) for start in range(0, len(data), CHUNK)
-    ]
-    logit = np.concatenate([part.logit for part in parts])
-    level = Levels.of(data.score)
-    models = []
-    for j, model in enumerate(pool.values()):
-        own = ~np.isnan(data.score[:, j])
-        every = np.isin(data.dataset, np.unique(data.dataset[own]))
-        score = np.clip(level.row + level.model[j], 0, 1)
-        # A difference, so that nothing changes for a model that was run on every row.
-        change = _offset_for(score[every].mean(), logit[every, j]) - _offset_for(
-            score[own].mean(), logit[own, j]
-        )
-        learned = model.learned
-        assert learned is not None  # noqa: S101  # For mypy: training has just learned it.
-        embedding = rounded([learned.embedding[0] + change, *learned.embedding[1:]])
-        models.append(
-            model.model_copy(
-                update={"learned": learned.model_copy(update={"embedding": embedding})}
-            )
-        )
-    return ModelPool(models)
-
-
-def _offset_for(mean: float, logit: FloatArray) -> float:
-    """The offset that gives logits [n] this mean quality, by bisection."""
-    least, most = -LARGEST_OFFSET, LARGEST_OFFSET
-    for _ in range(BISECTIONS):
-        middle = (least + most) / 2
-        if (1 / (1 + np.exp(-(middle + logit)))).mean() < mean:
-            least = middle
-        else:
-            most = middle
-    return (least + most) / 2
+    pool = corrected(pool, fitted.network, data, features, examples.amount)
+    return CrossRouter(checkpoint, pool, encoder=encoder)
 
 
 @dataclass(frozen=True)

@@ -136,7 +136,7 @@ class CrossRouteLLM(FromYaml, FunctionCallingLLM):
     )
     ledger: SkipValidation[CostLedger | None] = Field(default=None, exclude=True)
     # A model that has answered may have left its folder when its tool calls are read.
-    _asked: dict[str, LLM] = PrivateAttr(default_factory=dict)
+    _asked: dict[str, LazyLLM] = PrivateAttr(default_factory=dict)
 
     def __init__(
         self,
@@ -191,11 +191,11 @@ class CrossRouteLLM(FromYaml, FunctionCallingLLM):
         """The router and the models of now: a call keeps those with which it begins."""
         return Candidates(self.router, self.models) if self.live is None else self.live.current
 
-    def _adopt(self, name: str, model: LLM) -> None:
+    def _adopt(self, name: str, candidate: LazyLLM, model: LLM) -> None:
         """Give an LLM that was built from its descriptor what the others have got."""
         if model.callback_manager is not self.callback_manager:
             model.callback_manager = self.callback_manager
-        self._asked[name] = model
+        self._asked[name] = candidate
 
     @override
     def __repr_args__(self) -> Iterator[tuple[str, Any]]:
@@ -381,7 +381,7 @@ class CrossRouteLLM(FromYaml, FunctionCallingLLM):
                 "CrossRouteLLM. Ask the LLM that gave it."
             )
         name = decision["model"]
-        model: Any = self._asked.get(name) or load_llm(self.candidates.models[name])
+        model: Any = load_llm(self._asked.get(name) or self.candidates.models[name])
         calls: list[ToolSelection] = model.get_tool_calls_from_response(
             response, error_on_no_tool_call=error_on_no_tool_call, **kwargs
         )

@@ -293,7 +293,7 @@ class Exchange:
         """The candidate's method, its positional and its keyword arguments."""
         request, name = self._transport.request, self._transport.method
         if isinstance(self._candidate, LazyLLM):
-            self._transport.llm._adopt(self._ask.model, model)
+            self._transport.llm._adopt(self._ask.model, self._candidate, model)
         self.reply.was_asked = True
         if self._streams != self._transport.streams:
             way = "a" if name.startswith("a") else ""

@@ -47,6 +47,14 @@ class LazyClient(ABC, Generic[Client]):
         self._client: Client | None = None
         self._has_warned = False
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What a copy is made of, in another process too: it builds a client of its own."""
+        # No lock can be copied, and the client holds the key.
+        return {**vars(self), "_lock": None, "_client": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _lock=threading.Lock())
+
     @classmethod
     def of(cls, descriptor: ModelDescriptor) -> Self:
         """The client of a descriptor that has a provider."""

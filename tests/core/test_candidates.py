@@ -5,9 +5,12 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import os
+import pickle
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -86,6 +89,18 @@ def test_a_key_is_asked_for_again_until_it_is_there(monkeypatch: pytest.MonkeyPa
     assert key.get_secret_value() == "sk-SECRET"
     assert one.secrets == ["sk-SECRET"]
     assert "SECRET" not in f"{key!r} {vars(one)!r}"
+
+
+@pytest.mark.parametrize(
+    "copied", [copy.copy, copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))]
+)
+def test_a_copy_builds_a_client_of_its_own(copied: Callable[[Named], Named]) -> None:
+    first = lazy()
+    first.load()
+    again = copied(first)
+    assert first.built is not None
+    assert again.built is None
+    assert again.load() == first.built
 
 
 def test_what_is_missing_is_told_once(

@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import pickle
 import re
 import traceback
 from pathlib import Path
@@ -140,6 +142,22 @@ def test_callbacks_of_the_router_reach_what_is_built_later(
     llm.callback_manager = CallbackManager([other])
     llm.complete(QUESTION)
     assert (counter.prompt_llm_token_count, other.prompt_llm_token_count) == (30, 30)
+
+
+@pytest.mark.parametrize("deep", [True, False])
+def test_a_copy_for_another_process_holds_no_key(
+    deep: bool, folder: Path, server: OpenAIServer
+) -> None:
+    # LlamaIndex leaves out what cannot be copied, and sends transformations to other processes.
+    llm = CrossRouteLLM.from_yaml(folder, willingness_to_pay=0)
+    assert llm.complete(QUESTION).text == TEXT
+    content = pickle.dumps(llm)
+    assert b"SECRET" not in content
+    again = copy.deepcopy(llm) if deep else pickle.loads(content)
+    assert again.complete(QUESTION).text == TEXT
+    assert [request.authorization for request in server.requests] == [
+        "Bearer sk-SECRET-KEY_OF_MINI"
+    ] * 2
 
 
 def test_the_shipped_descriptors() -> None:

@@ -55,7 +55,11 @@ class CostLedger(Ledger):
         return self
 
     def __exit__(self, *error: object) -> None:
-        _OPEN.set(_OPEN.get()[:-1])
+        # Not the last of all: the block of a generator may end within one that began later.
+        opened = list(reversed(_OPEN.get()))
+        if self in opened:
+            opened.remove(self)
+        _OPEN.set(tuple(reversed(opened)))
 
     def count(
         self,

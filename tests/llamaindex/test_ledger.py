@@ -89,6 +89,18 @@ async def test_a_call_is_counted_once_as_on_its_bill(
     assert found["models"][MINI]["calls"] == found["total"]["calls"] == 1
 
 
+def test_blocks_may_end_in_the_order_in_which_they_began(make: Make) -> None:
+    llm = make()
+    first, second = CostLedger(llm), CostLedger(llm)
+    first.__enter__()
+    second.__enter__()
+    first.__exit__()
+    llm.complete(QUESTION)
+    second.__exit__()
+    llm.complete(QUESTION)
+    assert (first.spend, second.spend[MINI].calls) == ({}, 1)
+
+
 @pytest.mark.parametrize("way", ASKS)
 async def test_a_failed_ask_is_counted_and_costs_nothing(
     way: str, make: Make, server: OpenAIServer

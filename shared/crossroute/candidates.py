@@ -267,5 +267,6 @@ class FromYaml:
         """
         live = follow_candidates(folder, cls.lazy_client.of) if follow else None
         found = live.current if live else load_candidates(folder, cls.lazy_client.of)
-        arguments: dict[str, Any] = {**found._asdict(), "live": live, **settings}
-        return cls(**arguments)
+        # Apart, so that a setting which the folder gives is an error, not lost.
+        given: dict[str, Any] = {**found._asdict(), "live": live}
+        return cls(**given, **settings)

@@ -167,6 +167,8 @@ def test_a_class_gets_router_models_and_live(folder: Path) -> None:
     assert still["attempts"] == 2
     followed = Routed.from_yaml(folder, follow=True).given
     assert followed["live"].current.models is followed["models"]
+    with pytest.raises(TypeError, match="router"):
+        Routed.from_yaml(folder, router=CrossRouter.default())
 
 
 def test_what_to_install() -> None:

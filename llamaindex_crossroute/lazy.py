@@ -11,10 +11,12 @@ from typing import Any, ClassVar, NamedTuple, Self
 from llama_index.core.base.llms.types import LLMMetadata
 from llama_index.core.constants import DEFAULT_CONTEXT_WINDOW
 from llama_index.core.llms import LLM
+from pydantic import ValidationError
 from typing_extensions import override
 
 from crossroute import DescriptorError, MissingExtraError, ModelDescriptor, Provider
 from crossroute.candidates import LazyClient, distribution
+from crossroute.errors import problems
 from crossroute.failures import mask_error, secrets_of
 from crossroute.models.provider_arguments import check_key_goes_home
 
@@ -267,11 +269,18 @@ class LazyLLM(LazyClient[LLM]):
         try:
             return kind(**arguments)
         except Exception as error:
-            # Pydantic's errors show what they were given.
-            masked = mask_error(error, self.secrets)
+            masked = mask_error(self._said(error, kind), self.secrets)
             if masked is error:
                 raise
             raise masked from None
+
+    def _said(self, error: Exception, kind: type[LLM]) -> Exception:
+        """An error of building it, which may show the key whole, but not a part of it."""
+        if not isinstance(error, ValidationError):
+            return error
+        # Pydantic cuts what it shows: the end of a key is not to be found and masked.
+        text = problems(error, kind, unquoted=(self._maker.key or "",))
+        return DescriptorError(f"Model {self._id!r}: {self._maker.name} cannot be built: {text}.")
 
     @property
     def _vendor(self) -> str:

@@ -33,7 +33,7 @@ from llama_index.core.llms import MockLLM
 from llama_index.llms.openai import OpenAI
 from llama_index.llms.openai_like import OpenAILike
 from openai_server import OpenAIServer, Reply
-from pydantic import BaseModel
+from pydantic import BaseModel, model_validator
 
 from crossroute import DescriptorError, ModelDescriptor, PoolError
 from crossroute.candidates import distribution
@@ -203,6 +203,26 @@ def test_an_error_of_building_shows_no_key(monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(ValueError, match=r"\*\*\*") as raised:
         lazy.load()
     assert "SECRET" not in "".join(traceback.format_exception(raised.value))
+
+
+def test_an_error_of_pydantic_shows_no_part_of_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Picky(BaseModel, extra="allow"):
+        @model_validator(mode="before")
+        @classmethod
+        def _endpoint(cls, given: dict[str, Any]) -> dict[str, Any]:
+            raise ValueError("set the endpoint")
+
+    key = "sk-" + "0123456789ABCDEF" * 4
+    monkeypatch.setattr(LazyLLM, "_class", lambda _: Picky)
+    monkeypatch.setenv("OPENAI_API_KEY", key)
+    lazy = LazyLLM.of(descriptor("openai:x"))
+    with pytest.raises(
+        DescriptorError, match="OpenAILike cannot be built: set the endpoint"
+    ) as raised:
+        lazy.load()
+    told = "".join(traceback.format_exception(raised.value))
+    assert key[-6:] not in told
+    assert key[:6] not in told
 
 
 def descriptor(chat_model: str, **more: Any) -> ModelDescriptor:

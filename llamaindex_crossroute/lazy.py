@@ -18,7 +18,6 @@ from crossroute import DescriptorError, MissingExtraError, ModelDescriptor, Prov
 from crossroute.candidates import LazyClient, distribution
 from crossroute.errors import problems
 from crossroute.failures import mask_error, secrets_of
-from crossroute.models.provider_arguments import check_key_goes_home
 
 
 class Maker(NamedTuple):
@@ -337,17 +336,9 @@ class LazyLLM(LazyClient[LLM]):
             if maker.base_url is None:
                 raise self._takes_no("base_url")
             found[maker.base_url] = address
-            self._check_key_goes_home(address)
         if provider.api_key_env is not None and maker.key is None:
             raise self._takes_no("api_key_env")
         return found
-
-    def _check_key_goes_home(self, address: str) -> None:
-        # The address of a table is not in the descriptor, which has checked its own.
-        try:
-            check_key_goes_home(self.provider.api_key_env or "", address)
-        except ValueError as error:
-            raise DescriptorError(f"Model {self._id!r}: provider.api_key_env: {error}.") from None
 
     def _takes_no(self, field: str) -> DescriptorError:
         return DescriptorError(

@@ -57,6 +57,30 @@ def test_a_vendors_key_goes_to_nobody_else(address: str, variable: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("chat_model", "variable", "is_right"),
+    [
+        ("groq:m", "OPENAI_API_KEY", False),
+        ("openai:m", "ANTHROPIC_API_KEY", False),
+        ("google_genai:m", "XAI_API_KEY", False),
+        ("google_genai:m", "GEMINI_API_KEY", True),
+        ("openai:m", "OPENAI_API_KEY_OF_THE_TEAM", True),
+        ("openai:m", "TEAM_KEY", True),
+        ("azure_openai:m", "OPENAI_API_KEY", True),
+        ("mistralai:m", "MISTRAL_API_KEY", True),
+    ],
+)
+def test_a_vendors_key_goes_to_no_other_vendor(
+    chat_model: str, variable: str, is_right: bool
+) -> None:
+    text = json.dumps({"id": "m", "provider": {"chat_model": chat_model, "api_key_env": variable}})
+    if is_right:
+        ModelDescriptor.parse(text, Path("m.yaml"))
+        return
+    with pytest.raises(DescriptorError, match=rf"{variable} holds a key of .* must not go to"):
+        ModelDescriptor.parse(text, Path("m.yaml"))
+
+
+@pytest.mark.parametrize(
     ("address", "variable"),
     [
         ("https://evil.example/v1", "EXAMPLE_KEY"),

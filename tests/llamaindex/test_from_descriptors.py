@@ -249,15 +249,6 @@ def test_a_vendors_own_key_goes_to_its_own_address(
     assert llm.api_base.startswith("https://")
 
 
-def test_another_vendors_key_does_not_go_to_an_address_of_ours(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("OPENAI_API_KEY", "sk-SECRET-of-openai")
-    lazy = LazyLLM.of(descriptor("groq:x", provider={"api_key_env": "OPENAI_API_KEY"}))
-    with pytest.raises(DescriptorError, match=r"api_key_env: .*must not go to api.groq.com"):
-        lazy.load()
-
-
 @pytest.mark.parametrize(
     ("set_to", "variable"),
     [({}, "GOOGLE_API_KEY"), ({"GEMINI_API_KEY": "x"}, "GEMINI_API_KEY")],

@@ -31,6 +31,7 @@ from crossroute.models.provider_arguments import (
     KNOWN_ARGUMENTS,
     check_arguments,
     check_key_goes_home,
+    home_of,
 )
 from crossroute.query import Capability
 from crossroute.secret_text import find_secret
@@ -162,8 +163,10 @@ class Provider(_Strict):
                 "base_url needs api_key_env beside it, the name of the variable with that server's "
                 "key; without it the provider's default key would be sent there"
             )
-        if self.base_url is not None and self.api_key_env is not None:
-            check_key_goes_home(self.api_key_env, self.base_url)
+        if self.api_key_env is not None:
+            address = self.base_url or home_of(self.chat_model.partition(":")[0])
+            if address is not None:
+                check_key_goes_home(self.api_key_env, address)
         return self
 
 

@@ -152,6 +152,15 @@ def check_arguments(provider: str, arguments: Mapping[str, object]) -> None:
             raise ValueError(f"{name} must be of letters, digits, dots, dashes and underscores")
 
 
+def home_of(provider: str) -> str | None:
+    """The vendor's own address of a provider such as `groq`; None where it is not known for sure.
+
+    Azure serves OpenAI's models, with keys that stand in OpenAI's variables by custom.
+    """
+    name = provider.partition("_")[0].upper()
+    return f"https://{KEYS_OF[name]}" if name in KEYS_OF and name != "AZURE" else None
+
+
 def check_key_goes_home(variable: str, address: str) -> None:
     """Refuse that a key which a vendor's variable holds goes to somebody else.
 

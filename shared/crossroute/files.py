@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -34,12 +35,17 @@ def check_regular(path: Path) -> None:
 
 
 def replace_file(path: Path, content: str | bytes) -> None:
-    """Write a file whole: readers see the old content or the new, whoever else writes it, too."""
+    """Write a file whole: readers see the old content or the new, whoever else writes it, too.
+
+    Whoever may read or write the old file may read or write the new one.
+    """
     # Hidden, so that nobody takes it for a descriptor; its name is short, whatever the file's.
     new = path.with_name(f".{secrets.token_hex(8)}.new")
     try:
         # Not by tempfile, whose files nobody else may read.
         new.write_bytes(content.encode() if isinstance(content, str) else content)
+        with suppress(FileNotFoundError):
+            new.chmod(stat.S_IMODE(path.stat().st_mode))
         new.replace(path)
     except BaseException:
         new.unlink(missing_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 import threading
 from collections.abc import Callable
@@ -132,3 +133,13 @@ def test_a_folder_that_cannot_be_written_is_one_error(
     (tmp_path / "checkpoint.json").write_text("")
     with pytest.raises(CheckpointError, match="cannot be written"):
         toy_router.save(tmp_path)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such modes")
+def test_a_file_that_is_written_anew_keeps_its_mode(tmp_path: Path) -> None:
+    path = tmp_path / "m.yaml"
+    path.write_text("old", "utf-8")
+    path.chmod(0o640)
+    replace_file(path, "new")
+    assert path.read_text("utf-8") == "new"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o640

@@ -13,27 +13,27 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from crossroute.query import estimate_tokens
+from crossroute.query import Query
 from crossroute.training.data import RoutingData
 
 
 def main(files: list[str]) -> None:
     table = Table("data set", "prompts", "median error", "95 % within", "total, estimated / real")
     for name, data in RoutingData.load(files).by_dataset():
-        # All of a row were sent the same.
-        real = np.nanmax(data.input_tokens, axis=1, initial=0.0)
-        real[real == 0] = np.nan
-        known = ~np.isnan(real)
+        known = ~np.isnan(data.input_tokens).all(axis=1)
         if not known.any():
             continue
-        estimated = np.array([estimate_tokens(prompt) for prompt in data.prompts])[known]
-        error = abs(estimated - real[known]) / real[known]
+        data = data.select(known)
+        # What models were sent alike, they may count in different ways.
+        real = np.nanmedian(data.input_tokens, axis=1)
+        estimated = np.array([Query.of(prompt).input_tokens for prompt in data.prompts])
+        error = abs(estimated - real) / real
         table.add_row(
             name,
-            str(known.sum()),
+            str(len(data)),
             f"{np.median(error):.1%}",
             f"{np.quantile(error, 0.95):.1%}",
-            f"{estimated.sum() / real[known].sum():.3f}",
+            f"{estimated.sum() / real.sum():.3f}",
         )
     Console().print(table)
 

@@ -250,8 +250,7 @@ class FromYaml:
         Where one is missing, the next candidate answers, and a warning says so, here if it is cheap
         to see, else when it is first noticed.
 
-            chat = ChatCrossRoute.from_yaml()  # the models of the shipped checkpoint
-            chat = ChatCrossRoute.from_yaml("my_models", willingness_to_pay=0.05)
+        Without a folder it routes between the models of the shipped checkpoint.
 
         Args:
             folder: A checkpoint, or a folder of descriptors (`*.yaml`): for the checkpoint that

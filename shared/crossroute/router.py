@@ -189,7 +189,9 @@ class CrossRouter:
             check_seconds: The folder is looked at no more often than this.
 
         Raises:
-            As `load` does.
+            CheckpointError: If the checkpoint is missing, damaged, or of another version.
+            DescriptorError: If a descriptor is not valid.
+            PoolError: If there is no such folder, or its pool cannot be routed over.
         """
         return follow(folder, lambda router: router, check_seconds=check_seconds)
 

@@ -220,7 +220,7 @@ class RoutingData:
         """
         test = self.split == "test"
         texts = [
-            {normalised(text_of(prompt)), normalised(question)}
+            {normalised(_text(prompt)), normalised(question)}
             for prompt, question in zip(self.prompts, self.questions, strict=True)
         ]
         asked = set().union(*compress(texts, test))
@@ -405,10 +405,10 @@ def _number(value: float | None) -> float:
 
 def _question(row: Row) -> str:
     """What a row asks: its own question, the prompt, or what of its messages is routed by."""
-    return row.question or text_of(row.prompt)
+    return row.question or _text(row.prompt)
 
 
-def text_of(prompt: QueryLike) -> str:
+def _text(prompt: QueryLike) -> str:
     """The text that a prompt is routed by, whole."""
     return prompt if isinstance(prompt, str) else Query.of(prompt).text
 

@@ -52,7 +52,8 @@ def train(
         on_epoch: Called after every epoch.
 
     Raises:
-        DataError: If there are fewer than two models or too few rows.
+        DataError: If there are fewer than two models or too few rows, or nothing says what any
+            answer costs.
     """
     settings, encoder, known = settings or Settings(), encoder or StaticEncoder(), known or {}
     data = data.without_test()

@@ -27,9 +27,10 @@ from crossroute.errors import (
     UnknownModelError,
     WillingnessToPayError,
 )
-from crossroute.models.descriptor import Learned, ModelDescriptor, Price, Provider
+from crossroute.models.descriptor import Learned, ModelDescriptor, Provider
 from crossroute.models.followed_folder import FollowedFolder
 from crossroute.models.pool import ModelPool
+from crossroute.models.price import Price
 from crossroute.network.encoders import QueryEncoder, SentenceTransformersEncoder, StaticEncoder
 from crossroute.onboarding.scores import ScoredAnswer
 from crossroute.query import Query

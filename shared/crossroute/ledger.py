@@ -13,8 +13,9 @@ from typing import Any
 
 from crossroute.decision import usd
 from crossroute.errors import DescriptorError, PoolError
-from crossroute.models.descriptor import ModelDescriptor, Price
+from crossroute.models.descriptor import ModelDescriptor
 from crossroute.models.followed_folder import FollowedFolder
+from crossroute.models.price import Price
 from crossroute.router import CrossRouter
 
 

@@ -224,50 +224,38 @@ def test_add_takes_the_scores_along(run: Run, toy_folder: Path, toy_router: Cros
         assert (f"Its scores, {name}, are not there" in " ".join(err.split())) is not there
 
 
-LISTED = {
-    "gpt-4o-mini-2024-07-18": {
-        "input_cost_per_token": 3e-07,
-        "output_cost_per_token": 6e-07,
-        "litellm_provider": "openai",
-    }
-}
-
-
 def test_prices_are_compared_and_written(run: Run, tmp_path: Path) -> None:
-    shipped = ModelPool.shipped()
     folder = tmp_path / "models"
-    ModelPool([shipped[SMALL], shipped[LARGE]]).save(folder)
-    (tmp_path / "list.json").write_text(json.dumps(LISTED), "utf-8")
-    arguments = ["prices", folder, "--from", tmp_path / "list.json"]
+    learned = ModelPool.shipped()[SMALL].learned
+    for name, price in (("a", Price(input_usd_per_1m=9, output_usd_per_1m=8)), ("b", None)):
+        provider = Provider(chat_model="openai:gpt-4o")
+        ModelPool([ModelDescriptor(id=name, provider=provider, price=price, learned=learned)]).save(
+            folder
+        )
     before = ModelPool.load(folder)
-    code, out, _ = run(*arguments)
+    code, out, _ = run("prices", folder)
     assert code == 0
-    assert "0.15 -> 0.3" in out
-    assert f"Not compared: {LARGE}: openai:{LARGE} is not in the file" in out
-    assert "0 unchanged, 1 changed (not written; --write does)." in out
+    assert "2 models: 1 at the listed price, 1 at a table of their own, of which 1 differ" in out
     assert dict(ModelPool.load(folder)) == dict(before)
 
-    large, small = json.loads(run(*arguments, "--write", "--json")[1])
-    assert (large["model"], large["status"]) == (LARGE, "not compared")
-    assert (small["status"], small["written"]) == ("changed", True)
-    assert small["changes"] == {"input_usd_per_1m": {"before": 0.15, "after": 0.3}}
+    a, b = json.loads(run("prices", folder, "--write", "--json")[1])
+    assert (a["differs"], a["written"], b["own"], b["written"]) == (True, True, None, False)
+    assert a["changes"]["input_usd_per_1m"] == {"own": 9, "listed": b["listed"]["input_usd_per_1m"]}
     after = ModelPool.load(folder)
-    assert after[LARGE] == before[LARGE]
-    assert after[SMALL].learned == before[SMALL].learned
-    assert after[SMALL].price == before[SMALL].price.model_copy(  # type: ignore[union-attr]
-        update={
-            "input_usd_per_1m": 0.3,
-            "date": datetime.date.today(),
-            "source": "list.json",
-        }
+    assert after["b"] == before["b"]
+    assert "price" not in (folder / "b.yaml").read_text("utf-8")
+    assert after["a"].learned == before["a"].learned
+    assert after["a"].price is not None
+    assert after["a"].price.date == datetime.date.today()
+    assert after["a"].price.cost_usd(1e6, 1e6) == pytest.approx(
+        before["b"].price.cost_usd(1e6, 1e6)  # type: ignore[union-attr]
     )
-    assert "1 unchanged, 0 changed." in run(*arguments)[1]
+    assert "differ" not in run("prices", folder)[1].partition("2 models:")[2]
 
 
-def test_prices_need_a_price_file(run: Run, tmp_path: Path) -> None:
-    descriptor(tmp_path / "models")
-    said = failing(run, "prices", tmp_path / "models", "--from", tmp_path / "list.json")
-    assert "list.json: cannot be read" in said
+def test_the_shipped_descriptors_are_not_written_to(run: Run) -> None:
+    assert run("prices")[0] == 0
+    assert "name a folder of your own" in failing(run, "prices", "--write")
 
 
 def test_the_command_has_them_all(run: Run) -> None:

@@ -7,15 +7,11 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-import numpy as np
 import yaml
-from numpy.typing import NDArray
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     FiniteFloat,
     StringConstraints,
@@ -25,8 +21,10 @@ from pydantic import (
     model_validator,
 )
 
-from crossroute.errors import DescriptorError, plain, problems
+from crossroute.errors import DescriptorError, problems
 from crossroute.files import replace_file
+from crossroute.models.fields import Count, ModelId, PositiveCount, Strict, Text, printable
+from crossroute.models.price import ListedPrice, Price, listed_price
 from crossroute.models.provider_arguments import (
     KNOWN_ARGUMENTS,
     check_arguments,
@@ -34,37 +32,8 @@ from crossroute.models.provider_arguments import (
     home_of,
 )
 from crossroute.query import Capability
-from crossroute.secret_text import find_secret
 from crossroute.yaml_file import parse_yaml, read_yaml
 
-
-def _printable(text: str) -> str:
-    if not text.isprintable():
-        raise ValueError("holds control characters, line breaks or invisible ones; remove them")
-    return text
-
-
-def _without_control(text: str) -> str:
-    if re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", text):
-        raise ValueError("holds control characters; remove them")
-    return text
-
-
-NonEmpty = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
-Text = Annotated[
-    str,
-    StringConstraints(strip_whitespace=True, min_length=1, max_length=10_000),
-    AfterValidator(_without_control),
-]
-ModelId = Annotated[
-    str,
-    StringConstraints(strip_whitespace=True, min_length=1, max_length=200),
-    AfterValidator(_printable),
-]
-Count = Annotated[int, Field(ge=0, lt=10**15)]
-PositiveCount = Annotated[int, Field(gt=0, lt=10**15)]
-Amount = TypeVar("Amount", float, NDArray[np.float64])
-Usd = Annotated[FiniteFloat, Field(ge=0, le=1e6)]
 LanguageTag = Annotated[
     str, StringConstraints(strip_whitespace=True, pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]{1,8})*$")
 ]
@@ -88,31 +57,13 @@ LONGEST_NAME = 200
 """Of a file, in bytes and without its ending: systems take 255, and a new file has a longer one."""
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, hide_input_in_errors=True, use_attribute_docstrings=True
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _no_secrets(cls, content: object) -> object:
-        place = find_secret(content)
-        if place is not None:
-            raise ValueError(
-                f"{plain(place) or 'a name'} looks like a secret, which no descriptor may hold; "
-                "put it in an environment variable and write that variable's name as "
-                "provider.api_key_env"
-            )
-        return content
-
-
-class Provider(_Strict):
+class Provider(Strict):
     """Where a model is reached."""
 
     chat_model: Annotated[
         str,
         StringConstraints(pattern=r"^[a-z0-9_]+:.+$", max_length=500),
-        AfterValidator(_printable),
+        AfterValidator(printable),
     ]
     """`provider:model`, as LangChain's `init_chat_model` takes it."""
     base_url: Annotated[str, StringConstraints(strip_whitespace=True, max_length=1000)] | None = (
@@ -170,54 +121,7 @@ class Provider(_Strict):
         return self
 
 
-class Price(_Strict):
-    """What a model's tokens cost."""
-
-    input_usd_per_1m: Usd
-    """USD per 1M input tokens."""
-    output_usd_per_1m: Usd
-    """USD per 1M output tokens."""
-    cached_input_usd_per_1m: Usd | None = None
-    """USD per 1M input tokens that were read from the provider's prompt cache; those of other input
-    if None."""
-    reasoning_output_usd_per_1m: Usd | None = None
-    """USD per 1M output tokens that are reasoning, where the provider bills them apart; those of
-    other output if None."""
-    date: datetime.date | None = None
-    """The day from which the price held."""
-    source: Text | None = None
-    """Where the numbers are from."""
-
-    def cost_usd(
-        self,
-        input_tokens: Amount,
-        output_tokens: Amount,
-        cached_tokens: float = 0,
-        reasoning_tokens: float = 0,
-    ) -> Amount:
-        """Cost in USD of so many tokens: numbers, or arrays of one shape.
-
-        Args:
-            input_tokens: All input tokens.
-            output_tokens: All output tokens.
-            cached_tokens: Those of the input that came from the prompt cache.
-            reasoning_tokens: Those of the output that are reasoning.
-        """
-        cost = input_tokens * self.input_usd_per_1m + output_tokens * self.output_usd_per_1m
-        cost = cost / 1e6 - self.cache_saving_usd(cached_tokens)
-        if self.reasoning_output_usd_per_1m is None:
-            return cost
-        extra = self.reasoning_output_usd_per_1m - self.output_usd_per_1m
-        return cost + reasoning_tokens * extra / 1e6
-
-    def cache_saving_usd(self, cached_tokens: float) -> float:
-        """What so many input tokens cost less, in USD, when they come from the prompt cache."""
-        if self.cached_input_usd_per_1m is None:
-            return 0.0
-        return cached_tokens * (self.input_usd_per_1m - self.cached_input_usd_per_1m) / 1e6
-
-
-class Learned(_Strict):
+class Learned(Strict):
     """What training learned of a model; it fits one checkpoint only."""
 
     checkpoint: Text
@@ -249,7 +153,7 @@ def rounded(embedding: Iterable[float]) -> tuple[float, ...]:
     return tuple(round(float(number), 4) for number in embedding)
 
 
-class Likeness(_Strict):
+class Likeness(Strict):
     """What a model without scores is taken to be like."""
 
     model: ModelId
@@ -258,7 +162,7 @@ class Likeness(_Strict):
     """How much better it is thought to be, in quality (0.05: five points)."""
 
 
-class ModelDescriptor(_Strict):
+class ModelDescriptor(Strict):
     """One model of a pool."""
 
     id: ModelId
@@ -273,8 +177,8 @@ class ModelDescriptor(_Strict):
     """Whether it is left out of every decision, without being removed."""
     note: Text | None = None
     """Anything a reader of the file should know."""
-    price: Price | None = None
-    """Its price table."""
+    price: Price | None = Field(default=None, validate_default=True)
+    """Its price table; without one, the price that genai-prices lists for the provider's model."""
     context_window_tokens: PositiveCount | None = None
     """Input and output tokens that fit in one request."""
     max_output_tokens: PositiveCount | None = None
@@ -297,6 +201,21 @@ class ModelDescriptor(_Strict):
     """The known model that it is taken for as long as it has no scores."""
     learned: Learned | None = None
     """Its learned embedding; None before training or onboarding."""
+
+    @field_validator("price")
+    @classmethod
+    def _or_listed(cls, price: Price | None, info: ValidationInfo) -> Price | None:
+        provider = info.data.get("provider")
+        if price is not None or provider is None:
+            return price
+        return listed_price(provider.chat_model, provider.base_url)
+
+    @property
+    def as_written(self) -> ModelDescriptor:
+        """The descriptor as it stands in a file: a price that is listed elsewhere does not."""
+        if not isinstance(self.price, ListedPrice):
+            return self
+        return self.model_copy(update={"price": None})
 
     def unreachable(self, today: datetime.date) -> str | None:
         """Why the model cannot be called on that day, or None if it can."""
@@ -360,7 +279,7 @@ class ModelDescriptor(_Strict):
     def save(self, folder: str | Path) -> Path:
         """Write the descriptor into `folder` as YAML, whole or not at all; returns the file."""
         path = Path(folder) / self.file_name
-        replace_file(path, dump_yaml(self.model_dump(exclude_defaults=True)))
+        replace_file(path, dump_yaml(self.as_written.model_dump(exclude_defaults=True)))
         return path
 
 

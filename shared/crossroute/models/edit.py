@@ -45,7 +45,7 @@ def update_file(path: Path, new: ModelDescriptor, target: Path | None = None) ->
     """
     text = read_text(path, DescriptorError)
     # Before ruamel.yaml, which has no bounds, sees the file.
-    old = ModelDescriptor.parse(text, path)
+    old, new = ModelDescriptor.parse(text, path).as_written, new.as_written
     for candidate in _edited(text, old, new):
         if _says(candidate, new):
             replace_file(target or path, candidate)
@@ -60,7 +60,7 @@ def update_file(path: Path, new: ModelDescriptor, target: Path | None = None) ->
 
 def _says(text: str, model: ModelDescriptor) -> bool:
     try:
-        return ModelDescriptor.parse(text, Path()) == model
+        return ModelDescriptor.parse(text, Path()).as_written == model
     except DescriptorError:
         return False
 

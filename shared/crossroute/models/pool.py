@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from functools import lru_cache
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -145,8 +146,13 @@ class ModelPool(Mapping[str, ModelDescriptor]):
 
 @lru_cache(maxsize=1)
 def _shipped() -> ModelPool:
-    with as_file(files("crossroute") / "assets" / "default" / "models") as folder:
+    with shipped_folder() as folder:
         return ModelPool.load(folder)
+
+
+def shipped_folder() -> AbstractContextManager[Path]:
+    """The folder of the shipped descriptors, for as long as it is open."""
+    return as_file(files("crossroute") / "assets" / "default" / MODELS)
 
 
 def descriptor_folder(folder: str | Path) -> Path:

@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 
 from crossroute.errors import shortened
 from crossroute.models.descriptor import Learned, ModelDescriptor
+from crossroute.models.price import PriceList
 from crossroute.network.encoders import QueryEncoder
 from crossroute.query import Query
 
@@ -242,9 +243,7 @@ class Predictor:
         # Gaussian, by MacKay's approximation (Neural Computation 4, 1992).
         error = np.array([x.quality_error for x in learned])
         self._certainty = 1 / np.sqrt(1 + np.pi / 8 * error**2)
-        prices = [model.price for model in models]
-        self._input_usd = np.array([p.input_usd_per_1m / 1e6 if p else 0.0 for p in prices])
-        self._output_usd = np.array([p.output_usd_per_1m / 1e6 if p else 0.0 for p in prices])
+        self._prices = PriceList([model.price for model in models])
         # A minimum with NaN is NaN: of a model that was learned from costs, no tokens are known.
         most = np.array([model.max_output_tokens or np.inf for model in models])
         self._most_tokens = np.where(self._in_tokens, most, np.nan)
@@ -270,7 +269,7 @@ class Predictor:
         quality = quality.round(DECIMALS)
         amount = np.exp((self._cost_offset + log_factor).round(DECIMALS))
         tokens = np.minimum(amount, self._most_tokens)
-        cost_of_tokens = input_tokens[:, None] * self._input_usd + tokens * self._output_usd
+        cost_of_tokens = self._prices.cost_usd(input_tokens, tokens)
         return quality, np.where(self._in_tokens, cost_of_tokens, amount), tokens
 
     @np.errstate(over="ignore")

@@ -25,7 +25,7 @@ from pydantic import (
 )
 
 from crossroute.errors import DataError, problems, shortened
-from crossroute.models.descriptor import NonEmpty
+from crossroute.models.fields import NonEmpty
 from crossroute.yaml_file import read_yaml
 
 SHOWN_BROKEN = 5

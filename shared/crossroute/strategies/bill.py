@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, TypedDict
 
-from crossroute.models.descriptor import Price
+from crossroute.models.price import Price
 from crossroute.query import Query, estimate_tokens
 from crossroute.strategies.base import Ask, Reply, Role, Usage
 

@@ -36,7 +36,8 @@ from pydantic import (
 
 from crossroute.errors import DataError, QueryError, problems
 from crossroute.lines import read_lines
-from crossroute.models.descriptor import ModelDescriptor, ModelId
+from crossroute.models.descriptor import ModelDescriptor
+from crossroute.models.fields import ModelId
 from crossroute.query import Query, QueryLike
 
 Split = Literal["train", "valid", "test"]

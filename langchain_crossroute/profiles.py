@@ -105,6 +105,26 @@ def profile_of(model: Any) -> Mapping[str, Any]:
     return profile if isinstance(profile, Mapping) else {}
 
 
+def known_profile(chat_model: str) -> dict[str, Any]:
+    """What LangChain's profile of a model says, as fields of a descriptor.
+
+    Args:
+        chat_model: `provider:model`; its package has to be installed, no key is needed.
+
+    Returns:
+        The fields, beside them `name` and `reasoning_effort_levels`; empty without a profile.
+    """
+    from langchain.chat_models import init_chat_model
+
+    # Nothing is sent: the profile stands in the package.
+    profile = profile_of(init_chat_model(chat_model, api_key="none"))
+    if not profile:
+        return {}
+    found = _completed(ModelDescriptor(id=chat_model), profile)
+    beside = {key: profile.get(key) for key in ("name", "reasoning_effort_levels")}
+    return beside | found.model_dump(exclude_defaults=True, exclude={"id"})
+
+
 def _completed(descriptor: ModelDescriptor, profile: Mapping[str, Any]) -> ModelDescriptor:
     update: dict[str, Any] = {}
     extra = {

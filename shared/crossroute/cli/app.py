@@ -23,6 +23,7 @@ from crossroute.cli.models import (
     models_show,
     models_validate,
 )
+from crossroute.cli.new import models_new
 from crossroute.cli.onboarding import models_onboard
 from crossroute.cli.prices import models_prices
 from crossroute.cli.rebase import models_rebase
@@ -47,6 +48,7 @@ app.add_typer(models_app, name="models")
 models_app.command("list")(models_list)
 models_app.command("show")(models_show)
 models_app.command("validate")(models_validate)
+models_app.command("new")(models_new)
 models_app.command("add")(models_add)
 models_app.command("remove")(models_remove)
 models_app.command("prices")(models_prices)

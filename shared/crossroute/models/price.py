@@ -223,6 +223,14 @@ def listed_model(chat_model: str, base_url: str | None = None) -> ModelInfo | No
         return None
 
 
+def listed_models(provider: str) -> list[str]:
+    """The names of the models that genai-prices lists of a provider; empty where it is unknown."""
+    from genai_prices.data_snapshot import get_snapshot
+
+    at = LISTED_AS.get(provider)
+    return [model.id for one in get_snapshot().providers if one.id == at for model in one.models]
+
+
 def _rates(prices: ModelPrice, input_tokens: int) -> dict[str, float]:
     """The rates at a length of the prompt, by our names."""
     rates = {}

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from typing import Any
 from urllib.parse import urlsplit
 
 from crossroute.errors import did_you_mean
@@ -128,6 +129,19 @@ KNOWN_ARGUMENTS = sorted(COMMON.union(*BY_PROVIDER.values()))
 def allowed(provider: str) -> list[str]:
     """The names of the arguments that a descriptor may give for a provider, such as `openai`."""
     return sorted(COMMON | BY_PROVIDER.get(provider, frozenset()))
+
+
+def effort_arguments(provider: str, effort: str) -> dict[str, Any]:
+    """The arguments that set a reasoning effort.
+
+    Raises:
+        ValueError: If the provider's chat model takes none.
+    """
+    if provider == "openrouter":
+        return {"reasoning": {"effort": effort}}
+    if "reasoning_effort" not in BY_PROVIDER.get(provider, ()):
+        raise ValueError(f"{provider} takes no reasoning_effort")
+    return {"reasoning_effort": effort}
 
 
 def check_arguments(provider: str, arguments: Mapping[str, object]) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from crossroute.errors import DataError, UnknownModelError
 from crossroute.models.descriptor import ModelDescriptor
+from crossroute.models.pool import ModelPool
 from crossroute.onboarding.known_models import KnownModels, Trained, weighted_mean, with_embedding
 
 GUESS_ERROR = 1.0
@@ -30,9 +31,12 @@ def guess(router: Trained, descriptor: ModelDescriptor) -> ModelDescriptor:
     """
     known = KnownModels.of(router, without=descriptor.id)
     like = descriptor.behaves_like
-    if like is not None:
-        if like.model not in known.ids:
+    if like is not None and like.model not in known.ids:
+        if like.model not in ModelPool.shipped():
             raise UnknownModelError(like.model, known.ids)
+        # It ships, but this checkpoint was not trained on it.
+        like = None
+    if like is not None:
         weights = np.array([float(model == like.model) for model in known.ids])
     else:
         weights = np.array([_likeness(descriptor, model) for model in known.models])

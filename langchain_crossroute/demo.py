@@ -23,16 +23,16 @@ WILLINGNESS_TO_PAY = (0.0002, 0.001, 0.035)
 """USD a unit of quality: a thrifty, a middling and a generous user."""
 
 POOL = (
-    "claude-3-haiku-20240307",
-    "claude-3-opus-20240229",
-    "gemini-1.5-flash",
-    "gemini-1.5-pro",
-    "gpt-4o-2024-08-06",
-    "gpt-4o-mini-2024-07-18",
-    "Meta-Llama-3.1-70B-Instruct",
-    "Meta-Llama-3.1-8B-Instruct",
+    "claude-haiku-4-5",
+    "claude-opus-4-8",
+    "deepseek-v4-flash",
+    "gemini-3.1-flash-lite",
+    "gemini-3.1-pro-preview",
+    "gpt-5.4",
+    "gpt-5.4-mini",
+    "gpt-5.6-luna",
 )
-"""Cheap and dear models of the shipped checkpoint that were measured on the same prompts."""
+"""Cheap and dear models that can be called today, and were measured on the same prompts."""
 
 PROMPTS = (
     # Everyday questions.

@@ -126,7 +126,7 @@ class CrossRouteMiddleware(FromYaml, AgentMiddleware[CrossRouteState, ContextT, 
                 )
         self.live = live
         self.keep_within_tool_loop = keep_within_tool_loop
-        self.router = over_models(CrossRouter.default() if router is None else router, models)
+        self.router = over_models(CrossRouter.shipped() if router is None else router, models)
         self._dispatch = Dispatch(
             self.router,
             models,

@@ -37,10 +37,17 @@ def over_models(router: CrossRouter, models: Mapping[str, Any]) -> CrossRouter:
         UnknownModelError: If the router's pool does not hold an id.
         PoolError: If there are fewer than two models.
     """
-    pool = [_completed(router.pool[name], profile_of(model)) for name, model in models.items()]
+    pool = [_candidate(router.pool[name], model) for name, model in models.items()]
     if len(pool) == len(router.pool) and all(found is router.pool[found.id] for found in pool):
         return router
     return router.over(ModelPool(pool))
+
+
+def _candidate(descriptor: ModelDescriptor, model: Any) -> ModelDescriptor:
+    if descriptor.retired is not None and not isinstance(model, LazyChatModel):
+        # Who brings a client of their own says that it is served, by whomever.
+        descriptor = descriptor.model_copy(update={"retired": None})
+    return _completed(descriptor, profile_of(model))
 
 
 def common_profile(pool: ModelPool, models: Mapping[str, Any]) -> dict[str, Any]:

@@ -132,7 +132,7 @@ class CrossRouteRunnable(FromYaml, RunnableSerializable[Any, Any]):
         willingness_to_pay = check_settings(willingness_to_pay, attempts, stay_margin)
         # mypy knows only the fields of the base class here.
         super().__init__(  # type: ignore[call-arg]
-            router=CrossRouter.default() if router is None else router,
+            router=CrossRouter.shipped() if router is None else router,
             models=models,
             willingness_to_pay=willingness_to_pay,
             attempts=attempts,

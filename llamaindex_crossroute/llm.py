@@ -156,7 +156,7 @@ class CrossRouteLLM(FromYaml, FunctionCallingLLM):
         # Here and not in a validator, where pydantic would wrap CrossRoute's errors in its own.
         super().__init__(
             models=models,
-            router=CrossRouter.default() if router is None else router,
+            router=CrossRouter.shipped() if router is None else router,
             willingness_to_pay=check_settings(willingness_to_pay, attempts, stay_margin),
             attempts=attempts,
             stay_margin=stay_margin,
@@ -596,6 +596,9 @@ def _flags(**flags: bool) -> dict[str, bool]:
 def _completed(descriptor: ModelDescriptor, llm: LLM | LazyLLM) -> ModelDescriptor:
     """The descriptor, with what the LLM says where the descriptor does not."""
     update: dict[str, Any] = {}
+    if descriptor.retired is not None and not isinstance(llm, LazyLLM):
+        # Who brings a client of their own says that it is served, by whomever.
+        update["retired"] = None
     metadata = llm.metadata
     # A plain LLM has no `chat_with_tools`, whatever its model could do, unless it says so.
     tools = metadata.is_function_calling_model or (

@@ -34,7 +34,7 @@ from llamaindex_crossroute import CrossRouteLLM, CrossRouteSelector, call_settin
 SMALL = "Meta-Llama-3.1-8B-Instruct"
 MEDIUM = "gpt-4o-mini-2024-07-18"
 LARGE = "gpt-4o-2024-08-06"
-CHEAP = "gemini-1.5-flash-002"
+CHEAP = "gemini-3.1-flash-lite"
 MODELS = [LARGE, SMALL, MEDIUM, CHEAP]
 QUESTION = "Prove that there are infinitely many primes, and explain every step."
 SUM = "What is 17 * 23?"

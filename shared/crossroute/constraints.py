@@ -251,6 +251,14 @@ def shortcomings(descriptor: ModelDescriptor, query: Query) -> list[Reason]:
     return found
 
 
+def retirement(descriptor: ModelDescriptor) -> Reason:
+    """Why a model that is no longer served is no candidate."""
+    return Reason(
+        f"retired {descriptor.retired}",
+        "add a model that is still served, or correct the date where it is wrong",
+    )
+
+
 def tightest(descriptors: Collection[ModelDescriptor]) -> ModelDescriptor:
     """One descriptor with the least of all: a query that it can serve, each of them can."""
     any_of, *_ = descriptors

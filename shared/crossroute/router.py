@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import datetime
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from crossroute.constraints import (
     Constraints,
     ConstraintsLike,
     Stay,
+    retirement,
     shortcomings,
     tightest,
 )
@@ -36,7 +38,7 @@ from crossroute.errors import (
 )
 from crossroute.models.descriptor import ModelDescriptor
 from crossroute.models.followed_folder import CHECK_SECONDS, FollowedFolder
-from crossroute.models.pool import ModelPool, listed_descriptors
+from crossroute.models.pool import ModelPool, listed_descriptors, tell_retired
 from crossroute.network.checkpoint import Checkpoint, check_fit, checkpoint_folder
 from crossroute.network.encoders import QueryEncoder, load_encoder
 from crossroute.network.predictor import Predictor, query_features
@@ -128,6 +130,7 @@ class CrossRouter:
             self._pool = ModelPool(
                 model if model.learned else self._guessed(model) for model in pool.values()
             )
+        self._retired: tuple[datetime.date | None, dict[str, Reason]] = (None, {})
         self._predictor = Predictor(checkpoint.network, list(self._pool.values()))
         self._tightest = tightest(self._pool.values())
 
@@ -142,8 +145,17 @@ class CrossRouter:
 
     @classmethod
     def default(cls) -> CrossRouter:
-        """The router of the shipped checkpoint; loaded once a process."""
+        """The router of the shipped models that can be called today; made once a process."""
         return _default()
+
+    @classmethod
+    def shipped(cls) -> CrossRouter:
+        """The router of all shipped models; made once a process.
+
+        Among them are those that were retired, and those that no provider serves: to predict them,
+        to compare others with them, or to name them with a client of your own.
+        """
+        return _shipped()
 
     @classmethod
     def load(
@@ -158,7 +170,8 @@ class CrossRouter:
 
         Args:
             folder: What `save` or `crossroute train` wrote; or descriptors (`*.yaml`) for the
-                checkpoint that they lie in, else for the shipped one. None is the shipped one.
+                checkpoint that they lie in, else for the shipped one. None is the shipped one, with
+                the models that can be called today.
             models: Another folder of descriptors, made for this checkpoint, to use as the pool.
             encoder: The encoder it was trained on, where its name alone does not find it.
             reward: `exponential` or `linear`.
@@ -172,7 +185,7 @@ class CrossRouter:
             return cls.default()
         checkpoint = load_checkpoint(folder)
         source = folder if models is None else models
-        pool = ModelPool.shipped() if source is None else ModelPool.load(source)
+        pool = cls.default().pool if source is None else ModelPool.load(source)
         return cls(checkpoint, pool, encoder=encoder, reward=reward)
 
     @classmethod
@@ -262,9 +275,9 @@ class CrossRouter:
     ) -> Decision:
         """Choose the model for one query.
 
-        Models that cannot take what the query needs, or have no room for its tokens, are removed
-        first, then those that the constraints forbid; the decision says why. A query without text
-        is routed by what each model is in the mean.
+        Models that were retired, cannot take what the query needs, or have no room for its tokens
+        are removed first, then those that the constraints forbid; the decision says why. A query
+        without text is routed by what each model is in the mean.
 
         Args:
             query: A prompt, a conversation as messages in OpenAI's dict form, or a `Query`.
@@ -409,11 +422,12 @@ class CrossRouter:
     ) -> dict[str, list[Reason]]:
         """Why models may not serve the query, by their ids."""
         most, limited = limits.max_cost_usd, limits != UNLIMITED
+        retired = self._retired_today()
+        removed = {model: [reason] for model, reason in retired.items()}
         if not limited and not shortcomings(self._tightest, query):
-            return {}
-        removed: dict[str, list[Reason]] = {}
+            return removed
         for (model, descriptor), cost in zip(self._pool.items(), cost_usd, strict=True):
-            reasons = shortcomings(descriptor, query)
+            reasons = [*removed.get(model, ()), *shortcomings(descriptor, query)]
             if limited:
                 if forbidden := limits.forbids(model):
                     # Whatever else is in its way, nobody asked for it.
@@ -426,6 +440,16 @@ class CrossRouter:
             if reasons:
                 removed[model] = reasons
         return removed
+
+    def _retired_today(self) -> Mapping[str, Reason]:
+        """The models whose providers no longer serve them, looked up once a day."""
+        today = datetime.date.today()
+        if self._retired[0] != today:
+            gone = {id_: one for id_, one in self._pool.items() if one.is_retired(today)}
+            for descriptor in gone.values():
+                tell_retired(descriptor)
+            self._retired = today, {id_: retirement(one) for id_, one in gone.items()}
+        return self._retired[1]
 
 
 def follow(
@@ -458,21 +482,32 @@ def load_checkpoint(folder: str | Path | None) -> Checkpoint:
         CheckpointError: If the folder is none of descriptors, and no whole checkpoint.
     """
     if folder is None:
-        return CrossRouter.default().checkpoint
+        return _shipped_checkpoint()
     if (found := checkpoint_folder(folder)) is not None:
         return Checkpoint.load(found)
     if not Path(folder).is_dir():
         raise PoolError(f"{folder}: no such folder; name a checkpoint, or a folder of descriptors.")
     if listed_descriptors(Path(folder)):
-        return CrossRouter.default().checkpoint
+        return _shipped_checkpoint()
     # Which says what is missing.
     return Checkpoint.load(folder)
 
 
 @lru_cache(maxsize=1)
-def _default() -> CrossRouter:
+def _shipped_checkpoint() -> Checkpoint:
     with as_file(files("crossroute") / "assets" / "default") as folder:
-        return CrossRouter(Checkpoint.load(folder), ModelPool.shipped())
+        return Checkpoint.load(folder)
+
+
+@lru_cache(maxsize=1)
+def _shipped() -> CrossRouter:
+    return CrossRouter(_shipped_checkpoint(), ModelPool.shipped())
+
+
+@lru_cache(maxsize=1)
+def _default() -> CrossRouter:
+    pool = ModelPool.shipped()
+    return CrossRouter(_shipped_checkpoint(), pool.subset(pool.reachable()))
 
 
 def _read(queries: Sequence[QueryLike]) -> list[Query]:

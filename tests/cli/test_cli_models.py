@@ -60,8 +60,8 @@ def test_list_says_what_is_disabled_or_retired(run: Run, tmp_path: Path) -> None
     descriptor(tmp_path, id="a", provider=provider, disabled=True)
     descriptor(tmp_path, id="b", provider=provider, retired=datetime.date(2024, 5, 6))
     out = run("list", tmp_path)[1]
-    assert "openai:x (disabled)" in out
-    assert "openai:x (retired 2024-05-06)" in out
+    assert re.search(r"a +openai +.*disabled", out)
+    assert re.search(r"b +openai +.*2024-05-06", out)
     assert [model["id"] for model in json.loads(run("list", tmp_path, "--json")[1])] == ["a", "b"]
 
 

@@ -41,7 +41,7 @@ class Named(LazyClient[str]):
 
 
 def put(folder: Path, model: str, **changes: Any) -> None:
-    descriptor = CrossRouter.default().pool[model]
+    descriptor = CrossRouter.shipped().pool[model]
     provider = Provider(chat_model=f"there:{model}")
     path = descriptor.model_copy(update={"retired": None, "provider": provider, **changes}).save(
         folder

@@ -108,10 +108,10 @@ def test_models_that_the_checkpoint_lacks_are_left_out(
 
 
 @pytest.mark.parametrize("name", SETS)
-def test_the_shipped_checkpoint_beats_the_zero_router(name: str, router: CrossRouter) -> None:
+def test_the_shipped_checkpoint_beats_the_zero_router(name: str) -> None:
     file = SHARED_DATA / f"{name}.jsonl.gz"
     if not file.is_file():
         pytest.skip(f"routing data is absent: {file.name}")
-    (evaluation,) = evaluate(router, RoutingData.load([file]).of_split("test"))
+    (evaluation,) = evaluate(CrossRouter.shipped(), RoutingData.load([file]).of_split("test"))
     aiq = by_name(evaluation)
     assert aiq["Zero router"] < aiq["CrossRoute"] < aiq["oracle"]

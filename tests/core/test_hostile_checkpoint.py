@@ -20,7 +20,6 @@ from crossroute import (
     CrossRouter,
     DescriptorError,
     Learned,
-    ModelPool,
 )
 from crossroute.network import checkpoint
 from crossroute.network.checkpoint import Checkpoint
@@ -299,9 +298,9 @@ def test_slots_that_would_take_the_memory_are_refused(toy_router: CrossRouter) -
 
 
 def test_what_ships_is_far_from_the_limits() -> None:
-    router = CrossRouter.default()
+    router = CrossRouter.shipped()
     for array in router.checkpoint.network.arrays().values():
         assert np.abs(array).max() < LARGEST_WEIGHT / 100
-    for model in ModelPool.shipped().values():
+    for model in router.pool.values():
         assert model.learned is not None
         assert np.abs(model.learned.embedding).max() < LARGEST_NUMBER / 5

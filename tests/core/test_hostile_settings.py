@@ -16,7 +16,6 @@ from crossroute import (
     Constraints,
     CrossRouteError,
     CrossRouter,
-    ModelPool,
     NoCandidateError,
     Query,
     QueryError,
@@ -151,7 +150,7 @@ def error_of(router: CrossRouter, query: Any, **arguments: Any) -> NoCandidateEr
         ([], {"max_latency_seconds": 1}, "raise max_latency_seconds"),
         ([], {"max_cost_usd": 0}, "raise max_cost_usd"),
         ([], {"allowed": []}, "allow more models"),
-        ([], {"excluded": list(ModelPool.shipped())}, "exclude fewer models"),
+        ([], {"excluded": list(CrossRouter.default().pool)}, "exclude fewer models"),
     ],
 )
 def test_the_hint_fits_the_reasons(
@@ -198,8 +197,8 @@ def test_a_batch_says_which_query_nobody_may_serve(router: CrossRouter) -> None:
         ("gpt-4o-mini", ["gpt-4o-mini-2024-07-18"]),
         ("GPT-4o-mini", ["gpt-4o-mini-2024-07-18"]),
         ("gtp-4o-2024-08-06", [LARGE]),
-        ("haiku", ["claude-3-haiku-20240307"]),
-        ("gpt-4o", ["gpt-4o-2024-05-13", LARGE, SMALL]),
+        ("4o-2024", [LARGE]),
+        ("GPT-4o-", [LARGE, SMALL]),
     ],
 )
 def test_a_part_of_an_id_finds_it(router: CrossRouter, word: str, meant: list[str]) -> None:

@@ -135,7 +135,7 @@ def test_a_disabled_candidate_is_nothing_to_warn_of(
     write_pair: Callable[..., Path], router: CrossRouter, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = write_pair()
-    third = router.pool["gpt-4o-2024-05-13"].model_dump() | {
+    third = router.pool["Meta-Llama-3.1-70B-Instruct"].model_dump() | {
         "retired": None,
         "disabled": True,
         "provider": {"chat_model": "openai:x", "api_key_env": "NOT_SET"},

@@ -239,8 +239,8 @@ def test_retired_models_and_those_without_a_provider_are_left_out(
             LARGE: {"retired": today + datetime.timedelta(days=30)},
             SMALL: {},
             MINI: {"retired": today},
-            "gpt-4-1106-preview": {"retired": today - datetime.timedelta(days=1)},
-            "gpt-4o-2024-05-13": {"provider": None},
+            "gpt-5.5": {"retired": today - datetime.timedelta(days=1)},
+            "Meta-Llama-3.1-70B-Instruct": {"provider": None},
         }
     )
     assert set(CrossRouteRunnable.from_yaml(folder).models) == {LARGE, SMALL}

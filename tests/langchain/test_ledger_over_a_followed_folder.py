@@ -107,7 +107,7 @@ def test_a_call_in_flight_is_counted_at_the_prices_that_it_began_with(
 
 
 def test_a_baseline_that_leaves_the_folder_keeps_its_price(folder: Path) -> None:
-    put(folder, "gpt-4o-2024-05-13", "older")
+    put(folder, "gpt-5.5", "older", price=table(LARGE, 1))
     chat = followed(ChatCrossRoute.from_yaml(folder, follow=True, willingness_to_pay=0))
     ledger = CostLedger(chat, baseline=LARGE)
     put(folder, MINI, "small", price=table(MINI, 2))

@@ -43,7 +43,7 @@ from openai_server import OpenAIServer, Reply
 
 from crossroute import CrossRouter
 
-THIRD = "gpt-4o-2024-05-13"
+THIRD = "Meta-Llama-3.1-70B-Instruct"
 PROMPT = ChatPromptTemplate.from_messages([("system", "Be brief."), ("human", "{question}")])
 FAILURES = {
     "rate limit": (Reply("slow down", status=429), "RateLimit"),

@@ -44,7 +44,7 @@ from openai_server import OpenAIServer, Reply
 from crossroute import CrossRouter
 from langchain_crossroute import CostLedger
 
-THIRD = "gpt-4o-2024-05-13"
+THIRD = "Meta-Llama-3.1-70B-Instruct"
 REFUSING = {
     "refusal": Reply(refusal="I would rather not."),
     "content filter": Reply("", finish_reason="content_filter"),

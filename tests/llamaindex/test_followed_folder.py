@@ -95,7 +95,7 @@ def test_tool_calls_of_a_model_that_has_left_the_folder(
     llm = followed(CrossRouteLLM.from_yaml(folder, follow=True, willingness_to_pay=0))
     server.answers[MINI] = Reply(tool_calls=(("weather", {"city": "Paris"}),))
     answer = llm.chat_with_tools([TOOL], "What is the weather like in Paris?")
-    content = CrossRouter.default().pool["gpt-4o-2024-05-13"].model_dump()
+    content = CrossRouter.default().pool["Meta-Llama-3.1-70B-Instruct"].model_dump()
     content |= {"retired": None, "provider": {"chat_model": "openai:x"}}
     ModelDescriptor.model_validate(content).save(folder)
     (folder / f"{MINI}.yaml").unlink()

@@ -96,7 +96,7 @@ def test_a_model_that_cannot_call_tools_does_not_get_them() -> None:
 
 def test_metadata_adds_tools_to_a_descriptor() -> None:
     models = {"claude-v1": ScriptedLLM(name="claude-v1"), LARGE: ScriptedLLM(name=LARGE)}
-    assert "tools" not in CrossRouter.default().pool["claude-v1"].capabilities
+    assert "tools" not in CrossRouter.shipped().pool["claude-v1"].capabilities
     llm = CrossRouteLLM(models=models, willingness_to_pay=0)
     assert llm.router.pool["claude-v1"].capabilities == ("tools",)
     assert len(llm.chat_with_tools([multiply], QUESTION).additional_kwargs["crossroute"]) > 0

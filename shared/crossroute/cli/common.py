@@ -16,6 +16,7 @@ from crossroute.models.descriptor import Learned
 from crossroute.models.pool import MODELS, ModelPool
 from crossroute.onboarding.embedding import error_in_points
 from crossroute.onboarding.scores import FEW_SCORES
+from crossroute.router import CrossRouter
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -73,6 +74,11 @@ def known_models(models: Path | None, checkpoint: Path | None) -> ModelPool:
 def load_pool(folder: Path | None) -> ModelPool:
     """The models of a folder, or the shipped ones."""
     return ModelPool.shipped() if folder is None else ModelPool.load(folder)
+
+
+def load_router(checkpoint: Path | None) -> CrossRouter:
+    """The router of a checkpoint, with all models of it; None is the shipped one."""
+    return CrossRouter.shipped() if checkpoint is None else CrossRouter.load(checkpoint)
 
 
 def made(learned: Learned | None) -> str:

@@ -11,7 +11,15 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from crossroute.cli.common import AsJson, CheckpointOption, FolderOption, made, out, print_json
+from crossroute.cli.common import (
+    AsJson,
+    CheckpointOption,
+    FolderOption,
+    load_router,
+    made,
+    out,
+    print_json,
+)
 from crossroute.decision import usd
 from crossroute.evaluation.comparison import Comparison, TopicPrompt, compare, load_prompts
 from crossroute.router import DEFAULT_WILLINGNESS_TO_PAY, CrossRouter
@@ -43,7 +51,10 @@ def models_compare(
         if prompts_file
         else [TopicPrompt(anchor.prompt, anchor.topic) for anchor in load_anchors()]
     )
-    router = CrossRouter.load(checkpoint or folder, models=folder)
+    if folder is None:
+        router = load_router(checkpoint)
+    else:
+        router = CrossRouter.load(checkpoint or folder, models=folder)
     found = compare(router, first, second, prompts)
     if as_json:
         print_json(_comparison_facts(router, (first, second), found))

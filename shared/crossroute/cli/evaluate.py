@@ -17,13 +17,13 @@ from crossroute.cli.common import (
     SkipBroken,
     err,
     known_models,
+    load_router,
     need,
     out,
 )
 from crossroute.decision import usd
 from crossroute.errors import DataError, did_you_mean
 from crossroute.evaluation.evaluate import Evaluation, evaluate
-from crossroute.router import CrossRouter
 from crossroute.training.data import RoutingData
 
 OnlyModels = Annotated[
@@ -45,7 +45,7 @@ def evaluate_command(
     data = _load(files, model, skip_broken=skip_broken)
     before = data.split != "test" if split == "test" else data.split == "train"
     past = data.select(before) if split != "train" and before.any() else None
-    evaluations = evaluate(CrossRouter.load(checkpoint), data.of_split(split), past)
+    evaluations = evaluate(load_router(checkpoint), data.of_split(split), past)
     for evaluation in evaluations:
         out.print(_evaluation_table(evaluation, split))
         if evaluation.left_out:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich import box
 from rich.markup import escape
 from rich.table import Column, Table
 
@@ -18,6 +19,7 @@ from crossroute.cli.common import (
     FolderOption,
     err,
     load_pool,
+    load_router,
     made,
     out,
     print_json,
@@ -27,35 +29,51 @@ from crossroute.files import replace_file
 from crossroute.models.descriptor import ModelDescriptor, json_schema
 from crossroute.models.pool import ModelPool, descriptor_files, descriptor_folder
 from crossroute.network.checkpoint import Checkpoint, check_fit, checkpoint_folder
-from crossroute.router import CrossRouter
 
 
-def models_list(folder: FolderArgument = None, as_json: AsJson = False) -> None:
-    """List the models of a folder of descriptors."""
+def models_list(
+    folder: FolderArgument = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="Shipped models that cannot be called, too.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List the models of a folder of descriptors; of the shipped ones, those that can be called."""
     pool = load_pool(folder)
+    hidden = 0
+    if folder is None and not every:
+        listed = pool.subset(pool.reachable())
+        pool, hidden = listed, len(pool) - len(listed)
     if as_json:
         print_json([_facts(model) for model in pool.values()])
         return
     table = Table(
-        # Ids are what other commands and code are given: never cut off.
+        # Ids are what other commands and code are given: never cut off, and within 80 columns.
         Column("model", no_wrap=True),
-        *("provider", "USD per 1M in", "out", "context", "learned from"),
-        title="Models",
+        Column("provider", no_wrap=True),
+        Column("in", justify="right"),
+        Column("out", justify="right"),
+        Column("until", no_wrap=True),
+        Column("scores", justify="right", no_wrap=True),
+        title="Models, USD per 1M tokens in and out, scored answers",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
     )
     for model in pool.values():
         price = model.price
-        provider = model.provider.chat_model if model.provider else "-"
-        notes = [f"retired {model.retired}"] if model.retired else []
-        notes += ["disabled"] if model.disabled else []
+        until = "disabled" if model.disabled else str(model.retired or "")
         table.add_row(
             escape(model.id),
-            escape(provider + (f" ({', '.join(notes)})" if notes else "")),
+            escape(model.provider.chat_model.partition(":")[0]) if model.provider else "-",
             f"{price.input_usd_per_1m:g}" if price else "-",
             f"{price.output_usd_per_1m:g}" if price else "-",
-            f"{model.context_window_tokens:,}" if model.context_window_tokens else "-",
-            f"{model.learned.examples:,} answers" if model.learned else "-",
+            until,
+            f"{model.learned.examples:,}" if model.learned else "-",
         )
     out.print(table)
+    if hidden:
+        out.print(f"{hidden} more ship that cannot be called today: --all lists them.")
 
 
 def models_show(
@@ -127,7 +145,7 @@ def models_add(
             f"that model first (crossroute models remove ID --from {folder}), or choose another id."
         )
     ModelPool([*pool.values(), new])  # Refuses ids that differ in a way that file names do not.
-    router = CrossRouter.load(checkpoint or checkpoint_folder(folder))
+    router = load_router(checkpoint or checkpoint_folder(folder))
     check_fit(router.checkpoint, ModelPool([new]))
     measured = [model for model in pool.values() if model.learned]
     if new.learned is None and measured:

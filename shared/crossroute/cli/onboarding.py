@@ -19,6 +19,7 @@ from crossroute.cli.common import (
     CheckpointOption,
     confirmed,
     err,
+    load_router,
     made,
     out,
     print_json,
@@ -93,7 +94,7 @@ def models_onboard(
     if run and path.suffix != ".jsonl":
         raise DataError(f"{path}: --run adds lines to its file; name one that ends in .jsonl.")
     descriptor = ModelDescriptor.load(file)
-    router = CrossRouter.load(checkpoint)
+    router = load_router(checkpoint)
     if run:
         _run(descriptor, router, load_anchors(anchors), path, at_once=at_once, yes=yes)
     answers = load_scores(path, descriptor.id)

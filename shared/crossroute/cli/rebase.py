@@ -114,7 +114,7 @@ def _rebase(path: Path, router: CrossRouter) -> _Rebased:
 def _router(folder: Path | None) -> CrossRouter:
     """The router of a checkpoint, without the models beside it that are of another one."""
     if folder is None:
-        return CrossRouter.default()
+        return CrossRouter.shipped()
     checkpoint = load_checkpoint(folder)
     pool = ModelPool.load(folder)
     own = ModelPool(model for model in pool.values() if fits(checkpoint, model))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import Annotated
 
 import typer
 from rich.markup import escape
 
-from crossroute.cli.common import AsJson, CheckpointOption, out, print_json
+from crossroute.cli.common import AsJson, CheckpointOption, load_router, out, print_json
 from crossroute.router import DEFAULT_WILLINGNESS_TO_PAY, CrossRouter
 
 
@@ -23,7 +24,8 @@ def route(
         list[str] | None, typer.Option("--model", "-m", help="A candidate; repeat it.")
     ] = None,
     every: Annotated[
-        bool, typer.Option("--all", help="All models of the checkpoint as candidates.")
+        bool,
+        typer.Option("--all", help="All models of the checkpoint that are not retired."),
     ] = False,
     checkpoint: CheckpointOption = None,
     as_json: AsJson = False,
@@ -31,11 +33,14 @@ def route(
     """Say which model would answer TEXT, and why.
 
     Candidates are the models that can be reached today (a provider, and not retired), or all where
-    none can, unless --model names them or --all takes every model of the checkpoint.
+    none can, unless --model names them or --all takes those without a provider, too.
     """
-    router = CrossRouter.load(checkpoint)
-    candidates = model or ([] if every else router.pool.reachable())
-    if candidates:
+    named = bool(model) or every
+    router = load_router(checkpoint) if checkpoint or named else CrossRouter.default()
+    today = datetime.date.today()
+    served = [one.id for one in router.pool.values() if not one.is_retired(today)]
+    candidates = model or (served if every else router.pool.reachable())
+    if candidates and len(candidates) < len(router.pool):
         router = router.subset(candidates)
     decision = router.route(text, willingness_to_pay)
     if as_json:

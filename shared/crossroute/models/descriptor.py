@@ -172,7 +172,7 @@ class ModelDescriptor(Strict):
     provider: Provider | None = None
     """Where it is reached; None for a model that is only predicted."""
     retired: datetime.date | None = None
-    """The day on which the provider stopped serving it."""
+    """The day on which the provider stops serving it: from then on it is no candidate."""
     disabled: bool = False
     """Whether it is left out of every decision, without being removed."""
     note: Text | None = None
@@ -223,9 +223,11 @@ class ModelDescriptor(Strict):
             return DISABLED
         if self.provider is None:
             return "no provider"
-        if self.retired is not None and self.retired <= today:
-            return f"retired {self.retired}"
-        return None
+        return f"retired {self.retired}" if self.is_retired(today) else None
+
+    def is_retired(self, today: datetime.date) -> bool:
+        """Whether the provider no longer serves it on that day."""
+        return self.retired is not None and self.retired <= today
 
     @property
     def file_name(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import logging
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from functools import lru_cache
@@ -11,6 +12,8 @@ from pathlib import Path
 
 from crossroute.errors import DescriptorError, PoolError, UnknownModelError
 from crossroute.models.descriptor import ModelDescriptor, Provider
+
+logger = logging.getLogger(__name__)
 
 MODELS = "models"
 """The folder of a checkpoint's descriptors, in it."""
@@ -81,7 +84,7 @@ class ModelPool(Mapping[str, ModelDescriptor]):
 
     @classmethod
     def shipped(cls) -> ModelPool:
-        """The models of the shipped checkpoint; read once a process."""
+        """The models of the shipped checkpoint, retired ones too; read once a process."""
         return _shipped()
 
     def save(self, folder: str | Path) -> None:
@@ -116,6 +119,8 @@ class ModelPool(Mapping[str, ModelDescriptor]):
         left_out = []
         for model in self.values():
             reason = model.unreachable(today)
+            if model.provider is not None and model.is_retired(today):
+                tell_retired(model)
             if model.provider is None or (reason is not None and not model.disabled):
                 left_out.append(f"{model.id} ({reason})")
             else:
@@ -153,6 +158,16 @@ def _shipped() -> ModelPool:
 def shipped_folder() -> AbstractContextManager[Path]:
     """The folder of the shipped descriptors, for as long as it is open."""
     return as_file(files("crossroute") / "assets" / "default" / MODELS)
+
+
+def tell_retired(model: ModelDescriptor) -> None:
+    """Warn, once a process, that a model is no candidate any more."""
+    _tell_retired(model.id, model.retired)
+
+
+@lru_cache(maxsize=4096)
+def _tell_retired(model: str, retired: datetime.date | None) -> None:
+    logger.warning("%r is no candidate any more: its descriptor says retired: %s", model, retired)
 
 
 def descriptor_folder(folder: str | Path) -> Path:

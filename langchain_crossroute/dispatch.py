@@ -28,7 +28,7 @@ from crossroute import (
     Stay,
 )
 from crossroute.call_settings import SETTINGS, limits_of
-from crossroute.candidates import Candidates
+from crossroute.candidates import Candidates, buildable
 from crossroute.errors import alike
 from crossroute.models.followed_folder import FollowedFolder
 from crossroute.query import Message, output_limit
@@ -183,7 +183,7 @@ class Dispatch:
             decision = now.router.route(**asked)
         except NoCandidateError as error:
             raise now._unservable(asked, error) from None
-        task = Task(decision, asked["query"], read)
+        task = Task(buildable(decision, now.models), asked["query"], read)
         emit(config, DECISION_EVENT, task.decision.to_dict)
         return now._call(task, value, config, kwargs, form)
 
@@ -197,7 +197,7 @@ class Dispatch:
             decision = await now.router.aroute(**asked)
         except NoCandidateError as error:
             raise now._unservable(asked, error) from None
-        task = Task(decision, asked["query"], read)
+        task = Task(buildable(decision, now.models), asked["query"], read)
         await aemit(config, DECISION_EVENT, task.decision.to_dict)
         return now._call(task, value, config, kwargs, form)
 

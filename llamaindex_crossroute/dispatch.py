@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Generator
 from typing import TYPE_CHECKING, Any
 
 from crossroute import Stay
+from crossroute.candidates import buildable
 from crossroute.strategies import Flow, PickOne, Task, adrive, drive
 from llamaindex_crossroute.messages import is_from_model, to_dicts
 from llamaindex_crossroute.request import ANSWERED_BY, PromptRequest, Request
@@ -66,7 +67,8 @@ def _outputs(llm: CrossRouteLLM, method: str, request: Request) -> Generator[Any
     messages = to_dicts(request.conversation)
     query = request.query(messages)
     now = llm.candidates
-    task = Task(now.router.route(query, **_settings(llm, request)), query, messages)
+    decision = now.router.route(query, **_settings(llm, request))
+    task = Task(buildable(decision, now.models), query, messages)
     transport = Transport(llm, now, method, request, task)
     parts = drive(task, _flow(llm, request, task), transport)
     try:
@@ -81,7 +83,8 @@ async def _aoutputs(llm: CrossRouteLLM, method: str, request: Request) -> AsyncG
     messages = to_dicts(request.conversation)
     query = request.query(messages)
     now = llm.candidates if llm.live is None else await llm.live.acurrent()
-    task = Task(await now.router.aroute(query, **_settings(llm, request)), query, messages)
+    decision = await now.router.aroute(query, **_settings(llm, request))
+    task = Task(buildable(decision, now.models), query, messages)
     transport = Transport(llm, now, method, request, task)
     parts = adrive(task, _flow(llm, request, task), transport)
     try:

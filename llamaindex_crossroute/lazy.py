@@ -249,14 +249,14 @@ class LazyLLM(LazyClient[LLM]):
         names = maker.keys if maker else ()
         return next((name for name in names if os.environ.get(name)), names[0] if names else None)
 
+    @cached_property
     @override
-    def check(self) -> None:
+    def unsuitable(self) -> str | None:
         try:
             self._arguments()
         except DescriptorError as error:
-            self.warn(str(error))
-        else:
-            super().check()
+            return str(error)
+        return super().unsuitable
 
     @override
     def _build(self) -> LLM:

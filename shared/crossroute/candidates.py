@@ -11,13 +11,15 @@ import os
 import sys
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar
 
 from pydantic import SecretStr
 
+from crossroute.decision import Decision
 from crossroute.errors import DescriptorError, PoolError
 from crossroute.models.descriptor import ModelDescriptor, Provider
 from crossroute.models.followed_folder import FollowedFolder
@@ -49,8 +51,9 @@ class LazyClient(ABC, Generic[Client]):
 
     def __getstate__(self) -> dict[str, Any]:
         """What a copy is made of, in another process too: it builds a client of its own."""
-        # No lock can be copied, and the client holds the key.
-        return {**vars(self), "_lock": None, "_client": None}
+        # No lock can be copied, and the client holds the key; packages are those of the process.
+        kept = {name: value for name, value in vars(self).items() if name != "unsuitable"}
+        return {**kept, "_lock": None, "_client": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state, _lock=threading.Lock())
@@ -131,23 +134,71 @@ class LazyClient(ABC, Generic[Client]):
         key = os.environ.get(self.key_variable or "")
         return [key] if key else []
 
-    def check(self) -> None:
-        """Warn if the package of the provider or the named key is missing, without building it."""
-        package, variable = self.package, self.key_variable
+    @cached_property
+    def unsuitable(self) -> str | None:
+        """Why this process cannot build it, whatever the keys; None where nothing is in the way."""
+        package = self.package
         if package and not _is_installed(package):
-            self.warn(f"its package is not installed: pip install {distribution(package)}")
-        elif variable and not os.environ.get(variable):
-            self.warn(f"the environment variable {variable} is not set")
+            return f"its package is not installed: pip install {distribution(package)}"
+        return None
+
+    @property
+    def missing(self) -> str | None:
+        """Why it cannot be built now, as far as it shows without building it."""
+        if self._client is not None:
+            return None
+        variable = self.key_variable
+        if self.unsuitable is None and variable and not os.environ.get(variable):
+            return f"the environment variable {variable} is not set"
+        return self.unsuitable
 
     def warn(self, reason: str) -> None:
         """Warn, once, that it cannot be built."""
         if not self._has_warned:
-            self._has_warned = True
-            logger.warning(
-                "The chat model of %r cannot be built, others answer in its place: %s",
-                self._id,
-                reason,
-            )
+            warn_of([self], reason)
+
+
+def warn_of(clients: Sequence[LazyClient[Any]], reason: str) -> None:
+    """Warn that clients cannot be built, all for one reason."""
+    for client in clients:
+        client._has_warned = True
+    logger.warning(
+        "The chat model%s of %s cannot be built, others answer in %s place: %s",
+        "" if len(clients) == 1 else "s",
+        ", ".join(repr(client._id) for client in clients),
+        "its" if len(clients) == 1 else "their",
+        reason,
+    )
+
+
+def check(clients: Iterable[LazyClient[Any]]) -> None:
+    """Warn of what is missing, once for each thing, without building anything."""
+    together: dict[str, list[LazyClient[Any]]] = {}
+    for client in clients:
+        if not client._has_warned and (reason := client.missing):
+            together.setdefault(reason, []).append(client)
+    for reason, found in together.items():
+        warn_of(found, reason)
+
+
+def buildable(decision: Decision, models: Mapping[str, object]) -> Decision:
+    """A decision between the candidates that can be built now, where there are any.
+
+    It says of the others what they lack. Nothing is built for it.
+
+    Args:
+        decision: Of a router over these models.
+        models: The candidates by their ids, lazy clients or others.
+    """
+    missing = {
+        candidate.model: f"cannot be built: {reason}"
+        for candidate in decision.candidates
+        if isinstance(client := models[candidate.model], LazyClient) and (reason := client.missing)
+    }
+    # Of all, the errors of building them say more.
+    if not missing or len(missing) == len(decision.candidates):
+        return decision
+    return decision.without(missing)
 
 
 def _is_installed(package: str) -> bool:
@@ -224,8 +275,7 @@ def _candidates(
             models[model] = old
             continue
         models[model] = lazy(descriptor)
-        if not descriptor.disabled:
-            models[model].check()
+    check(client for model, client in models.items() if not router.pool[model].disabled)
     return Candidates(router.subset(models), models)
 
 
@@ -245,12 +295,13 @@ class FromYaml:
     ) -> Self:
         """Route between the models that the descriptors of a folder name.
 
-        Candidates are the descriptors that have a provider and are not retired. A client is built
+        Candidates are the descriptors that have a provider and are not retired; one that retires
+        later is none from that day on, which a warning says. A client is built
         when it is first chosen: only then are the packages that build it, and its API key, needed.
-        Where one is missing, the next candidate answers, and a warning says so, here if it is cheap
-        to see, else when it is first noticed.
+        Where one is missing, the next candidate answers: the decision says so, and a warning, here
+        if it is cheap to see, else when it is first noticed.
 
-        Without a folder it routes between the models of the shipped checkpoint.
+        Without a folder it routes between the shipped models that can be called today.
 
         Args:
             folder: A checkpoint, or a folder of descriptors (`*.yaml`): for the checkpoint that

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -57,6 +57,24 @@ class Decision:
     removed: Mapping[str, str] = field(default_factory=dict)
     kept: bool = False
     blank: bool = False
+
+    def without(self, missing: Mapping[str, str]) -> Decision:
+        """The decision between the other candidates, of which there is one at least.
+
+        Args:
+            missing: Why some are none after all, by their ids.
+        """
+        candidates = tuple([one for one in self.candidates if one.model not in missing])
+        best = candidates[0]
+        return replace(
+            self,
+            model=best.model,
+            quality=best.quality,
+            cost_usd=best.cost_usd,
+            candidates=candidates,
+            removed={**self.removed, **missing},
+            kept=self.kept and best.model == self.model,
+        )
 
     def explain(self, top: int = 5) -> str:
         """Say in plain text what was chosen, from what, and what would change it.

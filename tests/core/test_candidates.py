@@ -20,6 +20,8 @@ from crossroute import CrossRouter, DescriptorError, MissingExtraError, PoolErro
 from crossroute.candidates import (
     FromYaml,
     LazyClient,
+    buildable,
+    check,
     distribution,
     follow_candidates,
     load_candidates,
@@ -107,14 +109,14 @@ def test_what_is_missing_is_told_once(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("MY_KEY", raising=False)
-    lazy().check()
+    check([lazy()])
     assert caplog.messages == []
     for one, said in (
         (lazy(api_key_env="MY_KEY"), "MY_KEY is not set"),
         (Named("me", Provider(chat_model="missing:x")), "pip install no-such-package-at-all"),
     ):
-        one.check()
-        one.check()
+        check([one])
+        check([one])
         assert len(caplog.messages) == 1
         assert said in caplog.messages[0]
         caplog.clear()
@@ -123,7 +125,7 @@ def test_what_is_missing_is_told_once(
 def test_a_provider_of_nobody_needs_no_known_package(caplog: pytest.LogCaptureFixture) -> None:
     one = Named("me", Provider(chat_model="somebody:x"))
     assert one.package is None
-    one.check()
+    check([one])
     assert caplog.messages == []
 
 
@@ -176,3 +178,33 @@ def test_what_to_install() -> None:
     assert distribution("langchain_openai") == "langchain-openai"
     assert str(MissingExtraError("some-package")).endswith("pip install some-package.")
     assert str(MissingExtraError("torch", "train")).endswith("pip install 'crossroute[train]'.")
+
+
+def test_many_that_miss_the_same_are_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    some = [Named(str(number), Provider(chat_model="missing:x")) for number in range(3)]
+    check([lazy(), *some])
+    (said,) = caplog.messages
+    assert "The chat models of '0', '1', '2' cannot be built" in said
+
+
+def test_who_cannot_be_built_is_no_candidate_while_another_can(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("MY_KEY", raising=False)
+    decision = CrossRouter.default().subset([LARGE, SMALL]).route("Why?", 0)
+    first, second = (candidate.model for candidate in decision.candidates)
+    with_key, without = (
+        Provider(chat_model="there:x"),
+        Provider(chat_model="there:x", api_key_env="MY_KEY"),
+    )
+    models = {first: Named(first, without), second: Named(second, with_key)}
+    found = buildable(decision, models)
+    assert [candidate.model for candidate in found.candidates] == [second] == [found.model]
+    assert (found.quality, found.cost_usd) == found.candidates[0][1:3]
+    assert found.removed == {first: "cannot be built: the environment variable MY_KEY is not set"}
+    # Where none can, building them says more.
+    assert buildable(decision, {first: models[first], second: Named(second, without)}) is decision
+    # What is no lazy client is there.
+    assert buildable(decision, {first: "a client", second: models[second]}) is decision
+    monkeypatch.setenv("MY_KEY", "now")
+    assert buildable(decision, models) is decision

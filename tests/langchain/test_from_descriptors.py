@@ -299,6 +299,8 @@ async def test_a_model_of_a_descriptor_is_built_late(
         return ScriptedProvider(model_name=name)
 
     monkeypatch.setattr("langchain.chat_models.init_chat_model", build)
+    # As if it were installed.
+    monkeypatch.setitem(sys.modules, "langchain_openrouter", sys)
     for model in MODELS:
         router.pool[model].save(tmp_path)
     chat = ChatCrossRoute.from_yaml(tmp_path, willingness_to_pay=0)

@@ -56,7 +56,13 @@ def test_the_descriptor_in_the_readme_is_the_shipped_one(tmp_path: Path) -> None
     path.write_text(re.sub(r"^learned:.*", "", text, flags=re.MULTILINE | re.DOTALL), "utf-8")
     shown = ModelDescriptor.load(path)
     shipped = CrossRouter.default().pool[shown.id]
-    for field in ("provider", "price", "context_window_tokens", "capabilities"):
+    for field in (
+        "provider",
+        "price",
+        "context_window_tokens",
+        "max_output_tokens",
+        "capabilities",
+    ):
         assert getattr(shown, field) == getattr(shipped, field)
 
 

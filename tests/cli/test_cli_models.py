@@ -369,3 +369,19 @@ def test_prompts_are_lines_or_json_lines(tmp_path: Path) -> None:
     text.write_text("\n \n", "utf-8")
     with pytest.raises(DataError, match="holds no prompt"):
         load_prompts(text)
+
+
+def test_the_list_reads_within_80_columns(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    from crossroute.cli import models as module
+
+    monkeypatch.setattr(module.out, "_width", 80)
+    pool = ModelPool.shipped()
+    for arguments, ids in ((("list",), pool.reachable()), (("list", "--all"), [*pool])):
+        lines = run(*arguments)[1].splitlines()
+        assert max(map(len, lines)) <= 80
+        # Neither cut off nor broken.
+        assert [
+            line.split()[0] for line in lines if line.split()[:1] and line.split()[0] in pool
+        ] == ids
+    hidden = len(pool) - len(pool.reachable())
+    assert f"{hidden} more ship that cannot be called today" in run("list")[1]

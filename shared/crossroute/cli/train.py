@@ -18,6 +18,7 @@ from crossroute.cli.common import (
     progress,
 )
 from crossroute.errors import CheckpointError
+from crossroute.models.descriptor import ModelDescriptor
 from crossroute.models.pool import MODELS, ModelPool
 from crossroute.network.checkpoint import check_target
 from crossroute.network.encoders import load_encoder
@@ -63,8 +64,19 @@ def train(
             seed=seed,
             on_epoch=on_epoch,
         )
-    router.save(folder)
+    rest = _untrained(folder, router.pool)
+    router.checkpoint.save(folder, ModelPool([*router.pool.values(), *rest]))
+    if rest:
+        out.print(f"{len(rest)} models without scores stay beside them, to be guessed.")
     out.print(f"Wrote checkpoint {router.checkpoint.id} with {len(router.pool)} models: {folder}")
+
+
+def _untrained(checkpoint: Path, trained: ModelPool) -> list[ModelDescriptor]:
+    """The models of a checkpoint that is replaced which have no embedding, and get none."""
+    if not (checkpoint / MODELS).is_dir():
+        return []
+    before = ModelPool.load(checkpoint).values()
+    return [model for model in before if model.learned is None and model.id not in trained]
 
 
 def _keep_onboarded(checkpoint: Path) -> None:

@@ -50,7 +50,7 @@ def draws(router: CrossRouter, data: RoutingData, count: int) -> list[tuple[floa
 
 
 def main() -> None:
-    router = CrossRouter.default()
+    router = CrossRouter.shipped()
     print("| set | n | stated (mean) | real (root mean square) | within |\n|---|---|---|---|---|")
     for name, data in RoutingData.load(sys.argv[1:]).of_split("test").by_dataset():
         for count in COUNTS:

@@ -27,6 +27,9 @@ from crossroute.router import CrossRouter, follow
 
 logger = logging.getLogger(__name__)
 
+SHOWN_CANDIDATES = 5
+"""How many a warning names."""
+
 Client = TypeVar("Client")
 Lazy = TypeVar("Lazy", bound="LazyClient[Any]")
 
@@ -162,10 +165,12 @@ def warn_of(clients: Sequence[LazyClient[Any]], reason: str) -> None:
     """Warn that clients cannot be built, all for one reason."""
     for client in clients:
         client._has_warned = True
+    named = [repr(client._id) for client in clients[:SHOWN_CANDIDATES]]
+    more = len(clients) - SHOWN_CANDIDATES
     logger.warning(
         "The chat model%s of %s cannot be built, others answer in %s place: %s",
         "" if len(clients) == 1 else "s",
-        ", ".join(repr(client._id) for client in clients),
+        ", ".join([*named, *([f"{more} more"] if more > 0 else [])]),
         "its" if len(clients) == 1 else "their",
         reason,
     )

@@ -65,7 +65,7 @@ class ChatCrossRoute(FromYaml, BaseChatModel):
 
     A call is controlled by `config["configurable"]`, each of these being optional:
     `willingness_to_pay`, `crossroute_model`, `crossroute_allowed`, `crossroute_excluded`,
-    `crossroute_max_cost_usd`.
+    `crossroute_max_cost_usd`, `crossroute_hard_max_cost_usd`.
 
     Example:
         >>> from langchain_core.language_models import FakeListChatModel

@@ -23,12 +23,14 @@ from langchain_core.runnables import ConfigurableFieldSpec, Runnable, RunnableCo
 from crossroute import (
     ConstraintError,
     CrossRouter,
+    Decision,
     NoCandidateError,
     Query,
     Stay,
 )
 from crossroute.call_settings import SETTINGS, limits_of
 from crossroute.candidates import Candidates, buildable
+from crossroute.ceiling import Ceiling
 from crossroute.errors import alike
 from crossroute.models.followed_folder import FollowedFolder
 from crossroute.query import Message, output_limit
@@ -183,7 +185,7 @@ class Dispatch:
             decision = now.router.route(**asked)
         except NoCandidateError as error:
             raise now._unservable(asked, error) from None
-        task = Task(buildable(decision, now.models), asked["query"], read)
+        task = now._task(buildable(decision, now.models), asked, read)
         emit(config, DECISION_EVENT, task.decision.to_dict)
         return now._call(task, value, config, kwargs, form)
 
@@ -197,7 +199,7 @@ class Dispatch:
             decision = await now.router.aroute(**asked)
         except NoCandidateError as error:
             raise now._unservable(asked, error) from None
-        task = Task(buildable(decision, now.models), asked["query"], read)
+        task = now._task(buildable(decision, now.models), asked, read)
         await aemit(config, DECISION_EVENT, task.decision.to_dict)
         return now._call(task, value, config, kwargs, form)
 
@@ -222,6 +224,11 @@ class Dispatch:
             self.strict_streams,
         )
         return Call(task, strategy.answer(task), transport)
+
+    def _task(self, decision: Decision, asked: dict[str, Any], read: Sequence[Message]) -> Task:
+        query = asked["query"]
+        ceiling = Ceiling.of(asked["constraints"], self.router.pool, query)
+        return Task(decision, query, read, ceiling)
 
     def _with(self, candidates: Candidates[LazyChatModel]) -> Dispatch:
         return replace(self, router=candidates.router, models=candidates.models)

@@ -67,7 +67,8 @@ class CrossRouteMiddleware(FromYaml, AgentMiddleware[CrossRouteState, ContextT, 
     `response_metadata["crossroute"]` of the answer.
 
     Settings of a single run go into `config["configurable"]`: `willingness_to_pay`,
-    `crossroute_model`, `crossroute_allowed`, `crossroute_excluded`, `crossroute_max_cost_usd`.
+    `crossroute_model`, `crossroute_allowed`, `crossroute_excluded`, `crossroute_max_cost_usd`,
+    `crossroute_hard_max_cost_usd`.
 
     Where a model fails (rate limit, timeout, server error, wrong or missing key), the next best one
     is tried; a stream that has already emitted is not started again.

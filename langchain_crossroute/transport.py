@@ -19,6 +19,7 @@ from crossroute.strategies.base import begun, has_words
 from langchain_crossroute.demands import LateCall
 from langchain_crossroute.failures import is_refusal, passes, secrets_in
 from langchain_crossroute.lazy import LazyChatModel, aload_model, load_model
+from langchain_crossroute.limits import within
 from langchain_crossroute.messages import for_provider, from_dicts, to_messages
 from langchain_crossroute.metadata import DECISION, AnswerMetadata, text_and_usage, tokens_of
 from langchain_crossroute.streams import (
@@ -309,7 +310,10 @@ class Exchange:
             value = _chosen(value, ask)
         value, settings = for_provider(model, value, {**transport.kwargs, **ask.settings})
         late = transport.late
-        return model if late is None else late.on(ask.model, model), value, settings
+        called = model if late is None else late.on(ask.model, model)
+        if ask.max_tokens is not None:
+            called, settings = within(called, settings, ask.max_tokens)
+        return called, value, settings
 
     @contextmanager
     def _masking(self) -> Iterator[None]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from crossroute import Stay
 from crossroute.candidates import buildable
+from crossroute.ceiling import Ceiling
 from crossroute.strategies import Flow, PickOne, Task, adrive, drive
 from llamaindex_crossroute.messages import is_from_model, to_dicts
 from llamaindex_crossroute.request import ANSWERED_BY, PromptRequest, Request
@@ -67,8 +68,10 @@ def _outputs(llm: CrossRouteLLM, method: str, request: Request) -> Generator[Any
     messages = to_dicts(request.conversation)
     query = request.query(messages)
     now = llm.candidates
-    decision = now.router.route(query, **_settings(llm, request))
-    task = Task(buildable(decision, now.models), query, messages)
+    settings = _settings(llm, request)
+    ceiling = Ceiling.of(settings["constraints"], now.router.pool, query)
+    decision = buildable(now.router.route(query, **settings), now.models)
+    task = Task(decision, query, messages, ceiling)
     transport = Transport(llm, now, method, request, task)
     parts = drive(task, _flow(llm, request, task), transport)
     try:
@@ -83,8 +86,10 @@ async def _aoutputs(llm: CrossRouteLLM, method: str, request: Request) -> AsyncG
     messages = to_dicts(request.conversation)
     query = request.query(messages)
     now = llm.candidates if llm.live is None else await llm.live.acurrent()
-    decision = await now.router.aroute(query, **_settings(llm, request))
-    task = Task(buildable(decision, now.models), query, messages)
+    settings = _settings(llm, request)
+    ceiling = Ceiling.of(settings["constraints"], now.router.pool, query)
+    decision = buildable(await now.router.aroute(query, **settings), now.models)
+    task = Task(decision, query, messages, ceiling)
     transport = Transport(llm, now, method, request, task)
     parts = adrive(task, _flow(llm, request, task), transport)
     try:

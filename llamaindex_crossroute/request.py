@@ -65,6 +65,16 @@ class Request:
             return (conversation,), options
         return (self.tools,), {**options, "chat_history": conversation}
 
+    def settings_in(self, options: dict[str, Any]) -> dict[str, Any] | None:
+        """What the candidate itself gets of the keyword arguments; None if it gets none."""
+        return options
+
+    def with_settings(
+        self, options: dict[str, Any], settings: dict[str, Any] | None
+    ) -> dict[str, Any]:
+        """The keyword arguments with other settings in them."""
+        return options if settings is None else settings
+
 
 @dataclass(frozen=True, slots=True)
 class PromptRequest(Request):
@@ -95,6 +105,16 @@ class PromptRequest(Request):
             return self.given, self.options
         # Some candidates write into it.
         return self.given, {**self.options, "llm_kwargs": {**self.settings, **ask.settings}}
+
+    def settings_in(self, options: dict[str, Any]) -> dict[str, Any] | None:
+        """What the candidate gets beside the prompt."""
+        return None if self.settings is None else options["llm_kwargs"]
+
+    def with_settings(
+        self, options: dict[str, Any], settings: dict[str, Any] | None
+    ) -> dict[str, Any]:
+        """The keyword arguments with other settings in them."""
+        return options if settings is None else {**options, "llm_kwargs": settings}
 
 
 def _unmarked(message: ChatMessage) -> ChatMessage:

@@ -42,6 +42,7 @@ from llamaindex_crossroute.events import (
 )
 from llamaindex_crossroute.lazy import LazyLLM, aload_llm, load_llm, secrets_in
 from llamaindex_crossroute.ledger import open_ledgers
+from llamaindex_crossroute.limits import within
 from llamaindex_crossroute.request import ANSWERED_BY, Request
 
 if TYPE_CHECKING:
@@ -301,7 +302,12 @@ class Exchange:
             name = f"{way}{'stream_' if self._streams else ''}{name}"
         if request.becomes_chat(self._ask):
             name = name.replace("complete", "chat")
-        return getattr(model, name), *request.arguments(self._ask)
+        arguments, options = request.arguments(self._ask)
+        if self._ask.max_tokens is not None:
+            settings = request.settings_in(options)
+            model, changed = within(model, settings, self._ask.max_tokens)
+            options = request.with_settings(options, changed)
+        return getattr(model, name), arguments, options
 
     def _part(self, output: Any) -> Part:
         if self._transport.request.becomes_chat(self._ask):

@@ -255,6 +255,7 @@ def test_with_arguments(name: str, kwargs: dict[str, Any]) -> None:
         {"allowed": [SMALL, LARGE]},
         {"excluded": [CHEAP, SMALL]},
         {"max_cost_usd": 1e-3},
+        {"hard_max_cost_usd": 5e-4},
         {"regions": ["eu"]},
         {"languages": ["de"]},
         {"max_data_retention_days": 30},

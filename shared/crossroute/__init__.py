@@ -13,6 +13,7 @@ from crossroute.decision import CandidateScore, Decision
 from crossroute.errors import (
     CheckpointError,
     ConstraintError,
+    CostLimitError,
     CrossRouteError,
     DataError,
     DescriptorError,
@@ -42,6 +43,7 @@ __all__ = [
     "CheckpointError",
     "ConstraintError",
     "Constraints",
+    "CostLimitError",
     "CrossRouteError",
     "CrossRouter",
     "DataError",

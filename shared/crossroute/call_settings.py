@@ -16,6 +16,9 @@ class CallSettings(TypedDict, total=False):
     allowed: Annotated[Collection[str] | None, "Ids of the models that may answer."]
     excluded: Annotated[Collection[str] | None, "Ids of the models that may not answer."]
     max_cost_usd: Annotated[float | None, "The most that the call may cost, as predicted, in USD."]
+    hard_max_cost_usd: Annotated[
+        float | None, "The most that the call may cost at all, in USD: answers are cut off there."
+    ]
     regions: Annotated[Collection[str] | None, "Where the model may run, by its descriptor."]
     languages: Annotated[Collection[str] | None, "What the model must know, by its descriptor."]
     max_data_retention_days: Annotated[int | None, "How long its vendor may keep the call."]

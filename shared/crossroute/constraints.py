@@ -21,6 +21,8 @@ class Constraints:
         allowed: Ids of the models that may serve it; None are all.
         excluded: Ids of the models that may not.
         max_cost_usd: The most that a candidate's predicted cost may be, in USD.
+        hard_max_cost_usd: The most that the call may cost at all, in USD: a model that cannot
+            answer for that is removed, and who is asked gets as many `max_tokens` as it buys.
         regions: Where requests may be processed, such as `eu`; None is anywhere.
         languages: BCP 47 tags of the languages that the model must know: `pt` in its descriptor
             covers `pt-BR`, not the other way round.
@@ -37,6 +39,7 @@ class Constraints:
     allowed: Collection[str] | None = None
     excluded: Collection[str] = ()
     max_cost_usd: float | None = None
+    hard_max_cost_usd: float | None = None
     regions: Collection[str] | None = None
     languages: Collection[str] = ()
     max_data_retention_days: float | None = None
@@ -156,7 +159,12 @@ _LISTS = {
     "regions": "regions",
     "languages": "language tags",
 }
-_LIMITS = {"max_cost_usd": "USD", "max_data_retention_days": "days", "max_latency_seconds": "s"}
+_LIMITS = {
+    "max_cost_usd": "USD",
+    "hard_max_cost_usd": "USD",
+    "max_data_retention_days": "days",
+    "max_latency_seconds": "s",
+}
 
 
 def _covers(known: str, wanted: str) -> bool:

@@ -110,6 +110,10 @@ class NoAnswerError(CrossRouteError):
     """A model that answered with nothing that is an answer, such as a stream without a chunk."""
 
 
+class CostLimitError(CrossRouteError):
+    """A candidate that was not asked: what its call may cost at most does not pay for an answer."""
+
+
 class UnfinishedAnswerError(CrossRouteError):
     """A stream that ended without a finish reason, where `strict_streams` is set."""
 

@@ -211,6 +211,11 @@ def decision_after(decision: Decision, model: str, failures: Sequence[Failure]) 
     }
 
 
+def has_status(error: BaseException) -> bool:
+    """Whether a server answered with an error: it has made nothing, and bills nothing."""
+    return any(isinstance(c, Exception) and _status(c) is not None for c in _causes(error))
+
+
 def _causes(error: BaseException) -> Iterator[BaseException]:
     """The error, and what it was raised from."""
     seen: set[int] = set()

@@ -39,7 +39,7 @@ LONGEST_ANSWER = 10**9
 MOST_DIGITS = 20
 """Of a number in a string; reading a longer one takes long."""
 
-_OUTPUT_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "num_output")
+OUTPUT_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "num_output")
 """What clients call the longest answer of a call."""
 
 ATTACHMENT = "[attachment]"
@@ -337,7 +337,7 @@ def output_limit(settings: Mapping[str, Any]) -> Any:  # noqa: ANN401
         A number, that of a string of digits, too; None where there is no limit, as -1 says to some
         servers. What is no such thing is given back as it is, for `Query.of` to refuse.
     """
-    limit: Any = next((settings[name] for name in _OUTPUT_LIMITS if settings.get(name)), None)
+    limit: Any = next((settings[name] for name in OUTPUT_LIMITS if settings.get(name)), None)
     digits = isinstance(limit, str) and limit.strip().isdecimal() and len(limit) <= MOST_DIGITS
     if digits or (isinstance(limit, float) and limit.is_integer()):
         limit = int(limit)

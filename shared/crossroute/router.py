@@ -15,6 +15,7 @@ from typing import TypeVar, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from crossroute.ceiling import Ceiling
 from crossroute.constraints import (
     UNLIMITED,
     Constraints,
@@ -424,6 +425,7 @@ class CrossRouter:
         most, limited = limits.max_cost_usd, limits != UNLIMITED
         retired = self._retired_today()
         removed = {model: [reason] for model, reason in retired.items()}
+        ceiling = Ceiling.of(limits, self._pool, query)
         if not limited and not shortcomings(self._tightest, query):
             return removed
         for (model, descriptor), cost in zip(self._pool.items(), cost_usd, strict=True):
@@ -437,6 +439,9 @@ class CrossRouter:
             if most is not None and cost > most:
                 text = f"predicted to cost {usd(cost)}, the call's limit is {usd(most)}"
                 reasons.append(Reason(text, "raise max_cost_usd"))
+            if ceiling is not None:
+                found = ceiling.longest_answer(model)
+                reasons += [found] if isinstance(found, Reason) else []
             if reasons:
                 removed[model] = reasons
         return removed

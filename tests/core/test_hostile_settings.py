@@ -48,7 +48,7 @@ def test_a_willingness_to_pay_that_is_none_is_refused(router: CrossRouter, value
             call()
 
 
-LIMITS = ("max_cost_usd", "max_data_retention_days", "max_latency_seconds")
+LIMITS = ("max_cost_usd", "hard_max_cost_usd", "max_data_retention_days", "max_latency_seconds")
 
 
 @pytest.mark.parametrize("name", LIMITS)
@@ -65,7 +65,7 @@ def test_a_limit_that_no_float_holds_is_infinite(
 ) -> None:
     limits: Any = {name: value}
     assert Constraints(**limits) == Constraints(**{name: math.inf})
-    if name == "max_cost_usd":
+    if name in ("max_cost_usd", "hard_max_cost_usd"):
         assert router.route("Why?", constraints=limits) == router.route("Why?")
     else:
         # The shipped descriptors do not say: whatever the limit is, they do not meet it.

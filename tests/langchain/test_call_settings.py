@@ -49,6 +49,7 @@ PROMPT = ChatPromptTemplate.from_messages([("system", SYSTEM), ("human", "{quest
 CALL_SETTINGS = [
     "crossroute_allowed",
     "crossroute_excluded",
+    "crossroute_hard_max_cost_usd",
     "crossroute_languages",
     "crossroute_max_cost_usd",
     "crossroute_max_data_retention_days",

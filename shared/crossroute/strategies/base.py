@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
+from crossroute.ceiling import Ceiling
 from crossroute.decision import Decision
 from crossroute.errors import ConstraintError, shortened
 from crossroute.query import Message, Query
@@ -38,11 +39,13 @@ class Task:
         decision: Its candidates stand in the order in which the router prefers them.
         query: What was routed.
         messages: The conversation in OpenAI's dict form, to read only.
+        ceiling: The hard limit on what the call costs, which the driver keeps; None is none.
     """
 
     decision: Decision
     query: Query
     messages: Sequence[Message]
+    ceiling: Ceiling | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -90,6 +93,7 @@ class Ask:
         settings: Settings of the call beside the caller's own: `temperature`, `max_tokens`...
         until: When to look at a stream; None is at its end.
         role: What it is for.
+        max_tokens: The most output tokens that a hard limit leaves; the driver sets it.
     """
 
     model: str
@@ -98,6 +102,7 @@ class Ask:
     settings: Mapping[str, Any] = field(default_factory=dict)
     until: Callable[[Reply], bool] | None = None
     role: Role = "answer"
+    max_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,8 @@ from typing import Any, Generic, Protocol, TypeVar
 from crossroute.errors import StrategyError, shortened
 from crossroute.failures import REFUSED, Failure, decision_after, note
 from crossroute.strategies.base import Ask, Flow, Reply, Show, Task
+from crossroute.strategies.bill import Charge
+from crossroute.strategies.within import within
 
 Part = TypeVar("Part")
 
@@ -37,6 +39,11 @@ class Exchange(Protocol[Part]):
 
     def read(self, part: Part) -> None:
         """Note in the reply what a part says."""
+        ...
+
+    @property
+    def charge(self) -> Charge:
+        """What it has cost so far."""
         ...
 
     @property
@@ -170,7 +177,7 @@ def _course(
     failures: list[Failure] = []
     candidates = [candidate.model for candidate in task.decision.candidates]
 
-    def begin(ask: object) -> _Asked[Any]:
+    def begin(ask: object, at_once: int = 1) -> _Asked[Any]:
         if not isinstance(ask, Ask):
             raise StrategyError(
                 f"A strategy yielded or returned {shortened(ask)}; it yields Ask, Show or a tuple "
@@ -182,8 +189,15 @@ def _course(
                 f"A strategy asks {shortened(ask.model)}, which is no candidate of this call: "
                 f"{why}. The candidates are {', '.join(candidates)}."
             )
-        exchange = transport.exchange(ask, decision_after(task.decision, ask.model, failures))
+        decision = decision_after(task.decision, ask.model, failures)
+        refused = None
+        if task.ceiling is not None:
+            ask, refused = within(task.ceiling, ask, asked, at_once)
+            decision["max_tokens"] = ask.max_tokens
+        exchange = transport.exchange(ask, decision)
         one = _Asked(ask, exchange, exchange.aopen() if is_async else exchange.open(), [])
+        if refused is not None:
+            one.reply.error, one.reply.done, one.failure = refused, True, str(refused)
         asked.append(one)
         return one
 
@@ -214,7 +228,7 @@ def _course(
             yield _Close(one)
             sent = one.reply
         elif isinstance(step, tuple) and step:
-            latest = [begin(ask) for ask in step]
+            latest = [begin(ask, len(step) - place) for place, ask in enumerate(step)]
             yield _AtOnce([_listen(one, failures) for one in latest])
             sent = tuple(one.reply for one in latest)
         else:

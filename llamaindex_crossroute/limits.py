@@ -1,0 +1,58 @@
+"""The longest answer of a call, in the words of the LLM that gives it."""
+
+# Settings have the types of their providers.
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from llama_index.core.llms import LLM
+
+from crossroute.query import OUTPUT_LIMITS, output_limit
+
+_SPELLINGS = (*OUTPUT_LIMITS, "max_tokens_to_sample", "num_predict")
+
+
+def within(
+    model: LLM, settings: Mapping[str, Any] | None, most: int
+) -> tuple[LLM, dict[str, Any] | None]:
+    """An LLM and the settings of a call whose answer has at most so many tokens.
+
+    A shorter answer that the LLM or the call asks for stays. Where an LLM prefers its own limit to
+    that of a call, or takes none of a call, a copy of it on the same client gets the limit.
+
+    Args:
+        model: The LLM.
+        settings: What the call gives to it; None if it cannot give anything.
+        most: The most output tokens.
+    """
+    own = {name: getattr(model, name, None) for name in _SPELLINGS}
+    extra = getattr(model, "additional_kwargs", None)
+    extra = dict(extra) if isinstance(extra, Mapping) else None
+    config = getattr(model, "_generation_config", None)
+    held = [own, extra or {}, config if isinstance(config, Mapping) else {}, settings or {}]
+    limits = [output_limit({"max_tokens": m.get(s)}) for m in held for s in _SPELLINGS]
+    least = min([most, *(n for n in limits if isinstance(n, int) and n > 0)])
+
+    fields, kind = type(model).model_fields, model.class_name().lower()
+    changes: dict[str, Any] = {}
+    if "max_tokens" in fields and (settings is None or (own["max_tokens"] or 0) > least):
+        changes["max_tokens"] = least
+    if extra is not None:
+        limited = {name: least for name in _SPELLINGS if extra.get(name)}
+        if kind.startswith("ollama"):
+            limited["num_predict"] = least
+        if limited:
+            changes["additional_kwargs"] = {**extra, **limited}
+    if changes:
+        model = model.model_copy(update=changes)
+    if isinstance(config, Mapping):
+        # Of Google's: it reads no setting of a call but this one, which has no public name.
+        model = model.model_copy()
+        model._generation_config = {**config, "max_output_tokens": least}  # type: ignore[attr-defined]
+    if settings is None:
+        return model, None
+    rest = {name: value for name, value in settings.items() if name not in _SPELLINGS}
+    takes_it = config is None and not kind.startswith("ollama")
+    return model, {**rest, "max_tokens": least} if takes_it else rest

@@ -1,0 +1,132 @@
+"""A hard limit on what a call costs: who can keep it, and how long they may answer.
+
+`Constraints.max_cost_usd` goes by a prediction, which may be wrong. A ceiling goes by the price
+table, the length of the request, and the `max_tokens` that the provider is given.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from crossroute.constraints import Constraints
+from crossroute.decision import usd
+from crossroute.errors import Reason
+from crossroute.models.descriptor import ModelDescriptor, Price
+from crossroute.query import LONGEST_ANSWER, Query
+
+LEAST_ANSWER_TOKENS = 100
+"""A candidate that could answer with fewer tokens than these is not asked: it would be cut off
+before it has said anything. A caller who asks for a shorter answer still gets it."""
+
+INPUT_MARGIN = 2.0
+"""Input tokens are taken to be so many times the estimate, which is one of OpenAI's tokenizers:
+Anthropic's newest counts up to 1.9 times as many tokens of the same prompt."""
+
+FRAME_TOKENS = 50
+"""What providers put around the messages, in input tokens."""
+
+TOOLS_FRAME_TOKENS = 600
+"""What they put around tools and schemas, beside these themselves."""
+
+_UNCOUNTED = frozenset({"image_input", "audio_input", "file_input"})
+"""Of these nobody knows the tokens before the provider has counted them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ceiling:
+    """The hard limit of one call.
+
+    Attributes:
+        usd: The most that the call may cost, all asks together, in USD.
+        pool: The candidates by their ids.
+        query: What was routed.
+    """
+
+    usd: float
+    pool: Mapping[str, ModelDescriptor]
+    query: Query
+
+    @classmethod
+    def of(
+        cls, limits: Constraints, pool: Mapping[str, ModelDescriptor], query: Query
+    ) -> Ceiling | None:
+        """The ceiling of a call, None where it has none."""
+        most = limits.hard_max_cost_usd
+        return None if most is None or math.isinf(most) else cls(most, pool, query)
+
+    def longest_answer(
+        self,
+        model: str,
+        *,
+        spent_usd: float = 0.0,
+        more_input: float = 0.0,
+        asked: int | None = None,
+    ) -> int | Reason:
+        """The most output tokens that a model may answer with, or why it may not be asked.
+
+        Args:
+            model: Id of the model.
+            spent_usd: What the call has cost before, or must keep for others.
+            more_input: Estimated tokens that are sent beside the query's own.
+            asked: The longest answer that this ask is content with, if less than the query's.
+
+        Returns:
+            No more than the descriptor's longest answer, and than fits into the context window;
+            `LONGEST_ANSWER` where nothing limits it, as of a model that is free.
+        """
+        descriptor, left = self.pool[model], self.usd - spent_usd
+        if descriptor.price is None:
+            return Reason(
+                "no price is known, so it cannot keep hard_max_cost_usd",
+                "write the price of a model into its descriptor",
+            )
+        if uncounted := sorted(self.query.needs & _UNCOUNTED):
+            return Reason(
+                f"the cost of {' and '.join(uncounted)} is not known beforehand, so it cannot keep "
+                "hard_max_cost_usd",
+                "send no images, audio or files, or use max_cost_usd, which goes by a prediction",
+            )
+        sent = self._input_tokens(more_input)
+        bought = _tokens_for(left, descriptor.price, sent)
+        wanted = [n for n in (asked, self.query.output_tokens) if n is not None]
+        least = min([LEAST_ANSWER_TOKENS, *wanted])
+        if bought < max(least, 1):
+            return Reason(
+                f"{usd(max(left, 0.0))} of hard_max_cost_usd are left, which does not buy "
+                f"its input of up to {sent:.0f} tokens and an answer of {max(least, 1)}",
+                "raise hard_max_cost_usd, or shorten the request",
+            )
+        # A provider refuses to promise more than its model can say.
+        room = [bought, *wanted]
+        if descriptor.max_output_tokens is not None:
+            room.append(descriptor.max_output_tokens)
+        if descriptor.context_window_tokens is not None:
+            room.append(max(descriptor.context_window_tokens - math.ceil(sent), least, 1))
+        return max(min(room), 1)
+
+    def most_usd(self, model: str, output_tokens: float, *, more_input: float = 0.0) -> float:
+        """What an ask with so many output tokens costs at most, in USD."""
+        price = self.pool[model].price
+        return 0.0 if price is None else _most(price, self._input_tokens(more_input), output_tokens)
+
+    def _input_tokens(self, more: float) -> float:
+        bound = self.query.needs & {"tools", "structured_output"}
+        frame = TOOLS_FRAME_TOKENS if bound else FRAME_TOKENS
+        return INPUT_MARGIN * (self.query.input_tokens + more) + frame
+
+
+def _most(price: Price, input_tokens: float, output_tokens: float) -> float:
+    """Cost in USD if nothing is cached, and all of the answer is reasoning if that is dearer."""
+    plain = price.cost_usd(input_tokens, output_tokens)
+    return max(plain, price.cost_usd(input_tokens, output_tokens, 0, output_tokens))
+
+
+def _tokens_for(left_usd: float, price: Price, input_tokens: float) -> int:
+    """The most output tokens that so much buys, after the input."""
+    left = left_usd - _most(price, input_tokens, 0.0)
+    each = (_most(price, input_tokens, 1e6) - _most(price, input_tokens, 0.0)) / 1e6
+    if left < 0:
+        return 0
+    return LONGEST_ANSWER if left >= each * LONGEST_ANSWER else math.floor(left / each)

@@ -1,0 +1,90 @@
+"""How the driver keeps a call within its hard limit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Protocol
+
+from crossroute.ceiling import INPUT_MARGIN, Ceiling
+from crossroute.errors import CostLimitError, Reason
+from crossroute.failures import has_status
+from crossroute.query import LONGEST_ANSWER, estimate_tokens, output_limit
+from crossroute.strategies.base import Ask, Reply
+from crossroute.strategies.bill import Charge
+
+
+class Exchanged(Protocol):
+    """An exchange, as far as it is paid for."""
+
+    reply: Reply
+
+    @property
+    def charge(self) -> Charge:
+        """What it has cost so far."""
+        ...
+
+
+class Spent(Protocol):
+    """An ask of the call and what came of it."""
+
+    @property
+    def ask(self) -> Ask:
+        """What was asked."""
+        ...
+
+    @property
+    def exchange(self) -> Exchanged:
+        """What came back."""
+        ...
+
+
+def within(
+    ceiling: Ceiling, ask: Ask, before: Iterable[Spent], at_once: int = 1
+) -> tuple[Ask, CostLimitError | None]:
+    """An ask with the longest answer that the rest of the limit buys.
+
+    Args:
+        ceiling: The hard limit of the call.
+        ask: What a strategy asks.
+        before: The asks of the call so far.
+        at_once: How many are asked at once that have no share of the rest yet, this one included.
+
+    Returns:
+        The ask, and why it cannot be asked, if it cannot.
+    """
+    spent = sum(_spent_usd(ceiling, one) for one in before)
+    # Those that are asked with it get equal parts of what is left.
+    spent += (ceiling.usd - spent) * (1 - 1 / at_once)
+    found = ceiling.longest_answer(
+        ask.model, spent_usd=spent, more_input=_more_input(ask), asked=_limit(ask)
+    )
+    if isinstance(found, Reason):
+        return ask, CostLimitError(f"{ask.model} was not asked: {found.text}. Mend: {found.mend}.")
+    return replace(ask, max_tokens=None if found >= LONGEST_ANSWER else found), None
+
+
+def _spent_usd(ceiling: Ceiling, one: Spent) -> float:
+    """What an ask has cost at most; of one that goes on, what it may cost yet."""
+    ask, reply = one.ask, one.exchange.reply
+    more = _more_input(ask)
+    if not reply.done:
+        return ceiling.most_usd(ask.model, ask.max_tokens or 0, more_input=more)
+    if not reply.was_asked:
+        return 0.0
+    if not (charge := one.exchange.charge)["estimated"] or reply.cost_usd is not None:
+        return charge["cost_usd"] or 0.0
+    if reply.error is not None and not reply.text and has_status(reply.error):
+        return 0.0
+    # Nobody has counted, as of a stream that broke: what was sent, and what came.
+    came = INPUT_MARGIN * estimate_tokens(reply.text)
+    return ceiling.most_usd(ask.model, came, more_input=more)
+
+
+def _more_input(ask: Ask) -> float:
+    return sum(estimate_tokens(str(message.get("content") or "")) for message in ask.then)
+
+
+def _limit(ask: Ask) -> int | None:
+    limit = output_limit(ask.settings)
+    return limit if isinstance(limit, int) and limit > 0 else None

@@ -9,6 +9,7 @@ from typing import Any
 
 from llama_index.core.llms import LLM
 
+from crossroute import ConstraintError
 from crossroute.query import OUTPUT_LIMITS, output_limit
 
 _SPELLINGS = (*OUTPUT_LIMITS, "max_tokens_to_sample", "num_predict")
@@ -26,6 +27,9 @@ def within(
         model: The LLM.
         settings: What the call gives to it; None if it cannot give anything.
         most: The most output tokens.
+
+    Raises:
+        ConstraintError: If there is nowhere to say it.
     """
     own = {name: getattr(model, name, None) for name in _SPELLINGS}
     extra = getattr(model, "additional_kwargs", None)
@@ -52,6 +56,11 @@ def within(
         model = model.model_copy()
         model._generation_config = {**config, "max_output_tokens": least}  # type: ignore[attr-defined]
     if settings is None:
+        if not changes and not isinstance(config, Mapping):
+            raise ConstraintError(
+                f"hard_max_cost_usd is set, and {model.class_name()} has no way to limit its "
+                "answer to a prompt; ask it by chat or complete."
+            )
         return model, None
     rest = {name: value for name, value in settings.items() if name not in _SPELLINGS}
     takes_it = config is None and not kind.startswith("ollama")

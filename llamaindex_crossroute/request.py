@@ -107,8 +107,8 @@ class PromptRequest(Request):
         return self.given, {**self.options, "llm_kwargs": {**self.settings, **ask.settings}}
 
     def settings_in(self, options: dict[str, Any]) -> dict[str, Any] | None:
-        """What the candidate gets beside the prompt."""
-        return None if self.settings is None else options["llm_kwargs"]
+        """What the candidate gets beside the prompt; only methods with a schema take such."""
+        return options.get("llm_kwargs") or {} if self.schema else None
 
     def with_settings(
         self, options: dict[str, Any], settings: dict[str, Any] | None

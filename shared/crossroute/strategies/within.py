@@ -68,7 +68,8 @@ def _spent_usd(ceiling: Ceiling, one: Spent) -> float:
     """What an ask has cost at most; of one that goes on, what it may cost yet."""
     ask, reply = one.ask, one.exchange.reply
     more = _more_input(ask)
-    if not reply.done:
+    # A refusal that is not read to its end says no more.
+    if not reply.done and not reply.refused:
         return ceiling.most_usd(ask.model, ask.max_tokens or 0, more_input=more)
     if not reply.was_asked:
         return 0.0

@@ -19,10 +19,10 @@ models answered are left out.
 Checked: in the trained set costs are prices times tokens in all rows of the first three tasks;
 input tokens are cl100k's of the prompt (of every seventh row, but for one), in those tasks with the
 line breaks around it; eight scores and two lengths of answers of a model in gsm. Not known: why the
-trained set has 1,128 of gsm's 1,319 prompts, 602 of 721, 681 of 800, 2,375 of 2,778 and 624 of
-1,000; how answers without valid JSON were read (here: a search for the field, else wrong); and how
-the files of mmlu-redux and zebra-grid look, which were not at hand beyond what ZeroEval's own
-evaluation reads of them.
+trained set has 1,128 of gsm's 1,319 prompts, 681 of crux's 800, 2,375 of mmlu-redux's 2,778 and
+fewer of the others; how answers without valid JSON were read (here: a search for the field, else
+wrong); and how the files of mmlu-redux and zebra-grid look, which were not at hand beyond what
+ZeroEval's own evaluation reads of them.
 """
 
 from __future__ import annotations

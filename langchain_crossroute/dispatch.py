@@ -310,7 +310,8 @@ def _misspelt(name: str) -> str | None:
         return None
     if name.startswith(PREFIX):
         bare = {known.removeprefix(PREFIX): known for known in KNOWN}
-        meant = [bare[one] for one in alike(name.removeprefix(PREFIX), bare)]
+        # Of those that hold it, the one with the least beside it.
+        meant = [bare[one] for one in sorted(alike(name.removeprefix(PREFIX), bare), key=len)]
     # Who names a setting of the own after one of these means no other.
     elif any(known in name for known in KNOWN) or not (
         meant := get_close_matches(name.lower().replace("-", "_"), KNOWN, n=1, cutoff=LIKENESS)

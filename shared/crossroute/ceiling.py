@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from crossroute.constraints import Constraints
 from crossroute.decision import usd
 from crossroute.errors import Reason
-from crossroute.models.descriptor import ModelDescriptor, Price
+from crossroute.models.descriptor import ModelDescriptor
+from crossroute.models.price import Price
 from crossroute.query import LONGEST_ANSWER, Query
 
 LEAST_ANSWER_TOKENS = 100

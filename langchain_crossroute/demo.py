@@ -19,20 +19,16 @@ from crossroute import CrossRouter, ModelPool
 from crossroute.decision import usd
 from langchain_crossroute.runnable import DECISION, CrossRouteRunnable
 
-WILLINGNESS_TO_PAY = (0.0002, 0.001, 0.035)
+WILLINGNESS_TO_PAY = (0.0003, 0.03, 0.05)
 """USD a unit of quality: a thrifty, a middling and a generous user."""
 
 POOL = (
-    "claude-haiku-4-5",
-    "claude-opus-4-8",
-    "deepseek-v4-flash",
-    "gemini-3.1-flash-lite",
-    "gemini-3.1-pro-preview",
-    "gpt-5.4",
-    "gpt-5.4-mini",
-    "gpt-5.6-luna",
+    "gpt-4o-2024-08-06",
+    "gpt-4o-mini-2024-07-18",
+    "Meta-Llama-3.1-70B-Instruct",
+    "Meta-Llama-3.1-8B-Instruct",
 )
-"""Cheap and dear models that can be called today, and were measured on the same prompts."""
+"""Those that can be called today and were measured, on the same prompts, for the checkpoint."""
 
 PROMPTS = (
     # Everyday questions.
@@ -109,6 +105,14 @@ def run(console: Console, *, live: bool = False) -> None:
     }
     console.print(_choices(decisions))
     console.print(_summary(routed.router, decisions, answers if live else None))
+    guessed = [
+        m.id for m in routed.router.pool.values() if m.learned and m.learned.source == "guess"
+    ]
+    if guessed:
+        console.print(
+            f"{len(guessed)} of the {len(routed.models)} models are guesses: the checkpoint has no "
+            "scores of them, so quality and saving are guesses, too, and nothing was measured."
+        )
     hardest = max(PROMPTS, key=len)
     middling = WILLINGNESS_TO_PAY[1]
     console.print("\n[bold]Why?[/] Every decision explains itself:\n")

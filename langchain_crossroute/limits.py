@@ -12,9 +12,7 @@ from langchain_core.runnables import RunnableParallel, RunnableSequence
 from langchain_core.runnables.base import RunnableBindingBase
 
 from crossroute import ConstraintError
-from crossroute.query import OUTPUT_LIMITS, output_limit
-
-_SPELLINGS = (*OUTPUT_LIMITS, "max_tokens_to_sample", "num_predict")
+from crossroute.query import LIMIT_NAMES, shortest_limit
 
 _NAMES = {
     "openai": "max_completion_tokens",
@@ -46,18 +44,17 @@ def within(model: Any, settings: dict[str, Any], most: int) -> tuple[Any, dict[s
             "need be."
         )
     bound = [one.kwargs for one in around if isinstance(one, RunnableBindingBase)]
-    own = {name: getattr(inner, name, None) for name in _SPELLINGS}
+    own = {name: getattr(inner, name, None) for name in LIMIT_NAMES}
     held = [settings, own, getattr(inner, "model_kwargs", None) or {}, *bound]
-    limits = [output_limit({"max_tokens": kwargs.get(s)}) for kwargs in held for s in _SPELLINGS]
-    least = min([most, *(n for n in limits if isinstance(n, int) and n > 0)])
-    rest = {name: value for name, value in settings.items() if name not in _SPELLINGS}
+    least = shortest_limit(most, held)
+    rest = {name: value for name, value in settings.items() if name not in LIMIT_NAMES}
     if "num_predict" in type(inner).model_fields:
         # Ollama's takes no such argument of a call.
         return _changed(model, lambda it: it.model_copy(update={"num_predict": least})), rest
     kind = str(getattr(inner, "_llm_type", ""))
     name = next((name for start, name in _NAMES.items() if kind.startswith(start)), "max_tokens")
     # What is bound under another name would be sent beside it.
-    names = {name, *(s for kwargs in bound for s in _SPELLINGS if kwargs.get(s))}
+    names = {name, *(s for kwargs in bound for s in LIMIT_NAMES if kwargs.get(s))}
     given = dict.fromkeys(sorted(names), least)
     if any(isinstance(one, RunnableParallel) for one in around):
         # As `include_raw` makes one, which hands on no arguments.

@@ -1,7 +1,5 @@
 """The longest answer of a call, in the words of the LLM that gives it."""
 
-# Settings have the types of their providers.
-
 from __future__ import annotations
 
 from collections.abc import Mapping
@@ -10,9 +8,7 @@ from typing import Any
 from llama_index.core.llms import LLM
 
 from crossroute import ConstraintError
-from crossroute.query import OUTPUT_LIMITS, output_limit
-
-_SPELLINGS = (*OUTPUT_LIMITS, "max_tokens_to_sample", "num_predict")
+from crossroute.query import LIMIT_NAMES, shortest_limit
 
 
 def within(
@@ -31,20 +27,19 @@ def within(
     Raises:
         ConstraintError: If there is nowhere to say it.
     """
-    own = {name: getattr(model, name, None) for name in _SPELLINGS}
+    own = {name: getattr(model, name, None) for name in LIMIT_NAMES}
     extra = getattr(model, "additional_kwargs", None)
     extra = dict(extra) if isinstance(extra, Mapping) else None
     config = getattr(model, "_generation_config", None)
     held = [own, extra or {}, config if isinstance(config, Mapping) else {}, settings or {}]
-    limits = [output_limit({"max_tokens": m.get(s)}) for m in held for s in _SPELLINGS]
-    least = min([most, *(n for n in limits if isinstance(n, int) and n > 0)])
+    least = shortest_limit(most, held)
 
     fields, kind = type(model).model_fields, model.class_name().lower()
     changes: dict[str, Any] = {}
     if "max_tokens" in fields and (settings is None or (own["max_tokens"] or 0) > least):
         changes["max_tokens"] = least
     if extra is not None:
-        limited = {name: least for name in _SPELLINGS if extra.get(name)}
+        limited = {name: least for name in LIMIT_NAMES if extra.get(name)}
         if kind.startswith("ollama"):
             limited["num_predict"] = least
         if limited:
@@ -62,6 +57,6 @@ def within(
                 "answer to a prompt; ask it by chat or complete."
             )
         return model, None
-    rest = {name: value for name, value in settings.items() if name not in _SPELLINGS}
+    rest = {name: value for name, value in settings.items() if name not in LIMIT_NAMES}
     takes_it = config is None and not kind.startswith("ollama")
     return model, {**rest, "max_tokens": least} if takes_it else rest

@@ -1,7 +1,7 @@
 """What the scripts of this folder share: the row format (docs/data.md), the split, prices, sources.
 
-The shipped checkpoint was trained on eight sets that cannot ship with it. Each script here builds
-one of them from its public source, as far as it is known how the rows were made:
+Our figures are of eight sets that cannot ship; the shipped checkpoint was trained on four of them.
+Each script here builds one from its public source, as far as it is known how the rows were made:
 
     python scripts/data/zoonk.py zoonk.jsonl.gz
 

@@ -39,8 +39,11 @@ LONGEST_ANSWER = 10**9
 MOST_DIGITS = 20
 """Of a number in a string; reading a longer one takes long."""
 
-OUTPUT_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "num_output")
+_OUTPUT_LIMITS = ("max_tokens", "max_completion_tokens", "max_output_tokens", "num_output")
 """What clients call the longest answer of a call."""
+
+LIMIT_NAMES = (*_OUTPUT_LIMITS, "max_tokens_to_sample", "num_predict")
+"""What they and their models call it, in whatever settings."""
 
 ATTACHMENT = "[attachment]"
 """Read in place of a turn that has no text."""
@@ -337,7 +340,7 @@ def output_limit(settings: Mapping[str, Any]) -> Any:  # noqa: ANN401
         A number, that of a string of digits, too; None where there is no limit, as -1 says to some
         servers. What is no such thing is given back as it is, for `Query.of` to refuse.
     """
-    limit: Any = next((settings[name] for name in OUTPUT_LIMITS if settings.get(name)), None)
+    limit: Any = next((settings[name] for name in _OUTPUT_LIMITS if settings.get(name)), None)
     digits = isinstance(limit, str) and limit.strip().isdecimal() and len(limit) <= MOST_DIGITS
     if digits or (isinstance(limit, float) and limit.is_integer()):
         limit = int(limit)
@@ -345,6 +348,16 @@ def output_limit(settings: Mapping[str, Any]) -> Any:  # noqa: ANN401
         # Such as one of numpy's integers.
         limit = index(limit)
     return None if limit == -1 else limit
+
+
+def shortest_limit(most: int, held: Iterable[Mapping[str, Any]]) -> int:
+    """The least of a limit on output tokens and of those that settings hold, under any name."""
+    limits = (
+        output_limit({"max_tokens": settings.get(name)})
+        for settings in held
+        for name in LIMIT_NAMES
+    )
+    return min([most, *(limit for limit in limits if isinstance(limit, int) and limit > 0)])
 
 
 def _routed_text(turns: Sequence[str]) -> str:

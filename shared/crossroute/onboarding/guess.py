@@ -34,7 +34,7 @@ def guess(router: Trained, descriptor: ModelDescriptor) -> ModelDescriptor:
     if like is not None and like.model not in known.ids:
         if like.model not in ModelPool.shipped():
             raise UnknownModelError(like.model, known.ids)
-        # It ships, but this checkpoint was not trained on it.
+        # It ships, but this checkpoint was not trained on it: the descriptor's facts have to do.
         like = None
     if like is not None:
         weights = np.array([float(model == like.model) for model in known.ids])

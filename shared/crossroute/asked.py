@@ -244,8 +244,12 @@ def _is_asked(
         return asks or is_apart or len(rest) < _FEW_WORDS
     if last in lexicon.IN:
         return asks or len(rest) == 1 or (is_last and number not in lexicon.ARTICLES)
-    if last in lexicon.OF or is_apart:
-        return asks or number.startswith("(") or last in lexicon.LENGTHS
+    if is_apart:
+        # "A slogan, 200 characters."
+        is_short = is_last and len(rest) < _FEW_WORDS
+        return asks or is_short or number.startswith("(") or last in lexicon.LENGTHS
+    if last in lexicon.OF:
+        return asks
     while rest and (rest[-1] in lexicon.FILLERS or rest[-1] in lexicon.BETWEEN):
         rest.pop()
     return bool(rest) and bool(lexicon.ASKS.match(rest[-1]))
@@ -290,7 +294,7 @@ def _bare(text: str, cues: Mapping[_Kind, list[tuple[int, float]]]) -> float | N
         )
         after = text[at + len(name) :]
         # Where it is the whole sentence it may be one of several options.
-        is_last = after.lstrip(" '」か")[:1] in (_LAST if before else "?:,")
+        is_last = after.lstrip(" '」か")[:1] in (_LAST if before else set("?:,"))
         if _is_bare_asked(before, name, is_last=is_last):
             return _explained(after)
     for at, _ in cues["only"]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from operator import index
 from typing import Any, Literal, NamedTuple, get_args
 
+from crossroute.asked import asked_tokens
 from crossroute.errors import QueryError, did_you_mean, shortened
 from crossroute.ranking import amount
 
@@ -29,6 +30,9 @@ _PART_NEEDS: dict[str, Capability] = {
 
 HEAD_CHARS, TAIL_CHARS = 2_000, 6_000
 """How much of a long text is read. The tail is longer because a prompt ends with its question."""
+
+KIND_CHARS, TEXT_KIND_CHARS = 2_000, 300
+"""How much is read for the kind of task: of a system prompt, or of a text without one."""
 
 SHORT_FOLLOW_UP_TOKENS = 8
 """A last turn of fewer tokens ("yes, do that") says little: it is read with the turns before it."""
@@ -94,6 +98,10 @@ class Query:
             cache of the model that gave it.
         output_tokens: The longest answer that the request asks for, None if it does not say.
         needs: What a model must be able to take.
+        kind: What says the kind of task: the beginning of the system prompt, of `text` where there
+            is none; empty where there is nothing to route by.
+        asked: Tokens of visible answer that the words of the request ask for, None if they do not
+            say (`crossroute.asked`); a leaning, where `output_tokens` is a limit.
 
     Raises:
         QueryError: If a number of tokens is none, or a model cannot need to take such a thing.
@@ -105,14 +113,17 @@ class Query:
     past_tokens: float = 0.0
     output_tokens: int | None = None
     needs: frozenset[Capability] = frozenset()
+    kind: str = ""
+    asked: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("input_tokens", "past_tokens"):
-            tokens = amount(getattr(self, name))
+        for name in ("input_tokens", "past_tokens", "asked"):
+            given = getattr(self, name)
+            if name == "asked" and given is None:
+                continue
+            tokens = amount(given)
             if tokens is None or math.isinf(tokens):
-                raise QueryError(
-                    f"{name} is {shortened(getattr(self, name))}; give a number from 0 up."
-                )
+                raise QueryError(f"{name} is {shortened(given)}; give a number from 0 up.")
         object.__setattr__(self, "output_tokens", _checked_limit(self.output_tokens))
 
     @classmethod
@@ -127,10 +138,13 @@ class Query:
         """Read a prompt, or a conversation in OpenAI's dict form.
 
         Of a conversation, the last user turn is what is routed; a very short one ("yes") is read
-        together with the user turns before it. System prompts, answers, tool calls and tool
-        results count as input tokens and are not read: within a tool loop, it is still the user's
-        turn that is routed. A turn without text, such as a lone image, is read as `[attachment]`.
-        Blank input, which chat models answer too, is a query without a text.
+        together with the user turns before it. Of the system prompt (the role `system` or
+        `developer`) it is read what kind of task this is, and how long an answer it asks for where
+        the turn does not say: it is the developer's own, and harder to abuse than what a user
+        writes. Answers, tool calls and tool results count as input tokens and are not read: within
+        a tool loop, it is still the user's turn that is routed. A turn without text, such as a lone
+        image, is read as `[attachment]`. Blank input, which chat models answer too, is a query
+        without a text.
 
         Args:
             query: What to read; a `Query` is returned as it is.
@@ -144,15 +158,13 @@ class Query:
         if isinstance(query, Query):
             return query
         if isinstance(query, str):
-            read = _Conversation(query, (query,), 0, frozenset())
+            read = _Conversation(query, (query,), 0, frozenset(), "")
         else:
             read = _read_messages(query)
         text = read.text
         if read.needs and not text.strip():
             text = ATTACHMENT
-        if not text.isascii():
-            # A lone surrogate is no character; what remains of one is a question mark.
-            text = text.encode("utf-8", "replace").decode()
+        text, system = _encodable(text), _encodable(read.system)
         if not any(unicodedata.category(character)[0] not in "CZ" for character in text):
             text = ""
         clipped = clip(text)
@@ -170,6 +182,8 @@ class Query:
             past_tokens=past,
             output_tokens=output_tokens,
             needs=read.needs.union(_checked_needs(needs)),
+            kind=(system[:KIND_CHARS] or text[:TEXT_KIND_CHARS]) if text else "",
+            asked=asked_tokens(text) or (asked_tokens(system) if system else None),
         )
 
     @property
@@ -260,12 +274,16 @@ def _count(data: bytes, of: bytes) -> int:
 
 
 class _Conversation(NamedTuple):
-    """The text to route by, the texts of all messages, and how many came before the last answer."""
+    """The text to route by, the texts of all messages, and how many came before the last answer.
+
+    `system` is the text of the system prompts, empty where they are blank.
+    """
 
     text: str
     parts: tuple[str, ...]
     past: int
     needs: frozenset[Capability]
+    system: str
 
 
 def _read_messages(messages: Sequence[Message]) -> _Conversation:
@@ -276,6 +294,7 @@ def _read_messages(messages: Sequence[Message]) -> _Conversation:
         )
     parts: list[str] = []
     turns: list[str] = []
+    system: list[str] = []
     needs: set[Capability] = set()
     past = 0
     for position, message in enumerate(messages):
@@ -290,12 +309,20 @@ def _read_messages(messages: Sequence[Message]) -> _Conversation:
             turns.append(part)
         elif message["role"] in ("assistant", "ai"):
             past = position
+        elif message["role"] in ("system", "developer") and part.strip():
+            system.append(part)
         if calls := message.get("tool_calls"):
             part += shortened(calls, limit=10**9)  # Counted in whatever form they are.
         parts.append(part)
         if content and not isinstance(content, str):
             needs.update(_needs(content))
-    return _Conversation(_routed_text(turns or parts), tuple(parts), past, frozenset(needs))
+    text = _routed_text(turns or parts)
+    return _Conversation(text, tuple(parts), past, frozenset(needs), "\n\n".join(system))
+
+
+def _encodable(text: str) -> str:
+    # A lone surrogate is no character; what remains of one is a question mark.
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 def _needs(content: Iterable[object]) -> Iterator[Capability]:

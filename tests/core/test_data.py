@@ -10,7 +10,7 @@ import pytest
 from fakes_core import make_rows, write_rows
 
 from crossroute import DataError
-from crossroute.training.data import RoutingData
+from crossroute.training.data import RoutingData, as_messages
 
 
 def row(**changes: object) -> dict[str, object]:
@@ -151,3 +151,50 @@ def test_complete_rows_have_every_model() -> None:
     apart = [Row.model_validate(row(outputs={x: {"score": 1, "cost_usd": 0}})) for x in "ab"]
     with pytest.raises(DataError, match="no prompt has a score and a cost of all"):
         RoutingData.from_rows(apart).complete()
+
+
+@pytest.mark.parametrize(
+    ("prompt", "question", "messages"),
+    [
+        (
+            "You label tickets.\n\nIt broke. \n",
+            " It broke.",
+            ("You label tickets.\n\n", "It broke."),
+        ),
+        ("It broke.", "It broke.", None),
+        (" \n It broke.", "It broke.", None),
+        ("It broke. Label it.", "It broke.", None),
+        ("You label tickets.", "", None),
+        ("You label tickets.", " ", None),
+    ],
+)
+def test_a_prompt_that_ends_with_its_question_is_two_messages(
+    prompt: str, question: str, messages: tuple[str, str] | None
+) -> None:
+    expected = messages and [
+        {"role": role, "content": content}
+        for role, content in zip(("system", "user"), messages, strict=True)
+    ]
+    assert as_messages(prompt, question) == expected
+
+
+def test_rows_are_read_as_conversations_where_they_can_be() -> None:
+    from crossroute.training.data import Row
+
+    messages = [{"role": "user", "content": "Label it. It broke."}]
+    rows = [
+        row(prompt="Label it. It broke.", question="It broke."),
+        row(prompt="It broke."),
+        row(prompt=messages, question="It broke."),
+    ]
+    data = RoutingData.from_rows([Row.model_validate(r) for r in rows])
+    first, *others = data.conversations()
+    assert first == as_messages("Label it. It broke.", "It broke.")
+    assert others == [None, None]
+
+
+def test_the_requests_of_a_product_are_all_conversations() -> None:
+    file = Path(__file__).parents[3] / "shared" / "data" / "today" / "zoonk.jsonl.gz"
+    if not file.is_file():
+        pytest.skip("the data sets of ../shared/data are not here")
+    assert None not in RoutingData.load([file]).conversations()

@@ -5,11 +5,23 @@ from typing import Any
 import pytest
 
 from crossroute import CrossRouter, NoCandidateError, Query, QueryError
-from crossroute.query import FORM_FEATURES, HEAD_CHARS, TAIL_CHARS, clip, estimate_tokens
+from crossroute.query import (
+    FORM_FEATURES,
+    HEAD_CHARS,
+    KIND_CHARS,
+    TAIL_CHARS,
+    TEXT_KIND_CHARS,
+    clip,
+    estimate_tokens,
+)
 
 
 def user(text: object) -> dict[str, object]:
     return {"role": "user", "content": text}
+
+
+def system(text: object, role: str = "system") -> dict[str, object]:
+    return {"role": role, "content": text}
 
 
 @pytest.mark.parametrize(
@@ -142,3 +154,61 @@ def test_the_token_estimate_grows_with_the_text_and_survives_clipping() -> None:
 
 def test_other_scripts_have_tokens_too() -> None:
     assert estimate_tokens("为什么天空是蓝色的") > 5
+
+
+@pytest.mark.parametrize("role", ["system", "developer"])
+def test_the_system_prompt_says_the_kind_of_task(role: str) -> None:
+    told = "You label tickets by topic."
+    query = Query.of([system(told, role), user("My invoice is wrong.")])
+    assert (query.text, query.kind) == ("My invoice is wrong.", told)
+    parts = [{"type": "text", "text": told}]
+    assert Query.of([system(parts, role), user("My invoice is wrong.")]).kind == told
+
+
+def test_all_system_prompts_are_joined_and_clipped() -> None:
+    talk = [system("Label tickets."), user("Which topic is this one of?"), system(" "), system("!")]
+    assert Query.of(talk).kind == "Label tickets.\n\n!"
+    assert Query.of([system("x" * 9_000), user("Why?")]).kind == "x" * KIND_CHARS
+
+
+@pytest.mark.parametrize("blank", ["", " \n", None, []])
+def test_without_a_system_prompt_the_text_says_the_kind(blank: object) -> None:
+    long = "Why is the sky blue? " * 100
+    for query in (long, [user(long)], [system(blank), user(long)]):
+        assert Query.of(query).kind == long[:TEXT_KIND_CHARS]  # type: ignore[arg-type]
+
+
+def test_a_lone_system_prompt_is_routed_and_says_its_own_kind() -> None:
+    told = "Write 300 words about the sea. " * 100
+    query = Query.of([system(told)])
+    assert (query.text, query.kind) == (told, told[:KIND_CHARS])
+    assert query.asked == pytest.approx(405)
+
+
+def test_a_blank_query_has_no_kind() -> None:
+    assert Query.of([system("You label tickets by topic."), user(" ")]).kind == ""
+    assert Query.of("").kind == ""
+
+
+def test_what_is_sent_beside_the_text_has_the_kind_of_the_system_prompt() -> None:
+    image = {"type": "image_url", "image_url": {"url": "https://example.org/a.png"}}
+    assert Query.of([system("You caption pictures."), user([image])]).kind == (
+        "You caption pictures."
+    )
+
+
+def test_the_length_is_asked_by_the_user_else_by_the_system_prompt() -> None:
+    told, question = system("Answer in one sentence."), "Why is the sky blue?"
+    assert Query.of(question).asked is None
+    assert Query.of([told, user(question)]).asked == pytest.approx(25)
+    assert Query.of([told, user(f"{question} Write 300 words.")]).asked == pytest.approx(405)
+
+
+def test_the_kind_is_a_text_that_can_be_encoded() -> None:
+    assert Query.of([system("label \ud800 it"), user("Why?")]).kind == "label ? it"
+
+
+@pytest.mark.parametrize("asked", [-1, float("nan"), float("inf"), "100", True])
+def test_a_length_that_makes_no_sense_is_named(asked: object) -> None:
+    with pytest.raises(QueryError, match="asked is"):
+        Query("x", (), 1, asked=asked)  # type: ignore[arg-type]

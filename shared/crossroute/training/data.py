@@ -269,10 +269,38 @@ class RoutingData:
                 cost[missing, j] = price.cost_usd(sent[missing, j], tokens[missing, j])
         return replace(self, cost_usd=cost)
 
+    def conversations(self) -> tuple[QueryLike | None, ...]:
+        """Each prompt as a system prompt and a user turn, None where it does not show these two.
+
+        An application sends as two messages what many data sets hold as one text (`as_messages`).
+        """
+        return tuple(
+            as_messages(prompt, question) if isinstance(prompt, str) else None
+            for prompt, question in zip(self.prompts, self.questions, strict=True)
+        )
+
     def by_dataset(self) -> Iterator[tuple[str, RoutingData]]:
         """Each data set's name and rows."""
         for name in np.unique(self.dataset):
             yield str(name), self.select(self.dataset == name)
+
+
+def as_messages(prompt: str, question: str) -> list[dict[str, str]] | None:
+    """A prompt that ends with its own question, as a system prompt and a user turn.
+
+    Args:
+        prompt: Instructions or worked examples, and then the question.
+        question: Of this prompt.
+
+    Returns:
+        Messages in OpenAI's dict form; None where the prompt does not end with the question, or
+        is nothing else.
+    """
+    prompt, question = prompt.rstrip(), question.strip()
+    rest = prompt.removesuffix(question)
+    if not question or rest == prompt or not rest.strip():
+        return None
+    return [{"role": "system", "content": rest}, {"role": "user", "content": question}]
 
 
 def answered(score: FloatArray, axis: int) -> BoolArray:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fakes_core import make_rows, write_rows
+from fakes_core import SHARED_DATA, make_rows, write_rows
 
 from crossroute import DataError
 from crossroute.training.data import RoutingData, as_messages
@@ -194,7 +194,7 @@ def test_rows_are_read_as_conversations_where_they_can_be() -> None:
 
 
 def test_the_requests_of_a_product_are_all_conversations() -> None:
-    file = Path(__file__).parents[3] / "shared" / "data" / "today" / "zoonk.jsonl.gz"
+    file = SHARED_DATA / "today" / "zoonk.jsonl.gz"
     if not file.is_file():
         pytest.skip("the data sets of ../shared/data are not here")
     assert None not in RoutingData.load([file]).conversations()

@@ -8,12 +8,16 @@ import os
 import random
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from crossroute.models.descriptor import ModelDescriptor
+from crossroute.query import Query
+from crossroute.strategies import Flow, PickOne, Task
 from crossroute.training.data import RoutingData
 from crossroute.training.fit import Settings
 
@@ -135,3 +139,15 @@ def eventually(holds: Callable[[], bool]) -> None:
     while not holds():
         assert time.monotonic() < end
         time.sleep(0.01)
+
+
+@dataclass
+class NotingQueries:
+    """Answers as without a strategy, and notes what was read of each request."""
+
+    takes_tools: ClassVar[bool] = True
+    seen: list[Query] = field(default_factory=list)
+
+    def answer(self, task: Task) -> Flow:
+        self.seen.append(task.query)
+        return PickOne().answer(task)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fakes_core import NotingQueries
 from fakes_langchain import (
     BOTH,
     INVOKES,
@@ -91,6 +92,26 @@ def test_a_system_prompt_is_counted_and_not_read() -> None:
         c["model"]: c["quality"] for c in alone["candidates"]
     }
     assert found["input_tokens"] > alone["input_tokens"] + 100
+
+
+@BOTH
+def test_a_system_prompt_says_the_kind_of_task(kind: Any) -> None:
+    noted = NotingQueries()
+    chat = kind(models=scripted(), strategy=noted)
+    told = "You label tickets by topic. Answer in one word."
+    for role in ("system", "developer"):
+        chat.invoke([{"role": role, "content": told}, HumanMessage(QUESTION)])
+    chat.invoke([SystemMessage([{"type": "text", "text": told}]), HumanMessage(QUESTION)])
+    assert [(query.text, query.kind) for query in noted.seen] == [(QUESTION, told)] * 3
+    assert [query.asked for query in noted.seen] == [pytest.approx(1.35)] * 3
+
+
+@pytest.mark.parametrize("way", INVOKES)
+async def test_the_system_prompt_of_an_agent_says_the_kind_of_task(way: str) -> None:
+    noted = NotingQueries()
+    told = {"system_prompt": "You label tickets by topic."}
+    await run_agent(way, agent_of(tool_callers(), [lookup], told, strategy=noted))
+    assert [query.kind for query in noted.seen] == ["You label tickets by topic."] * 2
 
 
 @pytest.fixture

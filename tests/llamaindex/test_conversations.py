@@ -6,18 +6,23 @@ import math
 from collections.abc import Callable
 
 import pytest
+from fakes_core import NotingQueries
 from fakes_llamaindex import (
     CHATS,
     LARGE,
+    MAKES_AN_AGENT,
     QUESTION,
     SMALL,
     TOOL_CHATS,
     answer_of,
     core_decision,
+    multiply,
     scripted,
     user,
 )
+from llama_index.core.agent.workflow import FunctionAgent
 from llama_index.core.base.llms.types import ChatMessage
+from llama_index.core.prompts import ChatPromptTemplate, PromptTemplate
 
 from llamaindex_crossroute import CrossRouteLLM, call_settings
 
@@ -67,3 +72,40 @@ async def test_a_conversation_stays_on_its_model(way: str) -> None:
 def test_messages_are_marked_only_where_conversations_stay() -> None:
     answer = CrossRouteLLM(models=scripted()).chat(user(QUESTION))
     assert answer.message.additional_kwargs == {}
+
+
+TOLD = "You label tickets by topic."
+
+
+@pytest.mark.parametrize("role", ["system", "developer"])
+@pytest.mark.parametrize("way", [*CHATS, *TOOL_CHATS])
+async def test_a_system_prompt_says_the_kind_of_task(way: str, role: str) -> None:
+    noted = NotingQueries()
+    llm = CrossRouteLLM(models=scripted(), strategy=noted)
+    await answer_of(way, llm, [ChatMessage(TOLD, role=role), *user(QUESTION)])
+    assert [(query.text, query.kind) for query in noted.seen] == [(QUESTION, TOLD)]
+
+
+def test_the_system_prompt_of_the_llm_or_of_a_prompt_says_the_kind_of_task() -> None:
+    noted = NotingQueries()
+    llm = CrossRouteLLM(models=scripted(), strategy=noted, system_prompt=TOLD)
+    llm.predict(PromptTemplate("Why is it {what}?"), what="blue")
+    llm = CrossRouteLLM(models=scripted(), strategy=noted)
+    llm.predict(ChatPromptTemplate.from_messages([("system", TOLD), ("user", "Why?")]))
+    assert [query.kind for query in noted.seen] == [TOLD] * 2
+
+
+def test_of_candidates_that_only_complete_the_system_prompt_begins_the_prompt() -> None:
+    noted = NotingQueries()
+    models = scripted(is_chat_model=False)
+    llm = CrossRouteLLM(models=models, strategy=noted, system_prompt=TOLD)
+    llm.predict(PromptTemplate("Why is it {what}?"), what="blue")
+    assert [query.kind for query in noted.seen] == [f"{TOLD}\n\nWhy is it blue?"]
+
+
+@MAKES_AN_AGENT
+async def test_the_system_prompt_of_an_agent_says_the_kind_of_task() -> None:
+    noted = NotingQueries()
+    llm = CrossRouteLLM(models=scripted(), strategy=noted)
+    await FunctionAgent(tools=[multiply], llm=llm, system_prompt=TOLD).run(QUESTION)
+    assert {query.kind for query in noted.seen} == {TOLD}

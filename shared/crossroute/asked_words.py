@@ -38,6 +38,7 @@ UNITS: dict[float, tuple[str, ...]] = {
         *("stichpunkt", "stichwort", "stichwört", "beispiel", "ideen", "gründe", "fragen", "tipps"),
         *("puces", "exemple", "idée", "raisons", "ejemplo", "razones", "pregunta"),
         *("exemplo", "ideia", "motivo", "tópico", "pergunta", "esemp", "idee", "motivi", "domand"),
+        *("puntos", "pontos", "punti "),
     ),
 }
 """How the names of units begin, by the tokens of one."""
@@ -140,7 +141,7 @@ AFTER = _words(
 )
 
 BOUND = re.compile(
-    r"(?:^| )(?:at (?:most|least)|at the most|up to|(?:no|not) (?:more|less|fewer|longer) than|"
+    r"(?:^|[ ('])(?:at (?:most|least)|at the most|up to|(?:no|not) (?:more|less|fewer|longer) than|"
     r"(?:less|fewer|more) than|max(?:imum|imal|\.)?(?: of)?|min(?:imum|\.)?(?: of)?|under|exactly|"
     r"about|around|approximately|approx\.|roughly|ca\.|circa|limit(?:ed)? (?:of|to)|over|"
     r"höchstens|mindestens|bis zu|nicht mehr als|weniger als|mehr als|genau|etwa|ungefähr|rund|"
@@ -280,7 +281,7 @@ CJK_ASKED_AFTER = re.compile(
 )
 CJK_ASKED_BEFORE = re.compile(r"(?:[用写写寫答以在为]|总结|概括|不超过|至少|最多|书写)\S{0,6}$")
 CJK_LISTED_AFTER = re.compile(
-    r".{0,10}(?:挙げ|教え|書い|書け|提案|考え|作っ|列|答え|示し|述べ|リスト|紹介)"
+    r".{0,10}(?:挙げ|教え|書い|書け|提案|考え|作っ|列|答え|示し|述べ|リスト|紹介|ください|下さい)"
 )
 CJK_LISTED_BEFORE = re.compile(r"(?:列出|给出|列举|举出?|提供|写出?|说出|推荐)\S{0,2}$")
 CJK_PARTS = frozenset("各每")

@@ -44,6 +44,9 @@ def test_train_evaluate_and_route_on_it(run: Run, toy_file: Path, tmp_path: Path
     assert code == 0
     for router in ("CrossRoute", "Zero router", "best single", "random", "oracle"):
         assert router in out
+    assert "Saves " in out
+    assert " the quality of " in out
+    assert "CrossRoute less fixed order" in out
     (figures,) = json.loads((tmp_path / "f.json").read_text("utf-8"))
     assert figures["dataset"] == "toy"
     code, out, _ = run("route", "What is 3 * 4?", "--checkpoint", folder)

@@ -24,6 +24,8 @@ from crossroute.cli.common import (
 from crossroute.decision import usd
 from crossroute.errors import DataError, did_you_mean
 from crossroute.evaluation.evaluate import Evaluation, evaluate
+from crossroute.evaluation.references import CROSSROUTE, FIXED
+from crossroute.evaluation.saving import FEWEST
 from crossroute.training.data import RoutingData
 
 OnlyModels = Annotated[
@@ -47,7 +49,7 @@ def evaluate_command(
     past = data.select(before) if split != "train" and before.any() else None
     evaluations = evaluate(load_router(checkpoint), data.of_split(split), past)
     for evaluation in evaluations:
-        out.print(_evaluation_table(evaluation, split))
+        _print(evaluation, split)
         if evaluation.left_out:
             err.print(f"Left out, unknown to the checkpoint: {', '.join(evaluation.left_out)}")
     if json_file:
@@ -87,7 +89,7 @@ def benchmark_command(
     for table in tables(report):
         out.print(table)
     for evaluation in unseen:
-        out.print(_evaluation_table(evaluation, "test, left out of training"))
+        _print(evaluation, "test, left out of training")
     if folder is None:
         return
     from crossroute.evaluation.plots import plot
@@ -129,6 +131,42 @@ def _compared(evaluation: Evaluation) -> str:
     if fewest == len(evaluation.models):
         return ""
     return f"; each router chooses among the {fewest} to {most} that answered a prompt"
+
+
+def _print(evaluation: Evaluation, split: str) -> None:
+    out.print(_evaluation_table(evaluation, split))
+    if evaluation.utility:
+        out.print(_utility_table(evaluation))
+    out.print(escape(_saving(evaluation)))
+
+
+def _saving(evaluation: Evaluation) -> str:
+    """The saving in a sentence."""
+    found = evaluation.saving
+    if found is None:
+        return (
+            f"Saving: not measured; that takes {FEWEST} prompts, and single models or a fixed "
+            "order of models that cost something."
+        )
+    whose = "the fixed order's best" if found.baseline == FIXED else found.baseline
+    share = found.share
+    if not share.high:
+        return f"Saves nothing: the quality of {whose} is not reached for less."
+    low, mean, high = (f"{100 * part:.0f}" for part in (share.low, share.mean, share.high))
+    if not found.is_sure:
+        return f"Saves nothing for sure at the quality of {whose}: {mean} % ({low} to {high} %)."
+    return f"Saves {mean} % ({low} to {high} %) at the quality of {whose}."
+
+
+def _utility_table(evaluation: Evaluation) -> Table:
+    title = f"{evaluation.dataset}: {CROSSROUTE} less {FIXED}"
+    table = Table("willingness to pay", "score - cost / willingness to pay (95 %)", title=title)
+    for at in evaluation.utility:
+        gain = at.gain
+        table.add_row(
+            usd(at.willingness_to_pay), f"{gain.mean:+.4f} ({gain.low:+.4f} to {gain.high:+.4f})"
+        )
+    return table
 
 
 def _evaluation_table(evaluation: Evaluation, split: str) -> Table:

@@ -20,9 +20,11 @@ from crossroute.evaluation.metrics import (
     FloatArray,
     Hull,
     IntArray,
+    Interval,
     brier,
     expected_calibration_error,
     realised,
+    resamples,
     sweep,
 )
 from crossroute.evaluation.references import (
@@ -50,15 +52,6 @@ from crossroute.training.train import train
 
 RESAMPLES = 1_000
 LAMBDA_STEP = 1.1
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A difference in AIQ with its 95 % interval, by paired bootstrap over queries."""
-
-    mean: float
-    low: float
-    high: float
 
 
 @dataclass(frozen=True)
@@ -381,7 +374,7 @@ class _Contest:
         cost = self.test.cost_usd
         heights = [aiq(hull, cost) for hull in hulls]
         quality = float(np.mean([hull.quality[-1] for hull in hulls]))
-        reached = [_cost_at(hull, single.quality) for hull in hulls]
+        reached = [hull.cost_at(single.quality) for hull in hulls]
         comparable = single.cost_usd > 0 and np.isfinite(reached).all()
         return Figures(
             router=name,
@@ -424,21 +417,13 @@ def _routerbench_aiq(hull: Hull, highest_usd: float) -> float:
     return hull.aiq(lowest, highest_usd) * (highest_usd - lowest) / highest_usd
 
 
-def _cost_at(hull: Hull, quality: float) -> float:
-    """The lowest cost at which the hull reaches a quality; infinite where it never does."""
-    # Rounding must not decide whether a router equals the model that it always chooses.
-    if hull.quality[-1] < quality - 1e-9:
-        return float("inf")
-    return float(np.interp(quality, hull.quality, hull.cost_usd))
-
-
 def _resampled_aiq(
     chosen: Mapping[str, Sequence[IntArray]], score: FloatArray, cost: FloatArray
 ) -> dict[str, FloatArray]:
     """AIQ of every router on the same resamples of the queries, the mean over its seeds."""
     n = len(score)
     rows = np.arange(n)
-    counts = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), RESAMPLES) / n
+    counts = resamples(n, RESAMPLES) / n
     mean_cost = counts @ cost
     low, high = mean_cost.min(axis=1), mean_cost.max(axis=1)
 

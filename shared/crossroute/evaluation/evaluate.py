@@ -22,6 +22,7 @@ from crossroute.evaluation.references import (
     random_choice,
     zero,
 )
+from crossroute.evaluation.saving import UTILITY_AT, Saving, UtilityGain, saving, utility_gains
 from crossroute.router import CrossRouter
 from crossroute.training.data import RoutingData
 
@@ -60,6 +61,11 @@ class Evaluation:
         models: Ids of the candidates.
         left_out: Models of the data that the router does not know.
         results: CrossRoute first, then the baselines.
+        saving: What CrossRoute saves at the quality of the best single model; where there are no
+            single models to compare with, of the fixed order at an infinite willingness to pay.
+            None where there is neither, or there are too few prompts.
+        utility: CrossRoute's mean of `score - cost / willingness_to_pay`, less the fixed order's;
+            empty where there is no fixed order.
     """
 
     dataset: str
@@ -68,6 +74,8 @@ class Evaluation:
     models: tuple[str, ...]
     left_out: tuple[str, ...]
     results: tuple[Result, ...]
+    saving: Saving | None
+    utility: tuple[UtilityGain, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """The evaluation as plain JSON-ready values."""
@@ -110,15 +118,25 @@ def _evaluate(
     score, cost = data.score, data.cost_usd
     here = ~np.isnan(score)
     is_complete = bool(here.all())
-    choices = {CROSSROUTE: sweep(*predicted(router, data), router.reward, available=here)}
+    predictions = {CROSSROUTE: predicted(router, data)}
     if past is not None:
-        level, mean_cost = fixed_order(past, data.models)
-        choices[FIXED] = sweep(
-            np.broadcast_to(level, score.shape),
-            np.broadcast_to(mean_cost, score.shape),
-            router.reward,
-            available=here,
-        )
+        level, mean_cost = (np.broadcast_to(x, score.shape) for x in fixed_order(past, data.models))
+        predictions[FIXED] = level, mean_cost
+    choices = {
+        name: sweep(*found, router.reward, available=here) for name, found in predictions.items()
+    }
+    fixed = dict(zip(data.models, zero(score), strict=True)) if is_complete else {}
+    gains: tuple[UtilityGain, ...] = ()
+    if past is not None:
+        if not is_complete:
+            # What it chooses at an infinite willingness to pay.
+            fixed = {FIXED: choices[FIXED][-1]}
+        at = [
+            sweep(*predictions[name], router.reward, UTILITY_AT, available=here)
+            for name in (CROSSROUTE, FIXED)
+        ]
+        gains = utility_gains(at[0], at[1], score, cost)
+    saved = saving(fixed, choices[CROSSROUTE], score, cost) if fixed else None
     if is_complete:
         choices[ZERO] = zero(score)
     choices[ORACLE] = oracle(score, cost)
@@ -134,6 +152,8 @@ def _evaluate(
         data.models,
         left_out,
         tuple(results),
+        saved,
+        gains,
     )
 
 

@@ -19,6 +19,21 @@ SWEEP: tuple[float, ...] = (0.0, *np.logspace(-7, 4, 221).tolist(), float("inf")
 CALIBRATION_BINS = 10
 
 
+@dataclass(frozen=True)
+class Interval:
+    """A figure with its 95 % interval, by paired bootstrap over queries."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def resamples(n: int, count: int) -> FloatArray:
+    """How often each of n queries is drawn in each of some bootstrap resamples: [count, n]."""
+    drawn = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), count)
+    return drawn.astype(np.float64)
+
+
 def sweep(
     quality: FloatArray,
     cost_usd: FloatArray,
@@ -92,6 +107,13 @@ class Hull:
     def at(self, cost_usd: FloatArray) -> FloatArray:
         """Quality at costs [k]: flat to the left of the first point and right of the last."""
         return np.interp(cost_usd, self.cost_usd, self.quality)
+
+    def cost_at(self, quality: float) -> float:
+        """The lowest cost at which the hull reaches a quality; infinite where it never does."""
+        # Rounding must not decide whether a router equals the model that it always chooses.
+        if self.quality[-1] < quality - 1e-9:
+            return float("inf")
+        return float(np.interp(quality, self.quality, self.cost_usd))
 
     def aiq(self, lowest_usd: float, highest_usd: float) -> float:
         """Average improvement in quality (AIQ): mean height of the hull between two costs.

@@ -9,8 +9,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from crossroute.decision import usd
-from crossroute.evaluation.benchmark import DatasetReport, Figures, Interval, Report
+from crossroute.evaluation.benchmark import DatasetReport, Figures, Report
 from crossroute.evaluation.evaluate import Evaluation, Result
+from crossroute.evaluation.metrics import Interval
 
 COLUMNS = (
     "router",

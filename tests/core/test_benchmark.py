@@ -13,7 +13,6 @@ from crossroute.evaluation.baselines import BASELINES, Training
 from crossroute.evaluation.benchmark import (
     Figures,
     Report,
-    _cost_at,
     _resampled_aiq,
     _routerbench_aiq,
     _stability,
@@ -95,9 +94,9 @@ def test_the_interval_is_of_the_same_queries() -> None:
 
 def test_figures_by_hand() -> None:
     hull = Hull(np.array([1.0, 3.0]), np.array([0.4, 0.8]))
-    assert _cost_at(hull, 0.6) == pytest.approx(2.0)
-    assert _cost_at(hull, 0.3) == 1.0
-    assert _cost_at(hull, 0.9) == float("inf")
+    assert hull.cost_at(0.6) == pytest.approx(2.0)
+    assert hull.cost_at(0.3) == 1.0
+    assert hull.cost_at(0.9) == float("inf")
     # Area 0.6 * 2 + 0.8 * 1 from 1 to 4, divided by 4.
     assert _routerbench_aiq(hull, 4.0) == pytest.approx(0.5)
 

@@ -9,7 +9,7 @@ suffix makes the router believe of costs: what grows is what the choice of deare
 
 The searched suffixes were made against the router itself, one for each willingness to pay, on every
 third prompt; all figures are of the others. Asking for a long answer is not among the texts: who
-wants one may say so. A minute on 2 cores.
+wants one may say so. Some 70 seconds.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ WILLINGNESS_TO_PAY = (0.0003, 0.003, 0.03, 0.3)
 SUFFIX_CHARS = 292
 """As long as a signature of three lines; a longer one would be noticed."""
 
-STEPS, CANDIDATES = 240, 16
+STEPS, CANDIDATES = 480, 16
 """How often a token of the suffix is replaced, and among how many others, in a search."""
 
 SOFTNESS = 0.05
@@ -122,14 +122,14 @@ class Attack:
         return Effect(float((before != after).mean()), float(bills[1] / bills[0]))
 
     def soft_bills(self, suffixes: Sequence[str], willingness_to_pay: float) -> NDArray[np.float64]:
-        """The log of the bill of a soft choice with each of some suffixes."""
+        """The log of the cost of a soft choice, mean over the prompts, with each of some suffixes."""
         queries = [query for suffix in suffixes for query in read(self.texts, appended(suffix))]
         found = self.router.predict(queries)
         worth = utility(self.router.reward, found.quality) - found.cost_usd / willingness_to_pay
         chance = np.exp((worth - worth.max(axis=1, keepdims=True)) / SOFTNESS)
         chance /= chance.sum(axis=1, keepdims=True)
         bills = chance.reshape(len(suffixes), *self.cost_usd.shape) * self.cost_usd
-        return np.asarray(np.log(bills.sum(axis=(1, 2))))
+        return np.asarray(np.log(bills.sum(axis=2)).mean(axis=1))
 
 
 def appended(suffix: str) -> Callable[[str], str]:

@@ -122,7 +122,7 @@ class Attack:
         return Effect(float((before != after).mean()), float(bills[1] / bills[0]))
 
     def soft_bills(self, suffixes: Sequence[str], willingness_to_pay: float) -> NDArray[np.float64]:
-        """The log of the cost of a soft choice, mean over the prompts, with each of some suffixes."""
+        """The log of a soft choice's cost, mean over the prompts, with each of some suffixes."""
         queries = [query for suffix in suffixes for query in read(self.texts, appended(suffix))]
         found = self.router.predict(queries)
         worth = utility(self.router.reward, found.quality) - found.cost_usd / willingness_to_pay

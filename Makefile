@@ -34,11 +34,11 @@ check: lint types test
 bench: $(VENV)/dev-ready
 	$(BIN)/python benchmarks/overhead.py
 
-# The shipped checkpoint, trained anew. DATA: the folder of its four files of routing data.
+# The shipped checkpoint, trained anew. DATA: the folder of its eight files of routing data.
 DATA ?= ../shared/data
+SETS := routerbench zeroeval mmlu-pro mmlu-helm today/zoonk today/mcpmark today/scale-sql today/shaberi
 checkpoint: $(VENV)/dev-ready
-	$(BIN)/crossroute train $(DATA)/routerbench.jsonl.gz $(DATA)/zeroeval.jsonl.gz \
-		$(DATA)/mmlu-pro.jsonl.gz $(DATA)/mmlu-helm.jsonl.gz --out shared/crossroute/assets/default
+	$(BIN)/crossroute train $(SETS:%=$(DATA)/%.jsonl.gz) --out shared/crossroute/assets/default
 
 # The unit tests of LangChain, LangGraph and LlamaIndex, bare and with our classes in between; writes
 # docs/compatibility.md. LLAMA_INDEX: a checkout of LlamaIndex's repository, if its tests are to run.

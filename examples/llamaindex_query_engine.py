@@ -28,7 +28,7 @@ from llamaindex_crossroute import CrossRouteSelector, CrossRouteTextSelector
 
 MODELS = {"quick": "gpt-4o-mini-2024-07-18", "thorough": "gpt-4o-2024-08-06"}
 # In USD: what a surely right answer is worth to you, over a surely wrong one.
-WILLINGNESS_TO_PAY = 0.055
+WILLINGNESS_TO_PAY = 0.008
 HANDBOOK = [
     "Holidays: full-time employees have 28 days of paid leave a year; five may be carried over.",
     "Sick leave: call your manager before ten. From the fourth day on, a doctor's note is needed.",
@@ -46,8 +46,9 @@ MANUAL = [
     "Warranty: two years from the date of purchase; damage by limescale is not covered.",
 ]
 QUERIES = [
-    "How many days of paid leave do I have?",
-    "What do I do when the orange lamp blinks?",
+    # In a sentence, the better model costs little more; at length, it is not worth its price.
+    "How many days of paid leave do I have? Answer in one sentence.",
+    "What do I do when the orange lamp blinks? Answer in one sentence.",
     "Two parents share their parental leave in the ratio 5:3. Prove how many days each may take.",
     "The pump shows E4, although the tank is full. Derive all possible causes, and say for each "
     "whether the warranty covers it.",

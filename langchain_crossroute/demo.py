@@ -19,16 +19,18 @@ from crossroute import CrossRouter, ModelPool
 from crossroute.decision import usd
 from langchain_crossroute.runnable import DECISION, CrossRouteRunnable
 
-WILLINGNESS_TO_PAY = (0.0003, 0.03, 0.05)
+WILLINGNESS_TO_PAY = (0.003, 0.03, 0.3)
 """USD a unit of quality: a thrifty, a middling and a generous user."""
 
 POOL = (
-    "gpt-4o-2024-08-06",
-    "gpt-4o-mini-2024-07-18",
-    "Meta-Llama-3.1-70B-Instruct",
-    "Meta-Llama-3.1-8B-Instruct",
+    "claude-haiku-4-5",
+    "claude-opus-4-8",
+    "gemini-3.1-flash-lite",
+    "gemini-3.5-flash",
+    "gpt-5.4",
+    "gpt-5.6-luna",
 )
-"""Those that can be called today and were measured, on the same prompts, for the checkpoint."""
+"""Some that can be called today and were measured for the checkpoint, cheap ones and dear ones."""
 
 PROMPTS = (
     # Everyday questions.
@@ -37,7 +39,7 @@ PROMPTS = (
     "Give me three synonyms for 'happy'.",
     "Summarise in one sentence why leaves turn red in autumn.",
     # Sums, from easy to hard.
-    "What is 17 * 23?",
+    "What is 17 * 23? Answer with the number only.",
     "A train leaves at 14:05 and arrives at 17:50. How long is the journey?",
     "Tom buys 4 pens at $1.20 each and pays with a $20 note. How much change does he get?",
     "A tank fills in 6 hours by one pipe and in 4 by another; a leak empties it in 12. "
@@ -69,7 +71,7 @@ PROMPTS = (
     "parrot? Reason step by step.",
     # Writing.
     "Write a two-line birthday greeting for a colleague.",
-    "Draft a fair-minded essay plan on whether cities should ban private cars, with the strongest "
+    "Write a 1,500-word essay on whether cities should ban private cars, with the strongest "
     "objection to each point and a reply to it.",
 )
 
@@ -166,7 +168,7 @@ def _summary(
         "",
         "predicted quality",
         "predicted cost",
-        "saving",
+        "predicted saving",
         *realised,
         "mix of models",
         title="All prompts together",

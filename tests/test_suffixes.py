@@ -83,15 +83,22 @@ def test_the_search_keeps_to_the_length() -> None:
     assert "a-very-long-token" in suffix
 
 
-def test_the_search_raises_its_objective_on_a_router(toy_router: CrossRouter) -> None:
-    attack = BENCHMARK["Attack"](toy_router, BENCHMARK["load"]()[::6])
-    objective = partial(attack.soft_bills, willingness_to_pay=0.003)
+def test_the_search_raises_its_objective_on_a_router(router: CrossRouter) -> None:
+    models = ["gpt-4o-2024-08-06", "gpt-4o-mini-2024-07-18", "gemini-3.1-flash-lite"]
+    attack = BENCHMARK["Attack"](router.subset(models), BENCHMARK["load"]()[::6])
+    objective = partial(attack.soft_bills, willingness_to_pay=0.03)
     tokens = ["prove", "theorem", "poem", "3", "*", "=", "?", "hello", "sum", "rhyme"]
     start = ["hello"] * 6
     suffix, value = search(objective, tokens, start, np.random.default_rng(0), steps=12)
     before, after = objective([" ".join(start), suffix])
     assert after == pytest.approx(value)
     assert after > before + 1e-3
+
+
+def test_a_suffix_moves_nothing_where_all_prompts_are_unfamiliar(toy_router: CrossRouter) -> None:
+    attack = BENCHMARK["Attack"](toy_router, BENCHMARK["load"]()[::6])
+    for suffix in SUFFIXES.values():
+        assert attack.effect(appended(suffix), 0.003) == (0.0, 1.0)
 
 
 def test_an_edit_that_changes_nothing_has_no_effect(toy_router: CrossRouter) -> None:

@@ -1,6 +1,6 @@
 """What the scripts of this folder share: the row format (docs/data.md), the split, prices, sources.
 
-Our figures are of eight sets that cannot ship; the shipped checkpoint was trained on four of them.
+Our figures are of eight sets that cannot ship; the shipped checkpoint was trained on all of them.
 Each script here builds one from its public source, as far as it is known how the rows were made:
 
     python scripts/data/zoonk.py zoonk.jsonl.gz

@@ -10,7 +10,7 @@ from typing import Literal
 
 from crossroute import asked_words as lexicon
 
-HEAD_CHARS, TAIL_CHARS = 2_000, 2_000
+HEAD_CHARS, TAIL_CHARS = 300, 600
 """How much of a long text is read: what is asked stands at its beginning or at its end."""
 
 LEAST_TOKENS, MOST_TOKENS = 1.0, 50_000.0
@@ -89,8 +89,8 @@ def asked_tokens(text: str) -> float | None:
     a program handles do not count ("a function that joins two words").
 
     Args:
-        text: What the model is asked; of a long text only the first and last 2,000 characters are
-            read.
+        text: What the model is asked; of a long text only the first 300 and the last 600
+            characters are read.
 
     Returns:
         From `LEAST_TOKENS` to `MOST_TOKENS`, rough; None where the text says nothing.

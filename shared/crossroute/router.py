@@ -42,7 +42,8 @@ from crossroute.models.followed_folder import CHECK_SECONDS, FollowedFolder
 from crossroute.models.pool import ModelPool, listed_descriptors, tell_retired
 from crossroute.network.checkpoint import Checkpoint, check_fit, checkpoint_folder
 from crossroute.network.encoders import QueryEncoder, load_encoder
-from crossroute.network.predictor import Predictor, query_features
+from crossroute.network.features import Features
+from crossroute.network.predictor import Predictor
 from crossroute.onboarding.embedding import onboard
 from crossroute.onboarding.guess import guess
 from crossroute.onboarding.scores import Scores
@@ -118,9 +119,9 @@ class CrossRouter:
             encoder = load_encoder(checkpoint.encoder.name)
         checkpoint.encoder.check(encoder)
         expected = encoder.dimension + len(FORM_FEATURES)
-        if len(checkpoint.network.input_mean) != expected:
+        if (found := len(checkpoint.network.attention.input_mean)) != expected:
             raise CheckpointError(
-                f"The checkpoint's network reads {len(checkpoint.network.input_mean)} numbers a "
+                f"The checkpoint's network reads {found} numbers a "
                 f"query, its encoder and the form give {expected}. Train it again."
             )
         self._checkpoint = checkpoint
@@ -335,14 +336,9 @@ class CrossRouter:
         tokens = np.array([query.input_tokens for query in queries], np.float64)
         shape = (len(queries), len(self._pool))
         quality, cost, output = np.empty(shape), np.empty(shape), np.empty(shape)
-        network = self._checkpoint.network
         for start in range(0, len(queries), CHUNK):
             part = slice(start, start + CHUNK)
-            features = query_features(queries[part], self._encoder)
-            for position, query in enumerate(queries[part]):
-                if query.is_blank:
-                    # Where nothing is known of a query, each model is what it is in the mean.
-                    features[position] = network.input_mean
+            features = Features.of(queries[part], self._encoder)
             quality[part], cost[part], output[part] = self._predictor.predict(
                 features, tokens[part]
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 import struct
@@ -23,9 +24,11 @@ from crossroute import (
 )
 from crossroute.network import checkpoint
 from crossroute.network.checkpoint import Checkpoint
+from crossroute.network.features import Features
 from crossroute.network.predictor import LARGEST_WEIGHT, LEAST_SCALE, Network, Predictor
 
 LARGEST_NUMBER = 100
+SHARES = ("counted", "related", "topic_trust")
 
 
 def write_network(folder: Path, content: bytes) -> None:
@@ -83,41 +86,38 @@ def test_a_file_that_is_no_network_is_refused(toy_folder: Path, content: bytes) 
     assert len(str(caught.value)) < 1_000
 
 
-@pytest.mark.parametrize("axis", ["heads", "inputs", "slots", "slot", "rank", "topics", "prior"])
+AXES: dict[str, dict[str, int]] = {
+    # The place of each axis, counted from the last one, in the arrays that have it.
+    "heads": {"slot_weight": -3, "slot_bias": -2, "ease": -2}
+    | {f"{name}_weight": -3 for name in ("attend", "quality", "cost")}
+    | {f"{name}_bias": -2 for name in ("attend", "quality", "cost")},
+    "inputs": {"input_mean": -1, "input_scale": -1, "slot_weight": -2},
+    "slots": {"slot_weight": -1, "slot_bias": -1},
+    "slot": {"ease": -1}
+    | {f"{name}_weight": -1 for name in ("attend", "quality", "cost")}
+    | {f"{name}_bias": -1 for name in ("attend", "quality", "cost")},
+    "rank": {f"{name}_weight": -2 for name in ("attend", "quality", "cost")},
+    "topic inputs": {"topic_mean": -1, "topic_scale": -1, "topic_weight": -2, "own_axes": -2},
+    "topics": {"topic_weight": -1, "topic_bias": -1, "centre": -2}
+    | dict.fromkeys(("form_mean", "form_reach", "topic_set"), -2)
+    | {f"topic_{name}": -1 for name in ("ease", "reference", "trust", "input", "length", "asked")}
+    | {"quality_marks": -2, "length_marks": -2},
+    "vectors": {"centre": -1},
+    "form": {"form_mean": -1, "form_reach": -1},
+    "own": {"own_axes": -1},
+    "data sets": {"topic_set": -1, "counted": -1, "related": -1},
+    "quality marks": {"quality_marks": -1},
+    "length marks": {"length_marks": -1},
+}
+
+
+@pytest.mark.parametrize("axis", AXES)
 def test_an_axis_of_nothing_is_refused(toy_router: CrossRouter, axis: str) -> None:
-    network = toy_router.checkpoint.network
-    h, inputs, slots = network.slot_weight.shape
-    r, d = network.attend_weight.shape[1:]
-    topics, prior = network.topic_vectors.shape
-    match axis:
-        case "heads":
-            h = 0
-        case "inputs":
-            inputs = 0
-        case "slots":
-            slots = 0
-        case "slot":
-            d = 0
-        case "rank":
-            r = 0
-        case "topics":
-            topics = 0
-        case _:
-            prior = 0
-    shapes = {
-        "input_mean": (inputs,),
-        "input_scale": (inputs,),
-        "slot_weight": (h, inputs, slots),
-        "slot_bias": (h, slots),
-        "ease": (h, d),
-        "topic_weight": (inputs, topics),
-        "topic_bias": (topics,),
-        "topic_vectors": (topics, prior),
-    }
-    for name in ("attend", "quality", "cost"):
-        shapes |= {f"{name}_weight": (h, r, d), f"{name}_bias": (h, d)}
+    arrays = toy_router.checkpoint.network.arrays()
+    for name, place in AXES[axis].items():
+        arrays[name] = np.take(arrays[name], np.arange(0), axis=place)
     with pytest.raises(ValueError, match="is empty, its shape"):
-        Network.from_arrays({name: np.ones(shape, np.float32) for name, shape in shapes.items()})
+        Network.from_arrays(arrays)
 
 
 @pytest.mark.parametrize("number", [1e38, -1e38, 2 * LARGEST_WEIGHT, np.nan, np.inf])
@@ -135,32 +135,93 @@ def test_numbers_that_no_training_makes_are_refused(
         CrossRouter.load(toy_folder)
 
 
+@pytest.mark.parametrize("name", ["input_scale", "topic_scale", "form_reach"])
 @pytest.mark.parametrize("scale", [0, -1, 1e-45, 1e-7])
-def test_a_scale_that_is_none_is_refused(toy_router: CrossRouter, scale: float) -> None:
+def test_a_scale_that_is_none_is_refused(toy_router: CrossRouter, name: str, scale: float) -> None:
     arrays = toy_router.checkpoint.network.arrays()
-    wrong = np.full_like(arrays["input_scale"], scale)
-    with pytest.raises(ValueError, match="input_scale holds numbers below 1e-06"):
-        Network.from_arrays(arrays | {"input_scale": wrong})
+    wrong = arrays[name].copy()
+    wrong.flat[-1] = scale
+    with pytest.raises(ValueError, match=f"{name} holds numbers below 1e-06"):
+        Network.from_arrays(arrays | {name: wrong})
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("name", SHARES)
+@pytest.mark.parametrize("share", [-1e-3, 1.001, 2])
+def test_a_share_that_is_none_is_refused(toy_router: CrossRouter, name: str, share: float) -> None:
+    arrays = toy_router.checkpoint.network.arrays()
+    wrong = arrays[name].copy()
+    wrong.flat[-1] = share
+    with pytest.raises(ValueError, match=f"{name} holds numbers outside 0..1"):
+        Network.from_arrays(arrays | {name: wrong})
+
+
+@pytest.mark.parametrize("wrong", [0.0, 0.5, 2.0, -1.0])
+def test_a_topic_of_no_data_set_or_half_of_one_is_refused(
+    toy_router: CrossRouter, wrong: float
+) -> None:
+    arrays = toy_router.checkpoint.network.arrays()
+    topic_set = arrays["topic_set"].copy()
+    topic_set[-1] = wrong
+    with pytest.raises(ValueError, match="topic_set holds no single 1 for the data set of each"):
+        Network.from_arrays(arrays | {"topic_set": topic_set})
+    both = {"topic_set": np.ones((len(topic_set), 2), np.float32)}
+    both |= {name: np.ones(2, np.float32) for name in ("counted", "related")}
+    with pytest.raises(ValueError, match="topic_set holds no single 1 for the data set of each"):
+        Network.from_arrays(arrays | both)
+
+
+def hostile(network: Network, seed: int) -> Network:
+    """A network of the same shapes, of the largest and strangest numbers that are accepted."""
+    chance = np.random.default_rng(seed)
+    extremes = [-LARGEST_WEIGHT, LARGEST_WEIGHT, 0, 1, -1, 1e-45, 1e-3]
+    shapes = {name: array.shape for name, array in network.arrays().items()}
+    arrays = {name: chance.choice(extremes, shape) for name, shape in shapes.items()}
+    match seed % 4:
+        case 0:
+            arrays = {name: np.full(shape, LARGEST_WEIGHT) for name, shape in shapes.items()}
+        case 1:
+            arrays = {name: np.full(shape, -LARGEST_WEIGHT) for name, shape in shapes.items()}
+    for name in ("input_scale", "topic_scale", "form_reach"):
+        arrays[name] = chance.choice([LEAST_SCALE, 1, LARGEST_WEIGHT], shapes[name])
+    for name in SHARES:
+        arrays[name] = chance.choice([0, 1e-45, 0.5, 1], shapes[name])
+        if seed % 3 == 0:
+            arrays[name] = np.full(shapes[name], seed // 3 % 2)
+    topics, datasets = shapes["topic_set"]
+    arrays["topic_set"] = np.eye(datasets)[chance.integers(datasets, size=topics)]
+    if seed % 2:
+        # With which everything looks familiar.
+        arrays |= {"near": np.full(2, -1.0), "form_reach": np.full_like(arrays["form_reach"], 1e4)}
+        arrays["form_mean"] = np.zeros(shapes["form_mean"])
+    return Network.from_arrays({name: np.float32(array) for name, array in arrays.items()})
+
+
+def strange_features(network: Network, rows: int, chance: np.random.Generator) -> Features:
+    """Features of queries: noise, nothing, and the largest numbers of a text."""
+    topics = network.topics
+    form = topics.form_mean.shape[1]
+    vector = topics.centre.shape[1] // 2
+    size = np.repeat([1.0, 0.0, 1e3, 1e6], -(-rows // 4))[:rows, None]
+    kind, text = (chance.normal(size=(rows, vector)) * size for _ in range(2))
+    return Features(
+        kind=kind.astype(np.float32),
+        text=text.astype(np.float32),
+        form=np.float32(np.abs(chance.normal(size=(rows, form))) * size),
+        asked=chance.choice([math.nan, 0.0, 5.0, 700.0, -700.0], rows),
+        blank=chance.random(rows) < 0.2,
+    )
+
+
+@pytest.mark.parametrize("seed", range(24))
 def test_whatever_is_accepted_predicts_numbers(toy_router: CrossRouter, seed: int) -> None:
     chance = np.random.default_rng(seed)
-    network = toy_router.checkpoint.network
-    extremes = [-LARGEST_WEIGHT, LARGEST_WEIGHT, 0, 1, -1, 1e-45, 1e-3]
-    arrays = {
-        name: chance.choice(extremes, array.shape).astype(np.float32)
-        for name, array in network.arrays().items()
-    }
-    if seed % 3 == 0:
-        arrays = {name: np.full_like(array, LARGEST_WEIGHT) for name, array in arrays.items()}
-    scales = [LEAST_SCALE, 1, LARGEST_WEIGHT]
-    arrays["input_scale"] = chance.choice(scales, network.input_scale.shape).astype(np.float32)
-    hostile = Network.from_arrays(arrays)
+    network = hostile(toy_router.checkpoint.network, seed)
     models = []
     for number, model in enumerate(toy_router.pool.values()):
         assert model.learned is not None
         embedding = chance.choice([-1, 0, 1], network.embedding_size) * LARGEST_NUMBER
+        if seed % 3 == 0:
+            embedding[:] = (-1, 1)[seed % 2] * LARGEST_NUMBER
         facts = {
             "embedding": embedding.tolist(),
             "cost_target": ("output_tokens", "usd")[number % 2],
@@ -172,15 +233,17 @@ def test_whatever_is_accepted_predicts_numbers(toy_router: CrossRouter, seed: in
             "price": price | {"date": "2026-01-01", "source": "test"},
         }
         models.append(type(model).model_validate(content))
-    features = np.concatenate(
-        [chance.normal(size=(20, len(network.input_mean))), np.zeros((1, len(network.input_mean)))]
-    ).astype(np.float32)
-    predictor = Predictor(hostile, models)
-    quality, cost, _ = predictor.predict(features, np.full(len(features), 1e7))
-    assert np.isfinite(quality).all()
-    assert np.isfinite(cost).all()
-    assert all(np.isfinite(part).all() for part in predictor.parts(features))
-    assert np.isfinite(predictor.topics(features)).all()
+    features = strange_features(network, 40, chance)
+    predictor = Predictor(network, models)
+    found = predictor.predict(features, np.full(len(features), 1e7))
+    assert np.isfinite(found.quality).all()
+    assert np.isfinite(found.cost_usd).all()
+    assert (found.cost_usd >= 0).all()
+    # Every other model was learned from costs.
+    assert (np.isfinite(found.output_tokens) == (np.arange(len(models)) % 2 == 0)).all()
+    parts = predictor.parts(features)
+    for part in (*parts.shares, *parts[1:], *predictor.marks(parts.shares)):
+        assert np.isfinite(part).all()
 
 
 @pytest.mark.parametrize("number", ["1e38", "-101", ".nan", ".inf", "1" + "0" * 400])

@@ -7,6 +7,7 @@ from __future__ import annotations
 import datetime
 import gzip
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from crossroute.evaluation.metrics import brier
 from crossroute.models.descriptor import Learned, Likeness
 from crossroute.onboarding.embedding import error_in_points, onboard
 from crossroute.onboarding.guess import guess
+from crossroute.onboarding.known_models import KnownModels
 from crossroute.onboarding.scores import load_scores
 from crossroute.training.data import RoutingData
 
@@ -86,6 +88,35 @@ def test_a_model_is_like_the_one_that_it_answers_like(
     assert brier(quality, score) < brier(mean, score)
 
 
+def test_a_few_scores_leave_the_level(toy_router: CrossRouter, some: RoutingData) -> None:
+    layout = toy_router.checkpoint.network.layout
+    departures, levels = [], []
+    for count in (2, 60):
+        learned = onboard(toy_router, NEW, answers(some, "poet", count)).learned
+        assert learned is not None
+        of = layout.split(np.array([learned.embedding]))
+        # What the attention reads of a model is learned in training only.
+        assert of.trust.tolist() == [0.0]
+        assert not of.heads.any()
+        known = toy_router.checkpoint.network.topics.quality_marks @ of.quality_by_topic[0]
+        departures.append(max(float(np.abs(known).max()), float(np.abs(of.own_quality).max())))
+        levels.append(of.level[0])
+    assert departures[0] < departures[1] / 2
+    assert np.isfinite(levels).all()
+
+
+def test_a_model_that_answers_alike_everywhere_stands_in_a_fixed_order(
+    toy_router: CrossRouter, some: RoutingData, unseen: RoutingData
+) -> None:
+    chance = np.random.default_rng(0)
+    scores = answers(some, "poet", 60)
+    for answer in scores:
+        answer["score"] = float(chance.random() < 0.6)
+    quality, _ = predicted(toy_router.add_model(NEW, scores), unseen.prompts, "new")
+    poets, _ = predicted(toy_router, unseen.prompts, "poet")
+    assert np.ptp(quality) < np.ptp(poets) / 3
+
+
 def test_its_tokens_are_learned_and_its_price_is_its_own(
     toy_router: CrossRouter, some: RoutingData, unseen: RoutingData
 ) -> None:
@@ -103,6 +134,19 @@ def test_its_tokens_are_learned_and_its_price_is_its_own(
     others = [model for model in toy_router.pool.values() if model.id != "new"]
     _, more = predicted(router.over(ModelPool([*others, dearer])), unseen.prompts, "new")
     assert more.sum() > 5 * cost.sum()
+
+
+def test_a_few_answers_of_nothing_do_not_say_how_long_the_others_are(
+    toy_router: CrossRouter, some: RoutingData, unseen: RoutingData
+) -> None:
+    scores = answers(some, "poet", 60, output_tokens=200)
+    for answer in scores[::8]:
+        answer["output_tokens"] = 0
+    router = toy_router.add_model(NEW, scores)
+    found = router.predict(unseen.prompts)
+    tokens = found.output_tokens[:, found.models.index("new")]
+    assert 100 < np.median(tokens) < 300
+    assert tokens.min() > 20
 
 
 def test_tokens_are_told_from_the_cost_and_the_price(
@@ -152,6 +196,17 @@ def test_a_model_that_never_failed_is_not_sure(toy_router: CrossRouter) -> None:
     perfect = [{"prompt": prompt, "score": 1.0, "cost_usd": 0.001} for prompt in prompts]
     quality, _ = predicted(toy_router.add_model(ModelDescriptor(id="new"), perfect), prompts, "new")
     assert 0.8 < quality.mean() < 0.995
+
+
+@pytest.mark.parametrize("count", [5, 20, 60])
+@pytest.mark.parametrize("score", [0.0, 1.0])
+def test_answers_that_are_all_alike_make_nobody_sure(
+    toy_router: CrossRouter, score: float, count: int
+) -> None:
+    scores = [{"prompt": f"What is {i} * 3?", "score": score} for i in range(count)]
+    learned = onboard(toy_router, NEW, scores).learned
+    assert learned is not None
+    assert error_in_points(learned) > 2
 
 
 def test_luck_is_held_back_the_more_the_fewer_the_scores(
@@ -231,6 +286,37 @@ def test_a_guess_follows_the_model_that_it_behaves_like(toy_router: CrossRouter)
     assert (guessed(0.2)[0] > quality).all()
     assert (guessed(-0.2)[0] < quality).all()
     assert (cost > 0).all()
+
+
+def test_an_offset_is_in_points_of_quality(toy_router: CrossRouter) -> None:
+    # Of a query of which nothing is known, for it is near even odds there.
+    def guessed(offset: float) -> float:
+        like = Likeness(model="poet", quality_offset=offset)
+        router = toy_router.add_model(NEW.model_copy(update={"behaves_like": like}))
+        return float(predicted(router, [""], "new")[0][0])
+
+    assert guessed(0.05) - guessed(-0.05) == pytest.approx(0.1, abs=0.02)
+
+
+def test_an_offset_reaches_what_the_attention_says(toy_router: CrossRouter) -> None:
+    layout = toy_router.checkpoint.network.layout
+
+    def level(offset: float) -> float:
+        like = Likeness(model="poet", quality_offset=offset)
+        learned = guess(toy_router, NEW.model_copy(update={"behaves_like": like})).learned
+        assert learned is not None
+        return float(layout.split(np.array([learned.embedding])).attention_level[0])
+
+    assert level(0.1) - level(0.0) == pytest.approx(0.4, abs=1e-3)
+
+
+def test_a_model_may_be_like_one_that_was_measured_on_letters(router: CrossRouter) -> None:
+    known = KnownModels.of_router(router, without="new")
+    j = int(np.flatnonzero(known.in_tokens)[0])
+    length, weights = known.of.length.copy(), np.zeros(len(known.models))
+    length[j], weights[j] = math.log(2), 1.0
+    known = known._replace(of=known.of._replace(length=length))
+    assert known.cost_like(NEW, weights) == ("output_tokens", math.log(2))
 
 
 def test_a_guess_without_a_reference_goes_by_price_size_and_family(router: CrossRouter) -> None:

@@ -146,7 +146,7 @@ def test_many_costs_are_those_of_each() -> None:
     sent = np.array([50.0, 100.0, 101.0, 5000.0])
     output = np.arange(12.0).reshape(4, 3)
     for rows in (slice(0, 2), slice(0, 4), slice(0, 0)):
-        found = PriceList(prices).cost_usd(sent[rows], output[rows])
+        found = PriceList(prices).cost_usd(sent[rows], output[rows], np.zeros_like(output[rows]))
         expected = [
             [
                 0.0 if price is None else price.cost_usd(float(n), float(tokens))
@@ -157,7 +157,28 @@ def test_many_costs_are_those_of_each() -> None:
         assert found.shape == output[rows].shape
         assert found.tolist() == [pytest.approx(row) for row in expected]
     array = tiered.cost_usd(sent, output[:, 0])
-    assert array.tolist() == pytest.approx(PriceList([tiered]).cost_usd(sent, output[:, :1])[:, 0])
+    alone = PriceList([tiered]).cost_usd(sent, output[:, :1], np.zeros((4, 1)))
+    assert array.tolist() == pytest.approx(alone[:, 0])
+
+
+def test_input_of_further_calls_is_billed_by_the_tier_of_short_prompts() -> None:
+    tier = PriceTier(above_input_tokens=100, input_usd_per_1m=2, output_usd_per_1m=20)
+    prices = [
+        Price(input_usd_per_1m=1, output_usd_per_1m=10, tiers=(tier,)),
+        None,
+        Price(input_usd_per_1m=5, output_usd_per_1m=50),
+    ]
+    more = np.array([[1_000.0, 1_000.0, 0.0], [1_000.0, 0.0, 2_000.0]])
+    found = PriceList(prices).cost_usd(np.array([50.0, 200.0]), np.full((2, 3), 10.0), more)
+    # An agent's calls are many, each of them short.
+    assert found * 1e6 == pytest.approx(
+        np.array(
+            [
+                [50 + 100 + 1_000, 0, 250 + 500],
+                [2 * 200 + 200 + 1_000, 0, 1_000 + 500 + 5 * 2_000],
+            ]
+        )
+    )
 
 
 def test_tiers_stand_in_a_file_in_their_order() -> None:

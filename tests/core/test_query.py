@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from crossroute import CrossRouter, NoCandidateError, Query, QueryError
@@ -212,3 +214,8 @@ def test_the_kind_is_a_text_that_can_be_encoded() -> None:
 def test_a_length_that_makes_no_sense_is_named(asked: object) -> None:
     with pytest.raises(QueryError, match="asked is"):
         Query("x", (), 1, asked=asked)  # type: ignore[arg-type]
+
+
+def test_no_answer_may_be_asked_for(router: CrossRouter) -> None:
+    query = replace(Query.of("Why?"), asked=0)
+    assert np.isfinite(router.predict([query]).quality).all()

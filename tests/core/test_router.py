@@ -12,8 +12,6 @@ import pytest
 from crossroute import (
     CrossRouter,
     Decision,
-    Learned,
-    ModelDescriptor,
     ModelPool,
     PoolError,
     Price,
@@ -21,7 +19,9 @@ from crossroute import (
     StaticEncoder,
     UnknownModelError,
 )
-from crossroute.network.predictor import Network, Predictor, query_features
+from crossroute.network.attention import Readers
+from crossroute.network.features import Features
+from crossroute.network.predictor import HELD_BACK, Network
 from crossroute.query import Query
 from crossroute.ranking import switching_point
 
@@ -184,18 +184,15 @@ def test_blank_input_is_routed_by_the_fixed_order(router: CrossRouter, willingne
     assert [c.model for c in router.route([], willingness).candidates] == [
         c.model for c in decision.candidates
     ]
-    # The first number of an embedding is a model's mean quality, in logits.
+    # By levels, of which what is held back of a model that is barely known is taken off.
+    learned = [model.learned for model in router.pool.values() if model.learned]
+    of = router.checkpoint.network.layout.split(np.array([one.embedding for one in learned]))
+    error = np.array([one.quality_error for one in learned])
+    level = dict(zip(router.pool, of.level - of.elsewhere - HELD_BACK * error, strict=True))
     found = {c.model: c.quality for c in decision.candidates}
-    level = {
-        m.id: m.learned.embedding[0]
-        for m in router.pool.values()
-        # What is guessed is held back besides.
-        if m.learned and m.learned.source != "guess"
-    }
-    found = {model: found[model] for model in level}
-    best = sorted(level, key=lambda model: level[model])[-3:]
-    assert max(found, key=lambda model: found[model]) in best
-    assert np.corrcoef(list(level.values()), [logit(found[m]) for m in level])[0, 1] > 0.99
+    assert set(found) == set(level)
+    apart = np.array([logit(found[model]) - level[model] for model in level])
+    assert apart == pytest.approx(apart.mean(), abs=1e-4)
     assert not router.route("?").blank
     mixed = router.route_batch([SUM, " ", SUM])
     assert [one.blank for one in mixed] == [False, True, False]
@@ -288,58 +285,64 @@ def test_the_forward_pass_is_the_one_that_was_trained() -> None:
     mean, scale = torch.randn(20), torch.rand(20) + 0.5
     x = torch.randn(7, 20)
     with torch.no_grad():
-        logit, log_factor, _, _ = network((x - mean) / scale)
-    embeddings = network.embeddings.detach().numpy()
-    offsets = network.quality_offset.detach().tolist()
-
-    models = [
-        ModelDescriptor(
-            id=str(j),
-            learned=Learned(
-                checkpoint="x",
-                cost_target="usd",
-                examples=0,
-                embedding=(
-                    offsets[j],
-                    0.0,
-                    0.01,
-                    0.01,
-                    *embeddings[:, j].ravel().tolist(),
-                ),
-            ),
-        )
-        for j in range(5)
-    ]
-    rng = np.random.default_rng(0)
-    topics = {
-        "topic_weight": rng.normal(size=(20, 3)).astype(np.float32),
-        "topic_bias": rng.normal(size=3).astype(np.float32),
-        "topic_vectors": rng.normal(size=(3, 2)).astype(np.float32),
-    }
-    exported = network.export(mean.numpy(), scale.numpy(), **topics)
-    predictor = Predictor(exported, models)
-    quality, cost, _ = predictor.predict(x.numpy(), np.ones(7))
-    topic_logit = torch.tensor(((x - mean) / scale).numpy() @ topics["topic_weight"])
-    share = torch.softmax(topic_logit + torch.tensor(topics["topic_bias"]), dim=1).numpy()
-    prior = share @ topics["topic_vectors"] @ np.ones((2, 5)) * 0.01
-    expected = torch.sigmoid(logit.mean(dim=0) + torch.tensor(prior)).numpy()
-    assert quality == pytest.approx(expected, abs=1e-5)
-    assert cost == pytest.approx(torch.exp(log_factor.mean(dim=0)).numpy(), rel=1e-4)
+        logit, log_factor, _ = network((x - mean) / scale)
+    attention = network.export(mean.numpy(), scale.numpy(), np.zeros(7, np.float32))
+    embeddings = np.concatenate(list(network.embeddings.detach().numpy()), axis=1)
+    seen = Readers(attention, embeddings.astype(np.float64)).read(x.numpy())
+    offsets = network.quality_offset.detach().numpy()
+    assert seen.logit + offsets == pytest.approx(logit.mean(dim=0).numpy(), abs=1e-5)
+    assert seen.log_factor == pytest.approx(log_factor.mean(dim=0).numpy(), abs=1e-5)
+    # Neither says the same of every model and query.
+    assert np.ptp(seen.logit, axis=0).min() > 0.01
+    assert np.ptp(seen.logit, axis=1).min() > 0.01
 
 
 def test_network_arrays_must_fit_together(toy_router: CrossRouter) -> None:
     arrays = toy_router.checkpoint.network.arrays()
     Network.from_arrays(arrays)
     for name, array in arrays.items():
-        with pytest.raises(ValueError, match=r"shape|expected|dimensions"):
-            Network.from_arrays(arrays | {name: array[:-1] if array.ndim < 3 else array[0]})
+        # Of one more row: the toy has arrays of a single one.
+        longer = np.concatenate([array, array[:1]])
+        for wrong in (longer, array[None], array[..., None]):
+            with pytest.raises(ValueError, match=r"shape|expected|dimensions"):
+                Network.from_arrays(arrays | {name: wrong})
         with pytest.raises(ValueError, match="not finite"):
             Network.from_arrays(arrays | {name: np.full_like(array, np.nan)})
 
 
-def test_features_are_the_vector_and_the_form(router: CrossRouter) -> None:
+def test_features_are_vectors_form_and_what_is_asked() -> None:
     encoder = StaticEncoder()
-    query = Query.of(SUM)
-    features = query_features([query], encoder)
-    assert features[0, : encoder.dimension] == pytest.approx(encoder.encode([SUM])[0])
-    assert features[0, encoder.dimension :] == pytest.approx(query.form)
+    told = "You are a calculator. Answer in one sentence."
+    queries = [
+        Query.of(query)
+        for query in (SUM, [{"role": "system", "content": told}, {"role": "user", "content": SUM}])
+    ]
+    bare, with_system = (Features.of([query], encoder) for query in queries)
+    vector = encoder.encode([SUM])
+    for features in (bare, with_system):
+        assert features.text == pytest.approx(vector)
+        assert features.form[0] == pytest.approx(queries[0].form)
+    assert bare.kind == pytest.approx(vector)
+    assert with_system.kind == pytest.approx(encoder.encode([told]))
+    assert np.isnan(bare.asked[0])
+    assert with_system.asked[0] == pytest.approx(math.log(25))
+    assert bare.of_instance[0] == pytest.approx([*vector[0], *queries[0].form])
+    assert with_system.of_all[0] == pytest.approx(
+        [*with_system.kind[0], *vector[0], *queries[0].form]
+    )
+
+
+def test_features_of_many_are_those_of_each() -> None:
+    encoder = StaticEncoder()
+    queries = [Query.of(text) for text in (SUM, "", STORY + " Write 300 words.")]
+    together = Features.of(queries, encoder)
+    apart = Features.concatenated([Features.of([query], encoder) for query in queries])
+    assert together.blank.tolist() == [False, True, False]
+    for one, other in (
+        (together.of_all, apart.of_all),
+        (together.asked, apart.asked),
+        (together.take(np.array([2])).of_all, apart.take(slice(2, 3)).of_all),
+    ):
+        assert one == pytest.approx(other, abs=1e-6, nan_ok=True)
+    assert len(together) == 3
+    assert Features.of([], encoder).of_all.shape[0] == 0

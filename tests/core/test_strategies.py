@@ -15,7 +15,7 @@ from crossroute import CrossRouter, Query, StrategyError
 from crossroute.failures import may_pass_elsewhere
 from crossroute.strategies import Ask, Flow, PickOne, Reply, Show, Strategy, Task, adrive, drive
 
-QUESTION = "What is 17 * 23?"
+QUESTION = "What is 4711 * 12 + 99?"
 WAYS = ["sync", "async"]
 Part = str | Exception
 

@@ -2,13 +2,17 @@ from __future__ import annotations
 
 import datetime
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 from fakes_core import QUICK, Letters, make_rows
+from numpy.typing import NDArray
 
 from crossroute import CrossRouter, DataError, ModelDescriptor, Price
+from crossroute.network.features import Features
+from crossroute.query import Query, QueryLike
 from crossroute.training.data import RoutingData, Row
 from crossroute.training.fit import Epoch
 from crossroute.training.train import train
@@ -56,8 +60,19 @@ def test_predicted_cost_is_the_recorded_one_in_total(
     toy_data: RoutingData, toy_router: CrossRouter
 ) -> None:
     held = toy_data.of_split("test")
-    predicted = toy_router.predict(held.prompts).cost_usd.sum(axis=0)
-    assert predicted == pytest.approx(held.cost_usd.sum(axis=0), rel=0.15)
+    predicted = toy_router.predict(held.prompts).cost_usd
+    known = familiar(toy_router, held.prompts)
+    assert known.mean() > 0.9
+    assert predicted[known].sum(axis=0) == pytest.approx(held.cost_usd[known].sum(axis=0), rel=0.15)
+    # What looks like no row costs what a row does in the mean, whatever it is.
+    assert np.ptp(predicted[~known], axis=0) == pytest.approx(np.zeros(3))
+    assert predicted.sum(axis=0) == pytest.approx(held.cost_usd.sum(axis=0), rel=0.2)
+
+
+def familiar(router: CrossRouter, prompts: Sequence[QueryLike]) -> NDArray[np.bool_]:
+    """Which prompts are about something that the network knows."""
+    features = Features.of([Query.of(prompt) for prompt in prompts], router.encoder)
+    return np.asarray(router.checkpoint.network.topics.read(features).unknown < 0.9)
 
 
 def test_with_a_price_the_tokens_are_predicted_and_priced(toy_data: RoutingData) -> None:
@@ -107,6 +122,43 @@ def test_models_that_rows_lack_are_masked_out() -> None:
 def test_without_validation_rows_a_tenth_serves(toy_data: RoutingData) -> None:
     router = train(toy_data.select(toy_data.split == "train"), settings=QUICK)
     assert len(router.pool) == 3
+
+
+@pytest.mark.parametrize("different", [1, 2])
+def test_prompts_may_be_all_alike(different: int) -> None:
+    rows = [
+        row | {"prompt": f"Write a story of {number % different + 1} newts.", "split": None}
+        for number, row in enumerate(make_rows(150))
+    ]
+    quality = train(of(rows), settings=QUICK).predict([str(rows[0]["prompt"]), "", "Hi"]).quality
+    assert ((quality > 0) & (quality < 1)).all()
+
+
+def test_a_task_that_is_another_one_in_every_row_is_none() -> None:
+    plain = make_rows(150)
+    each = [row | {"task": str(number)} for number, row in enumerate(plain)]
+    prompts = [str(row["prompt"]) for row in plain[:5]]
+    routers = [train(of(rows), settings=QUICK) for rows in (plain, each)]
+    assert routers[0].checkpoint.id == routers[1].checkpoint.id
+    found = [router.predict(prompts).quality for router in routers]
+    assert (found[0] == found[1]).all()
+
+
+def test_names_with_a_slash_do_not_make_two_tasks_one() -> None:
+    names = (("a", "b/c"), ("a/b", "c"))
+    rows = [
+        row | dict(zip(("dataset", "task"), names[number % 2], strict=True))
+        for number, row in enumerate(make_rows(150))
+    ]
+    network = train(of(rows), settings=QUICK).checkpoint.network
+    assert (network.topics.topic_set == np.eye(2)).all()
+
+
+def test_one_training_row_is_enough_for_the_order_of_models() -> None:
+    rows = [
+        row | {"split": "valid" if number else "train"} for number, row in enumerate(make_rows(60))
+    ]
+    assert np.isfinite(train(of(rows), settings=QUICK).predict(["Hi"]).cost_usd).all()
 
 
 def test_another_encoder_can_be_trained_on(toy_data: RoutingData, tmp_path: Path) -> None:

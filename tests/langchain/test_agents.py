@@ -117,7 +117,7 @@ async def test_what_is_set_on_a_model_stays_as_it_is(expected: Callable[[float],
 
 @pytest.mark.parametrize("way", INVOKES)
 async def test_system_prompt_and_settings_reach_the_model(
-    way: str, expected: Callable[[float], str]
+    way: str, expected: Callable[[float], str], router: CrossRouter
 ) -> None:
     models = tool_callers()
     agent = agent_of(models, agent={"system_prompt": "Be brief."}, willingness_to_pay=0)
@@ -125,9 +125,10 @@ async def test_system_prompt_and_settings_reach_the_model(
     (asked,) = models[expected(0)].asked
     assert [type(message) for message in asked] == [SystemMessage, HumanMessage]
     plain = await run_agent(way, agent_of(tool_callers(), willingness_to_pay=0))
-    # The system prompt is counted, and does not change what is routed.
+    # The system prompt is counted, and read for the kind of task.
     assert state["crossroute"]["input_tokens"] > plain["crossroute"]["input_tokens"]
-    assert state["crossroute"]["quality"] == plain["crossroute"]["quality"]
+    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": QUESTION}]
+    assert state["crossroute"]["quality"] == router.subset(MODELS).route(messages, 0).quality
 
 
 async def test_cached_messages_of_an_agent_are_not_changed(

@@ -47,10 +47,12 @@ def after(answer: AIMessage, *messages: BaseMessage) -> list[BaseMessage]:
 
 def test_a_short_follow_up_is_read_with_what_it_follows_up_on(router: CrossRouter) -> None:
     chat = ChatCrossRoute(models=scripted(), willingness_to_pay=0.01)
-    answer = AIMessage("Suppose there were finitely many. Shall I go on?")
-    alone = decision_of(chat.invoke([HumanMessage("Yes, please.")]))
-    followed = decision_of(chat.invoke(after(answer, HumanMessage("Yes, please."))))
-    expected = router.subset(MODELS).route(f"{QUESTION}\nYes, please.", 0.01)
+    question = "Which planet is the largest?\nA. Mars\nB. Jupiter\nC. Venus\nD. Saturn"
+    answer = AIMessage("There are two gas giants among them. Shall I go on?")
+    further = HumanMessage("Yes, please.")
+    alone = decision_of(chat.invoke([further]))
+    followed = decision_of(chat.invoke([HumanMessage(question), answer, further]))
+    expected = router.subset(MODELS).route(f"{question}\nYes, please.", 0.01)
     assert followed["quality"] == pytest.approx(expected.quality, abs=1e-9)
     assert followed["quality"] != pytest.approx(alone["quality"], abs=1e-3)
 
@@ -83,14 +85,17 @@ def test_a_tool_loop_is_routed_by_the_turn_that_started_it() -> None:
     assert found["input_tokens"] > without_call["input_tokens"] + 5
 
 
-def test_a_system_prompt_is_counted_and_not_read() -> None:
+def test_a_system_prompt_is_counted_and_read(router: CrossRouter) -> None:
     chat = ChatCrossRoute(models=scripted(), willingness_to_pay=0.01)
     alone = decision_of(chat.invoke(QUESTION))
-    system = SystemMessage("Write short stories about otters. " * 20)
-    found = decision_of(chat.invoke([system, HumanMessage(QUESTION)]))
+    told = "Write short stories about otters. " * 20
+    found = decision_of(chat.invoke([SystemMessage(told), HumanMessage(QUESTION)]))
+    messages = [{"role": "system", "content": told}, {"role": "user", "content": QUESTION}]
+    expected = router.subset(MODELS).route(messages, 0.01)
     assert {c["model"]: c["quality"] for c in found["candidates"]} == {
-        c["model"]: c["quality"] for c in alone["candidates"]
+        c.model: c.quality for c in expected.candidates
     }
+    assert found["quality"] != pytest.approx(alone["quality"], abs=1e-3)
     assert found["input_tokens"] > alone["input_tokens"] + 100
 
 

@@ -55,12 +55,12 @@ async def test_a_conversation_stays_on_its_model(way: str) -> None:
         models=models, willingness_to_pay=math.inf, stay_margin=margin
     )
     with call_settings(model=SMALL):
-        first = (await answer_of(way, routes(0.5))).message
+        first = (await answer_of(way, routes(0.9))).message
     assert first.additional_kwargs["crossroute_model"] == SMALL
     # Memory and context stores may write it out and read it again.
     first = ChatMessage.model_validate_json(first.model_dump_json())
     follow_up = [*user(QUESTION), first, *user("Now prove it in a quite different way, please.")]
-    for margin, expected in ((0.5, SMALL), (0, LARGE), (None, LARGE)):
+    for margin, expected in ((0.9, SMALL), (0, LARGE), (None, LARGE)):
         found = (await answer_of(way, routes(margin), follow_up)).additional_kwargs["crossroute"]
         assert (found["model"], found["kept"]) == (expected, expected == SMALL)
     # No provider gets the mark.

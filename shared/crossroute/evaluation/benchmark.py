@@ -43,8 +43,8 @@ from crossroute.evaluation.references import (
 )
 from crossroute.models.descriptor import ModelDescriptor
 from crossroute.network.encoders import QueryEncoder, StaticEncoder
-from crossroute.network.predictor import query_features
-from crossroute.query import FORM_FEATURES, Query
+from crossroute.network.features import Features
+from crossroute.query import Query
 from crossroute.ranking import RewardName
 from crossroute.router import CrossRouter
 from crossroute.training.data import RoutingData
@@ -240,9 +240,8 @@ class _Arrays:
 
 
 def _arrays(data: RoutingData, encoder: QueryEncoder) -> _Arrays:
-    features = query_features([Query.of(prompt) for prompt in data.prompts], encoder)
-    vector_size = features.shape[1] - len(FORM_FEATURES)
-    return _Arrays(features.astype(np.float64), vector_size, data.score, data.cost_usd)
+    features = Features.of([Query.of(prompt) for prompt in data.prompts], encoder).of_instance
+    return _Arrays(features.astype(np.float64), encoder.dimension, data.score, data.cost_usd)
 
 
 def _tune(

@@ -155,13 +155,23 @@ class PriceList:
         starts = [one.tiers[0].above_input_tokens for _, one in self._tiered]
         self._first_tier = min(starts, default=np.inf)
 
-    def cost_usd(self, input_tokens: FloatArray, output_tokens: FloatArray) -> FloatArray:
-        """Cost in USD [n, m] of input tokens [n] and output tokens [n, m]."""
-        cost = input_tokens[:, None] * self._input + output_tokens * self._output
+    def cost_usd(
+        self, input_tokens: FloatArray, output_tokens: FloatArray, more_input: FloatArray
+    ) -> FloatArray:
+        """Cost in USD [n, m] of answers.
+
+        Args:
+            input_tokens: [n] of the prompts, whose length decides on the tier.
+            output_tokens: [n, m].
+            more_input: [n, m] input tokens of further calls.
+        """
+        sent = input_tokens[:, None] + more_input
+        cost = sent * self._input + output_tokens * self._output
         # Nearly no prompt is that long.
         if len(input_tokens) and input_tokens.max() > self._first_tier:
             for at, price in self._tiered:
-                cost[:, at] = price.cost_usd(input_tokens, output_tokens[:, at])
+                once = price.cost_usd(input_tokens, output_tokens[:, at])
+                cost[:, at] = once + more_input[:, at] * self._input[at]
         return np.asarray(cost)
 
 

@@ -27,12 +27,13 @@ from crossroute.files import read_file, replace_file
 from crossroute.models.descriptor import ModelDescriptor
 from crossroute.models.pool import MODELS, ModelPool, descriptor_files
 from crossroute.network.encoders import EncoderSignature
-from crossroute.network.predictor import FloatArray, Network
+from crossroute.network.features import FloatArray
+from crossroute.network.predictor import Network
 
 if sys.platform != "win32":
     import fcntl
 
-FORMAT_VERSION: Literal[1] = 1
+FORMAT_VERSION: Literal[2] = 2
 MANIFEST, NETWORK = "checkpoint.json", "network.safetensors"
 MOST_BYTES = 256 * 2**20
 """Of a network, many times that of any that was trained; and of a manifest."""
@@ -52,7 +53,7 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    format_version: Literal[1] = 1
+    format_version: Literal[2] = 2
     encoder: EncoderSignature
     network_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
     training: dict[str, Any]

@@ -1,29 +1,21 @@
-"""The cross-attention forward pass as plain arrays: quality and cost of every candidate.
+"""Quality and cost of every candidate, from the topics of a query and from the attention.
 
-A query becomes K slot vectors; every model's embedding attends over them (one head), so each model
-has its own summary of the query, and reads its quality and its cost off that summary:
+    level_m(x)         = level_m + sum_t p_t K_tm
+    logit quality_m(x) = logit E(x) + (1 - w) level_m(x) + w (a_m(x) - a(x))
+    log length_m(x)    = (1 - w) (length_m + sum_t p_t L_tm) + w log cost_m(x) + h (asked - length)
 
-    t_k  = silu(W_k x + b_k)                          slots of the query, d numbers each
-    a_mk = softmax_k((A e_m + a) . t_k / sqrt(d))     attention of model m over the slots
-    c_m  = sum_k a_mk t_k                             the query as model m sees it
-    z           = w . mean_k t_k                      how easy the query is, for all models
-    p_t         = softmax_t(T_t x + b_t)              which of the known topics the query is about
-    logit s_m   = bias_m + z + (V e_m + v) . c_m + f_m . G^T p
-    log cost_m  = cost_bias_m + (U e_m + u) . c_m
-
-x is the encoder's vector beside the query's form, standardised and cut off; e_m is the learned
-embedding of the model. The network is an
-ensemble of a few such single-head members, here called heads: each reads its own part of the
-embedding, their logits are averaged. The last term of the quality is a prior beside the attention:
-how much better than its mean a model is at the topics that the query may be about, shrunk
-(`docs/ablation.md`). Reconstructed from arXiv 2509.09782; the prior is ours.
+p are the shares of the topics (`crossroute.network.topics`); a_m(x) and log cost_m(x) are what the
+attention says of model m (`crossroute.network.attention`), a(x) what it says of the average model.
+E(x) is how easy the query is for all models: it decides nothing between them. w, the trust in the
+attention, is learned for each data set from held-out rows, down to zero; h says how far an ask for
+a longer or shorter answer is heeded. With w = 0 and K = 0 the prediction is a fixed order of the
+models by their levels. The level of a model that is barely known, there or at all, is held back.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -32,100 +24,87 @@ from numpy.typing import NDArray
 from crossroute.errors import shortened
 from crossroute.models.descriptor import Learned, ModelDescriptor
 from crossroute.models.price import PriceList
-from crossroute.network.encoders import QueryEncoder
-from crossroute.query import Query
-
-FloatArray = NDArray[np.float32]
-
-BIASES = 2
-"""The first numbers of an embedding: offsets of quality's logit and of log cost."""
+from crossroute.network.attention import Attention, Readers
+from crossroute.network.embeddings import Layout
+from crossroute.network.features import Features, FloatArray, clip
+from crossroute.network.topics import Float64Array, Shares, Topics
 
 LEAST_QUALITY = 0.001
 """Predicted quality stays this far from 0 and 1: nothing is sure."""
 
+LEAST_EASE = 0.01
+"""No query is easier than that, or harder."""
+
+LARGEST_LEVEL = 15.0
+"""In logits."""
+
 LARGEST_WEIGHT, LEAST_SCALE = 1e4, 1e-6
-"""Of a network that is loaded. Training makes weights below 10 and scales above 0.001; with numbers
-of any size, a prediction could overflow."""
+"""Of a network that is loaded. Training makes weights below 100 and scales above 0.001; with
+numbers of any size, a prediction could overflow."""
 
 MOST_SLOTS = 1_000
 """Of all heads: the memory that a batch of queries takes grows with it. Training makes 32."""
-
-LARGEST_INPUT = 8.0
-"""Standardised features are cut off here."""
 
 DECIMALS = 6
 """Quality and log cost are rounded to so many. The order of a sum depends on the processor and on
 where a model stands in the pool, and so do its last digits: they must not decide."""
 
-LARGEST_LOG_FACTOR = 4.0
-"""A cost is predicted at most e^4 (55) times off the model's mean: no runaway extrapolation."""
+ELSEWHERE = 0.02
+"""What a data set weighs in which a model was not measured, beside one in which it was: prompts
+alike may be of either."""
+
+LEAST_WEIGHT = 1e-3
+"""So that nothing is divided by nothing."""
+
+HELD_BACK = 1 / 3
+"""By so many standard errors the quality of a model that is barely known is held back."""
+
+HEED, LEAST_ASK, PLAIN_ASK = 0.85, 1.0, 2.5
+"""How far an answer is as long as is asked. In a known topic not at all where the ask differs from
+what is usual there by less than the one, so far where by more than the other, in logs."""
+
+LARGEST_LOG_INPUT, LARGEST_LOG_ASK, LARGEST_LOG_AMOUNT = 16.0, 8.0, 30.0
+"""Bounds against runaway extrapolation: of an agent's further input, of an ask over what is usual,
+of output tokens or USD."""
 
 
 @dataclass(frozen=True)
 class Network:
-    """The learned arrays: h heads, D inputs, K slots of d numbers, r embedding numbers a head.
+    """The learned arrays that all models share.
 
     Attributes:
-        input_mean: [D].
-        input_scale: [D].
-        slot_weight: [h, D, K * d].
-        slot_bias: [h, K * d].
-        ease: [h, d].
-        attend_weight: [h, r, d].
-        attend_bias: [h, d].
-        quality_weight: [h, r, d].
-        quality_bias: [h, d].
-        cost_weight: [h, r, d].
-        cost_bias: [h, d].
-        topic_weight: [D, T].
-        topic_bias: [T].
-        topic_vectors: [T, p], G: what the prior's part of an embedding says of the topics.
+        attention: The network of each query.
+        topics: What is known of kinds of queries.
     """
 
-    input_mean: FloatArray
-    input_scale: FloatArray
-    slot_weight: FloatArray
-    slot_bias: FloatArray
-    ease: FloatArray
-    attend_weight: FloatArray
-    attend_bias: FloatArray
-    quality_weight: FloatArray
-    quality_bias: FloatArray
-    cost_weight: FloatArray
-    cost_bias: FloatArray
-    topic_weight: FloatArray
-    topic_bias: FloatArray
-    topic_vectors: FloatArray
+    attention: Attention
+    topics: Topics
+
+    @property
+    def layout(self) -> Layout:
+        """Where what stands in an embedding."""
+        topics = self.topics
+        return Layout(
+            datasets=topics.topic_set.shape[1],
+            quality=topics.quality_marks.shape[1],
+            length=topics.length_marks.shape[1],
+            own=topics.own_axes.shape[1],
+            heads=self.attention.embedding_size,
+        )
 
     @property
     def embedding_size(self) -> int:
-        """Length of a model's learned embedding: biases, prior, and a part for every head."""
-        heads, rank = self.attend_weight.shape[:2]
-        return BIASES + self.prior_size + int(heads * rank)
-
-    @property
-    def prior_size(self) -> int:
-        """p, the numbers of an embedding that the prior reads."""
-        return int(self.topic_vectors.shape[1])
-
-    @property
-    def slot_size(self) -> int:
-        """d, the length of a slot."""
-        return int(self.ease.shape[1])
-
-    @cached_property
-    def readers(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """What x is multiplied with, and what is added: weight [D, h * K * d + T] and bias.
-
-        The first columns make the slots, the last ones the topics.
-        """
-        slots = self.slot_weight.transpose(1, 0, 2).reshape(len(self.input_mean), -1)
-        weight = np.concatenate([slots, self.topic_weight], axis=1, dtype=np.float64)
-        return weight, np.concatenate([self.slot_bias.ravel(), self.topic_bias], dtype=np.float64)
+        """Length of a model's learned embedding."""
+        return self.layout.size
 
     def arrays(self) -> dict[str, FloatArray]:
         """The arrays by name."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        return {
+            # As a file stores them: whatever writes them need not look at their strides.
+            field.name: np.ascontiguousarray(getattr(part, field.name))
+            for part in (self.attention, self.topics)
+            for field in fields(part)
+        }
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, NDArray[np.generic]]) -> Network:
@@ -137,78 +116,76 @@ class Network:
             ValueError: If one is missing, superfluous, empty, of another shape, or holds numbers
                 that no training makes.
         """
-        names = {field.name for field in fields(cls)}
-        if missing := names - arrays.keys():
+        names = [field.name for part in (Attention, Topics) for field in fields(part)]
+        if missing := set(names) - arrays.keys():
             raise ValueError(f"it has no {', '.join(sorted(missing))}")
-        if superfluous := arrays.keys() - names:
+        if superfluous := arrays.keys() - set(names):
             raise ValueError(f"{shortened(min(superfluous))} is no array of it")
-        network = cls(**{name: np.asarray(arrays[name], np.float32) for name in names})
-        dimensions = (
-            network.slot_weight.ndim,
-            network.attend_weight.ndim,
-            network.topic_vectors.ndim,
+        of = {name: np.ascontiguousarray(arrays[name], np.float32) for name in names}
+        network = cls(
+            Attention(**{field.name: of[field.name] for field in fields(Attention)}),
+            Topics(**{field.name: of[field.name] for field in fields(Topics)}),
         )
-        if dimensions != (3, 3, 2):
-            raise ValueError(f"slot, attend and topic arrays have {dimensions} dimensions")
-        if empty := [name for name, array in network.arrays().items() if not array.size]:
-            raise ValueError(f"{empty[0]} is empty, its shape {getattr(network, empty[0]).shape}")
-        h, inputs, slots = network.slot_weight.shape
-        r, d = network.attend_weight.shape[1:]
-        topics = len(network.topic_vectors)
-        expected = {
-            "input_mean": (inputs,),
-            "input_scale": (inputs,),
-            "slot_weight": (h, inputs, slots),
-            "slot_bias": (h, slots),
-            "ease": (h, d),
-            "topic_weight": (inputs, topics),
-            "topic_bias": (topics,),
-            "topic_vectors": network.topic_vectors.shape,
-        }
-        for name in ("attend", "quality", "cost"):
-            expected |= {f"{name}_weight": (h, r, d), f"{name}_bias": (h, d)}
-        for name, array in network.arrays().items():
-            if array.shape != expected[name] or slots % d:
+        if empty := [name for name in names if not of[name].size]:
+            raise ValueError(f"{empty[0]} is empty, its shape {of[empty[0]].shape}")
+        attention = network.attention
+        expected = attention.shapes() | network.topics.shapes()
+        heads, _, slots = attention.slot_weight.shape
+        for name, array in of.items():
+            if array.shape != expected[name] or slots % attention.slot_size:
                 raise ValueError(f"{name} has shape {array.shape}, expected {expected[name]}")
             # NaN is not below it, either.
             if not (np.abs(array) <= LARGEST_WEIGHT).all():
                 raise ValueError(f"{name} holds numbers not finite or beyond {LARGEST_WEIGHT:g}")
-        if h * slots > MOST_SLOTS * d:
-            raise ValueError(f"{h} heads of {slots // d} slots are more than {MOST_SLOTS} slots")
-        if network.input_scale.min() < LEAST_SCALE:
-            raise ValueError(f"input_scale holds numbers below {LEAST_SCALE:g}")
+        if heads * slots > MOST_SLOTS * attention.slot_size:
+            count = slots // attention.slot_size
+            raise ValueError(f"{heads} heads of {count} slots are more than {MOST_SLOTS} slots")
+        for name in ("input_scale", "topic_scale", "form_reach"):
+            if of[name].min() < LEAST_SCALE:
+                raise ValueError(f"{name} holds numbers below {LEAST_SCALE:g}")
+        for name in ("counted", "related", "topic_trust"):
+            if of[name].min() < 0 or of[name].max() > 1:
+                raise ValueError(f"{name} holds numbers outside 0..1")
+        topic_set = of["topic_set"]
+        if not (np.isin(topic_set, (0, 1)).all() and (topic_set.sum(axis=1) == 1).all()):
+            raise ValueError("topic_set holds no single 1 for the data set of each topic")
         return network
 
 
-def query_features(queries: Sequence[Query], encoder: QueryEncoder) -> FloatArray:
-    """What the network reads of queries: [n, encoder.dimension + len(FORM_FEATURES)]."""
-    vectors = encoder.encode([query.text for query in queries])
-    form = np.array([query.form for query in queries], np.float32)
-    return np.concatenate([vectors, form], axis=1)
-
-
-def standardise(features: FloatArray, mean: FloatArray, scale: FloatArray) -> NDArray[np.float64]:
-    """Features as the network reads them: no stranger than anything it was trained on."""
-    return _clip(np.divide(features - mean, scale, dtype=np.float64), LARGEST_INPUT)
-
-
 class Parts(NamedTuple):
-    """What a prediction is made of, before the models' biases are added.
+    """What a prediction is made of.
 
     Attributes:
-        logit: [n, m] of quality.
-        log_factor: [n, m] log of cost over the model's mean cost.
+        shares: What the queries are about.
+        ease: [n] how easy a query is for all models: it decides nothing between them.
+        level: [n, m] how much better than that each model is, in logits.
+        log_amount: [n, m] log of output tokens, or of USD.
     """
 
-    logit: NDArray[np.float64]
-    log_factor: NDArray[np.float64]
+    shares: Shares
+    ease: Float64Array
+    level: Float64Array
+    log_amount: Float64Array
+
+
+class Predictions(NamedTuple):
+    """What is predicted of n queries and m models.
+
+    Attributes:
+        quality: [n, m] in 0..1.
+        cost_usd: [n, m].
+        output_tokens: [n, m]; NaN where the model was learned from costs without token counts.
+    """
+
+    quality: Float64Array
+    cost_usd: Float64Array
+    output_tokens: Float64Array
 
 
 class Predictor:
     """A network with a set of models folded into it.
 
-    What depends on the models alone is computed once; a prediction is then two matrix products and
-    a softmax over the slots.
+    What depends on the models alone is computed once.
 
     Args:
         network: The learned arrays.
@@ -218,97 +195,152 @@ class Predictor:
     def __init__(self, network: Network, models: Sequence[ModelDescriptor]) -> None:
         learned = [_learned(model) for model in models]
         self._network = network
-        self._models = tuple(models)
         self._in_tokens = np.array([x.cost_target == "output_tokens" for x in learned])
         embeddings = np.array([x.embedding for x in learned], np.float64)
-        biases, prior, vectors = np.split(embeddings, [BIASES, BIASES + network.prior_size], axis=1)
-        self._quality_offset, self._cost_offset = biases.T
-        self._topics = network.topic_vectors @ prior.T  # [T, m]
-        heads, rank = network.attend_weight.shape[:2]
-        parts = vectors.reshape(len(models), heads, rank).transpose(1, 0, 2)
-
-        def fold(name: str) -> NDArray[np.float64]:
-            weight, bias = getattr(network, f"{name}_weight"), getattr(network, f"{name}_bias")
-            return np.asarray(parts @ weight + bias[:, None])  # [h, m, d]
-
-        attend = fold("attend") / np.sqrt(network.slot_size)
-        # [h, d, 3m]: what every slot of a head is multiplied with; the heads are averaged.
-        readers = np.concatenate([attend, fold("quality") / heads, fold("cost") / heads], axis=1)
-        self._readers = np.ascontiguousarray(readers.transpose(0, 2, 1))
-        # [h * K * d]: of all slots, for the mean of how easy the query is.
-        slots = network.slot_bias.size // network.ease.size
-        self._ease = np.repeat(network.ease.astype(np.float64), slots, axis=0).ravel()
-        self._ease /= heads * slots
-        # What is predicted of a barely known model is held back: the mean of a logistic over a
-        # Gaussian, by MacKay's approximation (Neural Computation 4, 1992).
-        error = np.array([x.quality_error for x in learned])
-        self._certainty = 1 / np.sqrt(1 + np.pi / 8 * error**2)
+        self._of = of = network.layout.split(embeddings)
+        self._knows = np.clip(of.knows, 0.0, 1.0)
+        self._trust = np.clip(of.trust, 0.0, 1.0)
+        self._elsewhere = self._knows + ELSEWHERE * (1 - self._knows)
+        # How long answers are in another data set says something where tokens were counted there.
+        counted = np.where(self._in_tokens[:, None], network.topics.counted, 0.0)
+        self._elsewhere_counted = self._knows + ELSEWHERE * (1 - self._knows) * counted
+        self._quality_by_topic = network.topics.quality_marks @ of.quality_by_topic.T  # [T, m]
+        self._length_by_topic = network.topics.length_marks @ of.length_by_topic.T
+        # The average model of the attention goes last.
+        average = network.attention.average.astype(np.float64)
+        self._average_level = average[0]
+        self._readers = Readers(
+            network.attention, np.concatenate([of.heads, average[None, 1:]], axis=0)
+        )
+        # Rounded like all that decides; see `DECIMALS`.
+        self._habit = np.exp(clip(of.input, LARGEST_LOG_INPUT)).round(DECIMALS)
+        self._error = np.array([x.quality_error for x in learned])
         self._prices = PriceList([model.price for model in models])
         # A minimum with NaN is NaN: of a model that was learned from costs, no tokens are known.
         most = np.array([model.max_output_tokens or np.inf for model in models])
         self._most_tokens = np.where(self._in_tokens, most, np.nan)
 
-    # An exponential that overflows is infinite, and what it divides is 0, as it should be.
-    @np.errstate(over="ignore")
-    def predict(
-        self, features: FloatArray, input_tokens: NDArray[np.float64]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    def predict(self, features: Features, input_tokens: Float64Array) -> Predictions:
         """Predict every model's answer to every query.
 
         Args:
-            features: [n, D] from `query_features`.
+            features: Of n queries.
             input_tokens: [n] estimated input tokens.
+        """
+        parts = self.parts(features)
+        level = parts.level - self._held_back(parts.shares)
+        quality = logistic(logit_of(parts.ease)[:, None] + clip(level, LARGEST_LEVEL))
+        quality = np.clip(quality, LEAST_QUALITY, 1 - LEAST_QUALITY).round(DECIMALS)
+        amount = np.exp(clip(parts.log_amount, LARGEST_LOG_AMOUNT).round(DECIMALS))
+        tokens = np.minimum(amount, self._most_tokens)
+        more_input = self._more_input(parts.shares)
+        cost_of_tokens = self._prices.cost_usd(input_tokens, tokens, more_input)
+        return Predictions(quality, np.where(self._in_tokens, cost_of_tokens, amount), tokens)
+
+    def parts(self, features: Features) -> Parts:
+        """What a prediction is made of."""
+        topics, of = self._network.topics, self._of
+        shares = topics.read(features)
+        ease = shares.topic @ topics.topic_ease + shares.unknown * topics.unknown[0]
+        level = of.level + self._departures(shares)
+        log_amount = self._lengths(shares)
+        trusted = shares.topic @ topics.topic_trust
+        if trusted.any():
+            seen = self._readers.read(features.of_instance)
+            average = self._average_level + seen.logit[:, -1]
+            # In the mean over its rows, a topic stays as easy as they were.
+            usual = shares.topic @ (topics.topic_trust * topics.topic_reference)
+            ease += trusted * logistic(average) - usual
+            weight = trusted[:, None] * self._trust
+            better = of.attention_level + seen.logit[:, :-1] - average[:, None]
+            level += weight * (better - level)
+            log_amount += weight * (of.attention_length + seen.log_factor[:, :-1] - log_amount)
+        return Parts(shares, ease, level, log_amount + self._ask(features, shares)[:, None])
+
+    def marks(self, shares: Shares) -> tuple[Float64Array, Float64Array]:
+        """What the first model's numbers by topic are multiplied with.
 
         Returns:
-            Quality [n, m] in 0..1, cost in USD [n, m], and output tokens [n, m] (NaN where the
-            model was learned from costs without token counts).
+            For quality [n, a], for length [n, b].
         """
-        logit, log_factor = self.parts(features)
-        quality = 1 / (1 + np.exp(-self._certainty * (self._quality_offset + logit)))
-        quality = np.maximum(np.minimum(quality, 1 - LEAST_QUALITY), LEAST_QUALITY)
-        quality = quality.round(DECIMALS)
-        amount = np.exp((self._cost_offset + log_factor).round(DECIMALS))
-        tokens = np.minimum(amount, self._most_tokens)
-        cost_of_tokens = self._prices.cost_usd(input_tokens, tokens)
-        return quality, np.where(self._in_tokens, cost_of_tokens, amount), tokens
+        topics = self._network.topics
+        return (
+            shares.topic @ topics.quality_marks / self._quality_weight(shares)[:, :1],
+            shares.topic @ topics.length_marks / self._length_weight(shares)[:, :1],
+        )
 
-    @np.errstate(over="ignore")
-    def parts(self, features: FloatArray) -> Parts:
-        """What a prediction is made of, before the models' biases are added.
+    def _departures(self, shares: Shares) -> Float64Array:
+        """How much better than their levels models are at queries: [n, m]."""
+        by_topic = shares.topic @ self._quality_by_topic / self._quality_weight(shares)
+        return np.asarray(by_topic + shares.own @ self._of.own_quality.T)
 
-        Args:
-            features: [n, D] from `query_features`.
+    def _lengths(self, shares: Shares) -> Float64Array:
+        """Log of output tokens, or of USD, by topic: [n, m]."""
+        topics, of = self._network.topics, self._of
+        of_sets = (shares.topic * topics.topic_length) @ topics.topic_set
+        usual = of_sets @ self._elsewhere_counted.T * of.shape
+        by_topic = shares.topic @ self._length_by_topic
+        own = shares.own @ of.own_length.T
+        return np.asarray(of.length + (usual + by_topic) / self._length_weight(shares) + own)
 
+    def _quality_weight(self, shares: Shares) -> Float64Array:
+        return np.asarray(shares.dataset @ self._elsewhere.T + shares.unknown[:, None])
+
+    def _length_weight(self, shares: Shares) -> Float64Array:
+        # No data set in which tokens were counted may be near: then the mean is what is known.
+        weight = shares.dataset @ self._elsewhere_counted.T + shares.unknown[:, None]
+        return np.asarray(weight + LEAST_WEIGHT)
+
+    def _ask(self, features: Features, shares: Shares) -> Float64Array:
+        """How much longer an answer is for what is asked: [n], in logs.
+
+        Where the topic is known, an ask as it is usual there says nothing new: what it brings about
+        is in the topic's lengths. The further it is from that, the more an answer is as long as is
+        asked.
         """
-        z, shares = self._read(features)
-        slots = z / (1 + np.exp(-z))
-        heads, d, readers = self._readers.shape
-        read = slots.reshape(len(z), heads, -1, d) @ self._readers  # [n, h, K, 3m]
-        read = read.reshape(*read.shape[:3], 3, readers // 3)
-        scores, values = read[..., 0, :], read[..., 1:, :]
-        attention = np.exp(scores - scores.max(axis=2, keepdims=True))
-        attention /= attention.sum(axis=2, keepdims=True)
-        own, log_factor = np.einsum("nhkm,nhkcm->cnm", attention, values)
-        logit = (slots @ self._ease)[:, None] + own + shares @ self._topics
-        return Parts(logit, _clip(log_factor, LARGEST_LOG_FACTOR))
+        topics = self._network.topics
+        length = float(topics.unknown[1])
+        said = ~np.isnan(features.asked)
+        asked = np.where(said, features.asked, 0.0)
+        known = 1 - shares.unknown
+        usual = shares.topic @ topics.topic_asked / np.maximum(known, LEAST_WEIGHT)
+        far = (np.abs(asked - usual) - LEAST_ASK) / (PLAIN_ASK - LEAST_ASK)
+        heed = HEED * (shares.unknown + known * np.clip(far, 0.0, 1.0))
+        typical = length + shares.topic @ (
+            topics.topic_length * (topics.topic_set @ topics.counted)
+        )
+        return np.where(said, heed * clip(asked - typical, LARGEST_LOG_ASK), 0.0)
 
-    def topics(self, features: FloatArray) -> NDArray[np.float64]:
-        """What the prior's part of an embedding is multiplied with: [n, p]."""
-        return np.asarray(self._read(features)[1] @ self._network.topic_vectors)
+    def _held_back(self, shares: Shares) -> Float64Array:
+        """By how many logits models are held back that are barely known, here or at all: [n, m]."""
+        # In a data set that stands by itself, nobody of elsewhere was compared with anybody.
+        related = self._network.topics.related
+        elsewhere = shares.unknown[:, None] + (shares.dataset * related) @ (1 - self._knows).T
+        return np.asarray(elsewhere * self._of.elsewhere + HELD_BACK * self._error)
 
-    def _read(self, features: FloatArray) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """The slots before their activation [n, h * K * d], and the shares of the topics [n, T]."""
-        network = self._network
-        weight, bias = network.readers
-        z = standardise(features, network.input_mean, network.input_scale) @ weight + bias
-        slots, logit = z[:, : network.slot_bias.size], z[:, network.slot_bias.size :]
-        share = np.exp(logit - logit.max(axis=1, keepdims=True))
-        return slots, share / share.sum(axis=1, keepdims=True)
+    def _more_input(self, shares: Shares) -> Float64Array:
+        """Input tokens of an agent's further calls: [n, m].
+
+        A topic of which the query hardly is counts less than its share: an agent's calls take a
+        thousand times the input of the prompt.
+        """
+        topics = self._network.topics
+        of_topic = np.expm1(clip(topics.topic_input.astype(np.float64), LARGEST_LOG_INPUT))
+        square = shares.topic**2
+        more = square @ of_topic / (square.sum(axis=1) + shares.unknown**2)
+        return np.asarray(more.round()[:, None] * self._habit)
 
 
-def _clip(values: NDArray[np.float64], limit: float) -> NDArray[np.float64]:
-    # np.clip takes three times as long for the few numbers of one query.
-    return np.asarray(np.minimum(np.maximum(values, -limit), limit))
+def logit_of(ease: Float64Array) -> Float64Array:
+    """The logit of how easy queries are."""
+    ease = np.clip(ease, LEAST_EASE, 1 - LEAST_EASE)
+    return np.log(ease / (1 - ease))
+
+
+def logistic(logit: Float64Array) -> Float64Array:
+    """The logistic function."""
+    # Without an exponential, which a large number makes too large.
+    return np.asarray((1 + np.tanh(logit / 2)) / 2)
 
 
 def _learned(model: ModelDescriptor) -> Learned:

@@ -11,38 +11,61 @@ from numpy.typing import NDArray
 
 from crossroute.errors import DataError
 from crossroute.models.descriptor import Learned, ModelDescriptor
-from crossroute.network.predictor import LEAST_QUALITY, Predictor, query_features
+from crossroute.network.embeddings import Embeddings
+from crossroute.network.features import Features
+from crossroute.network.predictor import (
+    LEAST_QUALITY,
+    Parts,
+    Predictor,
+    logistic,
+    logit_of,
+)
 from crossroute.onboarding.known_models import (
-    CostOffset,
     CostTarget,
     KnownModels,
     Trained,
-    weighted_mean,
     with_embedding,
 )
+from crossroute.onboarding.regression import Fit, Group, regress
 from crossroute.onboarding.scores import ScoredAnswer, Scores, read_scores
 from crossroute.query import Query
 
 FloatArray = NDArray[np.float64]
 
-NEWTON_STEPS = 30
 LEAST_SPREAD = 0.5
-"""Of known models' mean quality, as a deviation in logits: a small pool may be all alike."""
-OWN_SHARE = 0.1
-"""How far a new model's topics may differ from those of the known models: a share of the variance
-between these, chosen on zeroeval's valid rows."""
-LEAST_EVIDENCE = -50.0
-"""Logarithm of the least weight of a known model, so that any set of them has a mean."""
+"""Of known models' levels, in logits: a small pool may be all alike."""
+QUALITY_NOISES = (0.05, 0.1, 0.2, 0.3, 0.45)
+"""How far scores lie off what is explained, in points of quality."""
+LENGTH_NOISES = (0.1, 0.3, 0.6, 1.0, 1.5)
+"""The same of lengths, in logs."""
+LENGTH_SPREAD = 2.0
+"""Of models' lengths in the mean, in logs."""
+TOPIC_SPREADS = (0.0, 0.3, 1.0)
+"""How far a new model's topics may differ, as a share of how those of the known models do."""
+OWN_QUALITY_SPREADS, OWN_LENGTH_SPREADS = (0.0, 0.5, 1.0, 2.0), (0.0, 0.3, 1.0, 2.0)
+"""How far it may depart in its own ways."""
+QUALITY_DOUBT, LENGTH_DOUBT = 20.0, 2.0
+"""Against any departure, before any score, as logarithms of odds. Of several models that were
+onboarded one by one, the best is chosen for each query: what is believed too easily of one of them
+does more harm than what is missed. Lengths are less noisy than scores."""
+LEAST_AMOUNT, LEAST_SHARE = 1e-9, 0.01
+"""In tokens or USD, and of the mean amount: the logarithm of no answer is none, and that of nearly
+none would say more than all others."""
+MOST_MISSING = 2.0
+"""In logs, by which a total is corrected."""
+MOSTLY = 0.5
+"""Share of its prompts that are like a data set's, from which a model counts as measured there."""
 
 
 def onboard(router: Trained, descriptor: ModelDescriptor, scores: Scores) -> ModelDescriptor:
     """Learn a model's embedding from a few scored answers, without training.
 
-    Each known model, shifted to the new one's mean quality, explains the scores with some
-    likelihood; the new embedding is the mean of theirs, weighted by it. Around that, the new
-    model's own mean and its topics are fitted by logistic regression with a Gaussian prior: few
-    scores leave it near the models that are like it. The standard error of its mean quality is
-    kept, and holds its predictions back (`crossroute.network.predictor`).
+    The same is learned as in training: a level, departures by topic in quality and in length, and
+    beside these the new model's own departures by the form and the direction of a prompt. Each is
+    believed as far as the scores are evidence for it (`crossroute.onboarding.regression`): few of
+    them leave the level, with which the model stands in a fixed order. How easy a prompt is, is
+    known from the other models; what the attention says of a single prompt is not learned. The
+    standard error of the mean quality is kept, and holds the model's predictions back.
 
     Args:
         router: Knows the other models.
@@ -58,48 +81,37 @@ def onboard(router: Trained, descriptor: ModelDescriptor, scores: Scores) -> Mod
         QueryError: If a prompt has not the form of one.
     """
     answers = read_scores(descriptor.id, scores)
-    known = KnownModels.of(router, without=descriptor.id)
+    known = KnownModels.of_router(router, without=descriptor.id)
     queries = [Query.of(answer.prompt) for answer in answers]
     for position, query in enumerate(queries):
         if query.is_blank:
             raise DataError(f"{descriptor.id}: score {position} is of a prompt without text.")
-    features = query_features(queries, router.encoder)
+    features = Features.of(queries, router.encoder)
+    target, amount = _amounts(descriptor, answers, queries)
+    bare = _bare(router, descriptor, features, target, known)
     score = np.array([answer.score for answer in answers])
-    network = router.checkpoint.network
-
-    spread = max(float(known.offset.std()), LEAST_SPREAD)
-    prior = _Gaussian(np.array([known.offset.mean()]), np.array([spread**2]))
-    logits = Predictor(network, known.models).parts(features).logit
-    fits = [_fit(np.ones((len(score), 1)), logits[:, j], score, prior) for j in range(len(known))]
-    evidence = np.array([fit.log_posterior for fit in fits])
-    weights = np.exp(np.maximum(evidence - evidence.max(), LEAST_EVIDENCE))
-    vector = weighted_mean(known.vectors, weights)
-
-    bare = Predictor(network, [with_embedding(descriptor, router, (0.0, 0.0, *vector.tolist()))])
-    parts = bare.parts(features)
-    # The prior's numbers come first in the vector; those that no known model uses stay as they are.
-    variance = OWN_SHARE * known.vectors[:, : network.prior_size].var(axis=0)
-    used = np.flatnonzero(variance > 1e-9)
-    own = _Gaussian(
-        np.concatenate([prior.mean, np.zeros(len(used))]),
-        np.concatenate([prior.variance, variance[used]]),
+    quality = _fit_quality(score, known, bare)
+    variance = max(quality.variance, _least_variance(score, _level_spread(known)))
+    embedding = bare.embedding._replace(
+        level=np.array([quality.intercept]),
+        quality_by_topic=quality.weights[0][None],
+        own_quality=quality.weights[1][None],
     )
-    design = np.column_stack([np.ones(len(score)), bare.topics(features)[:, used]])
-    fit = _fit(design, parts.logit[:, 0], score, own)
-    level = float(_logistic(parts.logit[:, 0] + design @ fit.mean).mean())
-    vector[used] += fit.mean[1:]
-    cost = _cost(descriptor, answers, queries, np.exp(parts.log_factor[:, 0]))
-    if cost is None:
-        cost = known.cost_like(descriptor, weights)
+    if amount is None:
+        target, length = known.cost_like(descriptor, np.ones(len(known.models)))
+        embedding = embedding._replace(length=np.array([length]))
+    else:
+        embedding = _with_lengths(embedding, amount, known, bare)
+    mean = float(logistic(logit_of(bare.parts.ease) + quality.fitted).mean())
     return with_embedding(
         descriptor,
         router,
-        (float(fit.mean[0]), cost.offset, *vector.tolist()),
+        embedding,
         source="scores",
-        cost_target=cost.target,
+        cost_target=target,
         examples=len(answers),
-        mean_quality=round(level, 4),
-        quality_error=round(math.sqrt(fit.variance[0]), 4),
+        mean_quality=round(mean, 4),
+        quality_error=round(math.sqrt(variance), 4),
     )
 
 
@@ -112,56 +124,135 @@ def error_in_points(learned: Learned) -> float:
     level = 0.5 if learned.mean_quality is None else learned.mean_quality
     # Never quite sure, whatever stands in the file.
     level = min(max(level, 1 - level), 1 - LEAST_QUALITY)
-    return 100 * (level - float(_logistic(math.log(level / (1 - level)) - learned.quality_error)))
+    held_back = np.array(math.log(level / (1 - level)) - learned.quality_error)
+    return 100 * (level - float(logistic(held_back)))
 
 
-class _Gaussian(NamedTuple):
-    """Independent Gaussians: [d] means and variances."""
+class _Bare(NamedTuple):
+    """A model of which nothing is known but the data sets that its prompts are like.
 
-    mean: FloatArray
-    variance: FloatArray
-
-
-class _Posterior(NamedTuple):
-    mean: FloatArray
-    variance: FloatArray
-    log_posterior: float
-
-
-def _fit(design: FloatArray, logits: FloatArray, score: FloatArray, prior: _Gaussian) -> _Posterior:
-    """Logistic regression of scores on a design beside given logits, with a Gaussian prior.
-
-    Args:
-        design: [n, d].
-        logits: [n] which are added to.
-        score: [n] in 0..1.
-        prior: Of the d weights.
-
-    Returns:
-        The most probable weights, their variances by Laplace's approximation, and the logarithm of
-        likelihood times prior, up to a constant.
+    Attributes:
+        embedding: Of that model.
+        parts: Of its predictions: of two models, the second of which has answers of one length
+            wherever it is asked.
+        quality_marks: [n, a] what its departures by topic in quality are multiplied with.
+        length_marks: [n, b] the same for length.
     """
-    weights = prior.mean.copy()
-    for _ in range(NEWTON_STEPS):
-        quality = _logistic(logits + design @ weights)
-        gradient = design.T @ (score - quality) - (weights - prior.mean) / prior.variance
-        curvature = quality * (1 - quality)
-        hessian = (design * curvature[:, None]).T @ design + np.diag(1 / prior.variance)
-        step = np.linalg.solve(hessian, gradient)
-        weights += step / max(1.0, float(np.abs(step).max()))
-    shifted = logits + design @ weights
-    likelihood = float((score * shifted - np.logaddexp(0, shifted)).sum())
-    penalty = float((((weights - prior.mean) ** 2) / prior.variance).sum()) / 2
-    return _Posterior(weights, np.diag(np.linalg.inv(hessian)), likelihood - penalty)
+
+    embedding: Embeddings
+    parts: Parts
+    quality_marks: FloatArray
+    length_marks: FloatArray
 
 
-def _cost(
+def _bare(
+    router: Trained,
     descriptor: ModelDescriptor,
-    answers: Sequence[ScoredAnswer],
-    queries: Sequence[Query],
-    factor: FloatArray,
-) -> CostOffset | None:
-    """What its answers cost beside what they are predicted to by a factor [n]; None if unknown.
+    features: Features,
+    target: CostTarget,
+    known: KnownModels,
+) -> _Bare:
+    network = router.checkpoint.network
+    shares = network.topics.read(features)
+    like = np.asarray(shares.dataset.mean(axis=0) >= MOSTLY, np.float64)
+    zero = network.layout.split(np.zeros((1, network.layout.size)))
+    shaped = zero._replace(
+        knows=like[None], shape=np.ones(1), elsewhere=np.array([known.of.elsewhere.min()])
+    )
+    models = [
+        with_embedding(descriptor, router, embedding, cost_target=target)
+        for embedding in (shaped, shaped._replace(shape=np.zeros(1)))
+    ]
+    predictor = Predictor(network, models)
+    return _Bare(shaped, predictor.parts(features), *predictor.marks(shares))
+
+
+def _fit_quality(score: FloatArray, known: KnownModels, bare: _Bare) -> Fit:
+    own, marks = bare.parts.shares.own, bare.quality_marks
+    ease = logistic(logit_of(bare.parts.ease))
+    return regress(
+        score - ease,
+        [
+            Group(marks, _root(known.of.quality_by_topic), TOPIC_SPREADS, QUALITY_DOUBT),
+            Group(own, _equal(own.shape[1]), OWN_QUALITY_SPREADS, QUALITY_DOUBT),
+        ],
+        intercept=(float(known.of.level.mean()), _level_spread(known)),
+        noises=QUALITY_NOISES,
+        # Points of a logit, as in training.
+        scale=ease * (1 - ease),
+    )
+
+
+def _level_spread(known: KnownModels) -> float:
+    return max(float(known.of.level.std()), LEAST_SPREAD)
+
+
+def _least_variance(score: FloatArray, spread: float) -> float:
+    """Of a level in logits whose prior has a spread: what right and wrong answers leave unknown.
+
+    Answers that are all alike seem to have no noise. Right ones with a chance of q say n q (1 - q)
+    of its logit (the Fisher information), q by the rule of succession.
+    """
+    if not np.isin(score, (0.0, 1.0)).all():
+        return 0.0
+    chance = (float(score.sum()) + 1) / (len(score) + 2)
+    return 1 / (1 / spread**2 + len(score) * chance * (1 - chance))
+
+
+def _with_lengths(
+    embedding: Embeddings, amount: FloatArray, known: KnownModels, bare: _Bare
+) -> Embeddings:
+    """The embedding with what amounts [n], NaN where unknown, say of its answers' lengths."""
+    seen = ~np.isnan(amount)
+    own = bare.parts.shares.own[seen]
+    least = max(LEAST_SHARE * float(amount[seen].mean()), LEAST_AMOUNT)
+    log_amount = np.log(np.maximum(amount[seen], least))
+    centre = float(np.median(log_amount))
+    fits = [
+        regress(
+            log_amount - usual,
+            [
+                Group(
+                    bare.length_marks[seen],
+                    _root(known.of.length_by_topic),
+                    TOPIC_SPREADS,
+                    LENGTH_DOUBT,
+                ),
+                Group(own, _equal(own.shape[1]), OWN_LENGTH_SPREADS, LENGTH_DOUBT),
+            ],
+            intercept=(centre, LENGTH_SPREAD),
+            noises=LENGTH_NOISES,
+        )
+        for usual in bare.parts.log_amount[seen].T
+    ]
+    # Whether its answers are long where those of others are.
+    best = int(fits[1].evidence > fits[0].evidence)
+    fit = fits[best]
+    # Exponentials of mean logarithms fall short of means: totals are to come right.
+    predicted = np.exp(bare.parts.log_amount[seen, best] + fit.fitted)
+    missing = math.log(max(float(amount[seen].sum() / predicted.sum()), LEAST_AMOUNT))
+    return embedding._replace(
+        length=np.array([fit.intercept + min(max(missing, -MOST_MISSING), MOST_MISSING)]),
+        shape=np.array([1.0 - best]),
+        length_by_topic=fit.weights[0][None],
+        own_length=fit.weights[1][None],
+    )
+
+
+def _root(by_topic: FloatArray) -> FloatArray:
+    """[d, k], whose product with its transpose is how k known models' numbers [k, d] vary."""
+    return np.asarray(by_topic.T / math.sqrt(len(by_topic)))
+
+
+def _equal(size: int) -> FloatArray:
+    """The root of a covariance with which that many numbers of variance 1 sum up to variance 1."""
+    return np.asarray(np.eye(size) / math.sqrt(size))
+
+
+def _amounts(
+    descriptor: ModelDescriptor, answers: Sequence[ScoredAnswer], queries: Sequence[Query]
+) -> tuple[CostTarget, FloatArray | None]:
+    """What its answers cost [n], NaN where unknown, and in what; None if nothing is known.
 
     In output tokens, which a new price does not change, where there is a price; else in USD.
     """
@@ -177,13 +268,4 @@ def _cost(
             amount = np.where(np.isnan(tokens), rest * 1e6 / price.output_usd_per_1m, tokens)
         else:
             amount = tokens
-    known = ~np.isnan(amount)
-    if not known.any():
-        return None
-    offset = math.log(max(float(amount[known].sum() / factor[known].sum()), 1e-12))
-    return CostOffset(target, offset)
-
-
-def _logistic(logit: FloatArray | float) -> FloatArray:
-    # Without an exponential, which a large number makes too large.
-    return np.asarray((1 + np.tanh(np.asarray(logit) / 2)) / 2)
+    return target, None if np.isnan(amount).all() else amount

@@ -9,7 +9,7 @@ import numpy as np
 from crossroute.errors import DataError, UnknownModelError
 from crossroute.models.descriptor import ModelDescriptor
 from crossroute.models.pool import ModelPool
-from crossroute.onboarding.known_models import KnownModels, Trained, weighted_mean, with_embedding
+from crossroute.onboarding.known_models import KnownModels, Trained, with_embedding
 
 GUESS_ERROR = 1.0
 """Standard error of the quality of a model without scores, in logits."""
@@ -29,7 +29,7 @@ def guess(router: Trained, descriptor: ModelDescriptor) -> ModelDescriptor:
         DataError: If the descriptor says nothing to guess by, or nothing of what the model costs.
         UnknownModelError: If the model that it behaves like is not known.
     """
-    known = KnownModels.of(router, without=descriptor.id)
+    known = KnownModels.of_router(router, without=descriptor.id)
     like = descriptor.behaves_like
     if like is not None and like.model not in known.ids:
         if like.model not in ModelPool.shipped():
@@ -46,14 +46,21 @@ def guess(router: Trained, descriptor: ModelDescriptor) -> ModelDescriptor:
                 "add behaves_like with a model and a quality_offset, or give scores."
             )
     cost = known.cost_like(descriptor, weights)
-    offset = float(weighted_mean(known.offset, weights))
+    mean = known.mean(weights)
+    mean = mean._replace(length=np.array([cost.offset]))
     if like is not None:
         # Points of quality as a logit, at even odds, where a point is worth least.
-        offset += 4 * like.quality_offset
+        offset = 4 * like.quality_offset
+        mean = mean._replace(
+            level=mean.level + offset, attention_level=mean.attention_level + offset
+        )
+    else:
+        # What the attention reads of several models means nothing in the mean.
+        mean = mean._replace(trust=np.zeros(1))
     return with_embedding(
         descriptor,
         router,
-        (offset, cost.offset, *weighted_mean(known.vectors, weights).tolist()),
+        mean,
         source="guess",
         cost_target=cost.target,
         quality_error=GUESS_ERROR,

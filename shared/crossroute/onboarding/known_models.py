@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -13,8 +12,8 @@ from crossroute.errors import DataError
 from crossroute.models.descriptor import Learned, ModelDescriptor, rounded
 from crossroute.models.pool import ModelPool
 from crossroute.network.checkpoint import Checkpoint, fits
+from crossroute.network.embeddings import Embeddings
 from crossroute.network.encoders import QueryEncoder
-from crossroute.network.predictor import BIASES
 
 FloatArray = NDArray[np.float64]
 
@@ -42,7 +41,7 @@ CostTarget = Literal["output_tokens", "usd"]
 
 
 class CostOffset(NamedTuple):
-    """The second number of an embedding, and what it is the logarithm of."""
+    """The length in an embedding, and what it is the logarithm of."""
 
     target: CostTarget
     offset: float
@@ -52,17 +51,13 @@ class KnownModels(NamedTuple):
     """The known models of a router: only what was measured says what a new model is like."""
 
     models: list[ModelDescriptor]
-    offset: FloatArray
-    """[k] offsets of quality's logit."""
-    cost: FloatArray
-    """[k] offsets of log cost."""
-    vectors: FloatArray
-    """[k, E - 2] the rest of the embeddings."""
+    of: Embeddings
+    """The parts of their embeddings."""
     in_tokens: NDArray[np.bool_]
     """[k] whether cost is learned in output tokens."""
 
     @classmethod
-    def of(cls, router: Trained, *, without: str) -> KnownModels:
+    def of_router(cls, router: Trained, *, without: str) -> KnownModels:
         """Those that the router's network knows, the shipped ones among them.
 
         Args:
@@ -86,19 +81,23 @@ class KnownModels(NamedTuple):
         embeddings = np.array([learned.embedding for _, learned in found], np.float64)
         return cls(
             models=[model for model, _ in found],
-            offset=embeddings[:, 0],
-            cost=embeddings[:, 1],
-            vectors=embeddings[:, BIASES:],
+            of=router.checkpoint.network.layout.split(embeddings),
             in_tokens=np.array([learned.cost_target == "output_tokens" for _, learned in found]),
         )
-
-    def __len__(self) -> int:
-        return len(self.models)
 
     @property
     def ids(self) -> list[str]:
         """Their ids."""
         return [model.id for model in self.models]
+
+    def mean(self, weights: FloatArray) -> Embeddings:
+        """The mean of the models by weight, as the embedding [1, ...] of one model.
+
+        What it knows is what most of them, by weight, know.
+        """
+        share = weights / weights.sum()
+        mean = Embeddings(*(np.asarray(share @ part)[None] for part in self.of))
+        return mean._replace(knows=np.asarray(mean.knows >= 0.5, np.float64))
 
     def cost_like(self, descriptor: ModelDescriptor, weights: FloatArray) -> CostOffset:
         """What a model costs that is like these, by weight: its own price for as many tokens.
@@ -110,30 +109,26 @@ class KnownModels(NamedTuple):
             target = "output_tokens"
         among = self.in_tokens == (target == "output_tokens")
         # Models that were measured on answers of one letter say nothing of how long answers are.
-        whole = among & (self.cost >= math.log(SHORTEST_ANSWER))
-        if target == "output_tokens" and whole.any():
+        whole = among & (self.of.length >= math.log(SHORTEST_ANSWER))
+        if target == "output_tokens" and weights[whole].any():
             among = whole
         if not weights[among].any():
             raise DataError(
                 f"{descriptor.id}: nothing says what its answers cost: add a price to its "
                 "descriptor, or cost_usd to its scores."
             )
-        order = np.argsort(self.cost[among])
+        order = np.argsort(self.of.length[among])
         reached = np.cumsum(weights[among][order]) >= weights[among].sum() / 2
-        return CostOffset(target, float(self.cost[among][order][reached][0]))
+        return CostOffset(target, float(self.of.length[among][order][reached][0]))
 
 
 def with_embedding(
-    descriptor: ModelDescriptor, router: Trained, embedding: Sequence[float], **facts: object
+    descriptor: ModelDescriptor, router: Trained, embedding: Embeddings, **facts: object
 ) -> ModelDescriptor:
-    """The descriptor with an embedding for the router's checkpoint, and the facts beside it."""
+    """The descriptor with an embedding [1, ...] for the router's checkpoint, and facts."""
+    numbers = router.checkpoint.network.layout.join(embedding)[0]
     learned = Learned.model_validate(
         {"cost_target": "usd", "examples": 0, **facts}
-        | {"checkpoint": router.checkpoint.id, "embedding": rounded(embedding)}
+        | {"checkpoint": router.checkpoint.id, "embedding": rounded(numbers.tolist())}
     )
     return descriptor.model_copy(update={"learned": learned})
-
-
-def weighted_mean(values: FloatArray, weights: FloatArray) -> FloatArray:
-    """Weighted mean over the first axis."""
-    return np.asarray(weights @ values / weights.sum())

@@ -1,4 +1,4 @@
-"""The network of `crossroute.network.predictor`, in torch, for training."""
+"""The network of `crossroute.network.attention`, in torch, for training."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from crossroute.network.predictor import FloatArray, Network
+from crossroute.network.attention import Attention
+from crossroute.network.features import FloatArray
 
 
 class Output(NamedTuple):
@@ -20,19 +21,17 @@ class Output(NamedTuple):
         quality_logit: [h, n, m].
         log_factor: [h, n, m] log of cost over the model's mean cost.
         task_logit: [h, n, tasks].
-        ease: [h, n] how easy the query is for all models, a logit.
     """
 
     quality_logit: Tensor
     log_factor: Tensor
     task_logit: Tensor
-    ease: Tensor
 
 
 class CrossAttention(nn.Module):
     """An ensemble of single-head cross-attention networks, trained side by side.
 
-    The equations are in `crossroute.network.predictor`; a test holds both forward passes equal.
+    The equations are in `crossroute.network.attention`; a test holds both forward passes equal.
 
     Args:
         inputs: D, the number of query features.
@@ -98,27 +97,26 @@ class CrossAttention(nn.Module):
             quality_logit=self.quality_offset + ease + own,
             log_factor=cost,
             task_logit=torch.bmm(slots.flatten(2), self.task_weight),
-            ease=ease[..., 0],
         )
 
     def export(
-        self, input_mean: FloatArray, input_scale: FloatArray, **topics: FloatArray
-    ) -> Network:
+        self, input_mean: FloatArray, input_scale: FloatArray, average: FloatArray
+    ) -> Attention:
         """The network as arrays; the models' part of it is `embeddings` and `quality_offset`.
 
         Args:
             input_mean: [D].
             input_scale: [D].
-            topics: The arrays of the prior.
+            average: [1 + h * r], bias and embedding of the average model.
         """
 
         def array(tensor: Tensor) -> FloatArray:
             return np.asarray(tensor.detach().numpy()).copy()
 
-        return Network(
+        return Attention(
             input_mean=input_mean,
             input_scale=input_scale,
-            **topics,
+            average=average,
             slot_weight=array(self.slot_weight),
             slot_bias=array(self.slot_bias),
             ease=array(self.ease[..., 0]),

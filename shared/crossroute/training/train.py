@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,17 +16,26 @@ from crossroute.models.descriptor import Learned, ModelDescriptor, rounded
 from crossroute.models.pool import ModelPool
 from crossroute.network.checkpoint import Checkpoint
 from crossroute.network.encoders import QueryEncoder, StaticEncoder, sign
-from crossroute.network.predictor import FloatArray, query_features
-from crossroute.query import FORM_FEATURES, Query
+from crossroute.network.features import Features, FloatArray
+from crossroute.network.predictor import Predictor
+from crossroute.query import Query
 from crossroute.router import CrossRouter
 from crossroute.training.data import CHARS_A_TOKEN, RoutingData, answered
-from crossroute.training.fit import Epoch, Examples, Settings, fit_network
-from crossroute.training.levels import corrected
+from crossroute.training.fit import Epoch, Examples, FittedAttention, Settings, fit_attention
+from crossroute.training.topics import CHUNK, Belief, Classifier, Rows, assemble, fit_classifier
+from crossroute.training.trust import HeldOut, most_cautious
 
 FEWEST_ROWS = 50
 VALID_SHARE = 10
 MOST_TOPICS, ROWS_A_TOPIC = 16, 50
 """Of a data set that names no tasks."""
+MOST_TASKS = 150
+"""Of a data set; rows of others, and of tasks of one row, are divided like those that name none."""
+
+TOPIC_ROWS = (math.inf, 300.0, 100.0, 40.0, 15.0)
+"""By which departures by topic may be shrunk, from the most cautious one on."""
+TRUST = (0.0, 0.2, 0.4, 0.6, 0.8)
+"""In the attention, from the most cautious one on."""
 
 
 def train(
@@ -74,44 +84,183 @@ def train(
         names = [model for model, found in zip(data.models, seen, strict=True) if not found]
         raise DataError(f"No training row has an answer of {', '.join(names)}.")
 
-    features = query_features([Query.of(prompt) for prompt in data.prompts], encoder)
-    targets = [
-        _cost_target(data, j, known.get(model), ~valid) for j, model in enumerate(data.models)
-    ]
+    rows = _rows(data, known, encoder, valid, seed)
     examples = Examples(
-        features=features,
+        features=rows.features.of_instance,
         score=data.score,
-        amount=np.stack([target.amount for target in targets], axis=1),
+        amount=rows.amount,
         task=_tasks(data),
-        topic=_topics(data, features[:, : -len(FORM_FEATURES)], seed),
         weight=_row_weights(data),
         valid=valid,
     )
-    fitted = fit_network(examples, settings=settings, seed=seed, on_epoch=on_epoch)
+    fitted = fit_attention(examples, settings=settings, seed=seed, on_epoch=on_epoch)
+    apart = _apart(data, encoder)
+    classifier = _classifier(rows, apart, ~valid, seed)
+    belief = _belief(data, known, rows, valid, classifier, fitted)
+    # What was chosen on the held-out rows is learned from all.
+    classifier = _classifier(rows, apart, np.ones(len(data), np.bool_), seed)
+    network, embeddings = assemble(rows, classifier, fitted, belief)
+    names = [name for name, _ in data.by_dataset()]
     checkpoint = Checkpoint(
-        fitted.network,
+        network,
         sign(encoder),
         {
             "rows": {name: len(part) for name, part in data.by_dataset()},
             "seed": seed,
             "settings": asdict(settings),
+            "belief": {
+                name: {"topic_rows": k if math.isfinite(k) else None, "trust": trust}
+                for name, k, trust in zip(names, *np.stack(belief).tolist(), strict=True)
+            },
         },
     )
-    pool = ModelPool(
+    pool = _described(data, known, rows, embeddings, checkpoint.id)
+    return CrossRouter(checkpoint, pool, encoder=encoder)
+
+
+def _described(
+    data: RoutingData,
+    known: Mapping[str, ModelDescriptor],
+    rows: Rows,
+    embeddings: NDArray[np.float64],
+    checkpoint: str,
+) -> ModelPool:
+    """The models with their embeddings [m, size]."""
+    return ModelPool(
         (known.get(model) or ModelDescriptor(id=model)).model_copy(
             update={
                 "learned": Learned(
-                    checkpoint=checkpoint.id,
-                    cost_target=target.unit,
+                    checkpoint=checkpoint,
+                    cost_target="output_tokens" if rows.in_tokens[j] else "usd",
                     examples=int((~np.isnan(data.score[:, j])).sum()),
-                    embedding=rounded(fitted.embeddings[j].tolist()),
+                    embedding=rounded(embeddings[j].tolist()),
                 )
             }
         )
-        for j, (model, target) in enumerate(zip(data.models, targets, strict=True))
+        for j, model in enumerate(data.models)
     )
-    pool = corrected(pool, fitted.network, data, features, examples.amount)
-    return CrossRouter(checkpoint, pool, encoder=encoder)
+
+
+def _rows(
+    data: RoutingData,
+    known: Mapping[str, ModelDescriptor],
+    encoder: QueryEncoder,
+    valid: NDArray[np.bool_],
+    seed: int,
+) -> Rows:
+    """What the rows hold, as the network learns it."""
+    queries = [Query.of(prompt) for prompt in data.prompts]
+    features = Features.of(queries, encoder)
+    targets = [
+        _cost_target(data, j, known.get(model), ~valid) for j, model in enumerate(data.models)
+    ]
+    dataset = np.unique(data.dataset, return_inverse=True)[1]
+    topic = _topics(data, features.text, seed)
+    dataset_of = np.zeros(topic.max() + 1, np.intp)
+    dataset_of[topic] = dataset
+    return Rows(
+        features=features,
+        score=data.score,
+        amount=np.stack([target.amount for target in targets], axis=1),
+        input_tokens=data.input_tokens,
+        estimated=np.array([query.input_tokens for query in queries]),
+        topic=topic,
+        dataset_of=dataset_of,
+        in_tokens=np.array([target.unit == "output_tokens" for target in targets]),
+        output_chars=data.output_chars,
+    )
+
+
+class _Apart(NamedTuple):
+    """Rows whose prompt holds a system prompt, read as an application sends them: as messages.
+
+    Attributes:
+        rows: [k] their places.
+        features: Of that reading.
+    """
+
+    rows: NDArray[np.intp]
+    features: Features
+
+
+def _apart(data: RoutingData, encoder: QueryEncoder) -> _Apart:
+    prompts = data.conversations()
+    rows = np.array([i for i, prompt in enumerate(prompts) if prompt is not None], np.intp)
+    queries = [Query.of(prompt) for prompt in prompts if prompt is not None]
+    return _Apart(rows, Features.of(queries, encoder))
+
+
+def _classifier(rows: Rows, apart: _Apart, among: NDArray[np.bool_], seed: int) -> Classifier:
+    """What tells topics apart, fitted to both readings of some of the rows [n]."""
+    second = among[apart.rows]
+    features = [rows.features.take(among), apart.features.take(second)]
+    topic = np.concatenate([rows.topic[among], rows.topic[apart.rows[second]]])
+    return fit_classifier(
+        Features.concatenated(features if second.any() else features[:1]),
+        topic,
+        len(rows.dataset_of),
+        seed,
+    )
+
+
+def _belief(
+    data: RoutingData,
+    known: Mapping[str, ModelDescriptor],
+    rows: Rows,
+    valid: NDArray[np.bool_],
+    classifier: Classifier,
+    fitted: FittedAttention,
+) -> Belief:
+    """How far departures by topic, and the attention, are believed in each data set.
+
+    Args:
+        data: The rows.
+        known: Descriptors of models by their ids.
+        rows: What the network learns of the rows.
+        valid: [n] the rows to choose by; the others are fitted to.
+        classifier: What tells topics apart, fitted to the others.
+        fitted: The attention, fitted to the others.
+    """
+    cost_usd = data.priced(known).cost_usd
+    dataset = rows.dataset_of[rows.topic]
+    past, here = rows.take(~valid), rows.take(valid)
+    held_out = [
+        HeldOut.of(
+            *(table[valid & (dataset == number)] for table in (data.score, cost_usd)),
+            *(table[~valid & (dataset == number)] for table in (data.score, cost_usd)),
+        )
+        for number in range(int(dataset.max()) + 1)
+    ]
+
+    def choose(candidates: Sequence[Belief]) -> list[int]:
+        """The place of the candidate to take, for each data set."""
+        tried = []
+        for belief in candidates:
+            network, embeddings = assemble(past, classifier, fitted, belief)
+            pool = _described(data, known, rows, embeddings, checkpoint="held out")
+            predictor = Predictor(network, list(pool.values()))
+            parts = [
+                predictor.predict(here.features.take(part), here.estimated[part])
+                for part in np.array_split(np.arange(len(here.topic)), len(here.topic) // CHUNK + 1)
+            ]
+            tried.append(
+                (
+                    np.concatenate([part.quality for part in parts]),
+                    np.concatenate([part.cost_usd for part in parts]),
+                )
+            )
+        of_row = dataset[valid]
+        return [
+            most_cautious(part, [(q[of_row == number], c[of_row == number]) for q, c in tried])
+            for number, part in enumerate(held_out)
+        ]
+
+    none = np.zeros(len(held_out))
+    shrink = np.array(TOPIC_ROWS)[
+        choose([Belief(np.full(len(held_out), k), none) for k in TOPIC_ROWS])
+    ]
+    trust = np.array(TRUST)[choose([Belief(shrink, none + share) for share in TRUST])]
+    return Belief(shrink, trust)
 
 
 @dataclass(frozen=True)
@@ -168,22 +317,32 @@ def _valid_rows(data: RoutingData) -> NDArray[np.bool_]:
 
 def _tasks(data: RoutingData) -> NDArray[np.intp]:
     """A number for each data set's task, -1 where a row has none."""
-    names = np.char.add(np.char.add(data.dataset, "/"), data.task)
-    _, numbers = np.unique(names, return_inverse=True)
-    return np.where(data.task == "", -1, numbers)
+    sets = np.unique(data.dataset, return_inverse=True)[1]
+    names, named = np.unique(data.task, return_inverse=True)
+    # Of pairs: joined names could be alike.
+    tasks = np.unique(sets * len(names) + named, return_inverse=True)[1]
+    tasks[data.task == ""] = -1
+    for name in np.unique(data.dataset):
+        here = data.dataset == name
+        found, counts = np.unique(tasks[here & (tasks >= 0)], return_counts=True)
+        # A field that is another one in every row names no tasks.
+        found, counts = found[counts > 1], counts[counts > 1]
+        kept = found[np.argsort(-counts, kind="stable")[:MOST_TASKS]]
+        tasks[here & ~np.isin(tasks, kept)] = -1
+    return np.asarray(tasks, np.intp)
 
 
 def _topics(data: RoutingData, vectors: FloatArray, seed: int) -> NDArray[np.intp]:
     """The rows' tasks; rows that name none are divided into clusters of like queries."""
     topics = _tasks(data)
-    for name, _ in data.by_dataset():
+    for name in np.unique(data.dataset):
         rows = np.flatnonzero((data.dataset == name) & (topics < 0))
         if len(rows):
-            clusters = KMeans(
-                max(min(MOST_TOPICS, len(rows) // ROWS_A_TOPIC), 1), random_state=seed
-            )
+            different = len({vector.tobytes() for vector in vectors[rows]})
+            count = max(min(MOST_TOPICS, len(rows) // ROWS_A_TOPIC, different), 1)
+            clusters = KMeans(count, random_state=seed)
             topics[rows] = topics.max() + 1 + clusters.fit_predict(vectors[rows])
-    return topics
+    return np.unique(topics, return_inverse=True)[1]
 
 
 def _row_weights(data: RoutingData) -> NDArray[np.float64]:

@@ -54,9 +54,10 @@ class StaticEncoder:
             tokens = np.array(self.token_ids(text), np.intp)
             if tokens.size:
                 # One matrix product: the mean of the rows, each times its scale.
-                rows = self._embeddings.take(tokens, axis=0).astype(np.float32)
-                vector[:] = self._scales.take(tokens) @ rows
-                vector /= max(float(np.linalg.norm(vector)), 1e-9)
+                # In double precision: the last digits of single precision are the processor's.
+                rows = self._embeddings.take(tokens, axis=0).astype(np.float64)
+                total = self._scales.take(tokens) @ rows
+                vector[:] = total / max(float(np.linalg.norm(total)), 1e-9)
         return vectors
 
     def token_ids(self, text: str) -> list[int]:

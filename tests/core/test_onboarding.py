@@ -481,3 +481,35 @@ def test_two_right_answers_make_nobody_sure(toy_router: CrossRouter) -> None:
         points.append(error_in_points(learned))
     assert points == sorted(points, reverse=True)
     assert points[0] > 5
+
+
+def test_short_and_long_prompts_are_told_apart() -> None:
+    """Quality and length by kind of prompt, as far as training tells them apart."""
+    router = CrossRouter.default()
+    chance = np.random.default_rng(0)
+
+    def short() -> str:
+        return f"What is the capital near town number {chance.integers(999)}?"
+
+    def long() -> str:
+        line = "In region {} revenue was {} and costs rose by {} percent, as planned before."
+        lines = [line.format(*chance.integers(9_999, size=3)) for _ in range(12)]
+        return " ".join(["Please analyse the following report in depth.", *lines])
+
+    scores = [
+        {"prompt": long(), "score": float(chance.random() < 0.5), "output_tokens": 2_000}
+        if number % 2
+        else {"prompt": short(), "score": 1.0, "output_tokens": 5}
+        for number in range(500)
+    ]
+    price = Price(input_usd_per_1m=1.0, output_usd_per_1m=4.0)
+    few, many = (
+        onboard(router, ModelDescriptor(id="new", price=price), scores[:count])
+        for count in (20, 500)
+    )
+    prompts = [short(), long()]
+    for model in (few, many):
+        found = router.over(ModelPool([model, router.pool["gpt-5-mini@low"]])).predict(prompts)
+        new = found.models.index("new")
+        assert found.output_tokens[:, new] == pytest.approx([5, 2_000], rel=0.25)
+    assert found.quality[:, new] == pytest.approx([1.0, 0.5], abs=0.12)

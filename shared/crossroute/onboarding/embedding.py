@@ -48,7 +48,7 @@ QUALITY_DOUBT, LENGTH_DOUBT = 20.0, 2.0
 """Against any departure, before any score, as logarithms of odds. Of several models that were
 onboarded one by one, the best is chosen for each query: what is believed too easily of one of them
 does more harm than what is missed. Lengths are less noisy than scores."""
-LEAST_AMOUNT, LEAST_SHARE = 1e-9, 0.01
+LEAST_AMOUNT, LEAST_SHARE = 1e-9, 0.003
 """In tokens or USD, and of the mean amount: the logarithm of no answer is none, and that of nearly
 none would say more than all others."""
 MOST_MISSING = 2.0

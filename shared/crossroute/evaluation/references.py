@@ -16,7 +16,7 @@ import numpy as np
 from crossroute.evaluation.metrics import FloatArray, Hull, IntArray, sweep
 from crossroute.router import CrossRouter
 from crossroute.training.data import RoutingData
-from crossroute.training.levels import Levels
+from crossroute.training.levels import FixedOrder
 
 CROSSROUTE, FIXED, ZERO, SINGLE, RANDOM, ORACLE = (
     "CrossRoute",
@@ -53,16 +53,11 @@ def fixed_order(past: RoutingData, models: Sequence[str]) -> tuple[FloatArray, F
         past: Rows that it learns from, with some of the answers of each model.
         models: Their ids, in the order of the result.
     """
-    fitted = Levels.of(past.score)
-    mean = float(fitted.row.mean())
-    found, cost = np.clip(mean + fitted.model, 0, 1), np.full(len(past.models), np.nan)
-    priced = ~np.isnan(past.cost_usd).all(axis=0)
-    cost[priced] = np.nanmean(past.cost_usd[:, priced], axis=0)
-    cost[~priced] = np.median(cost[priced]) if priced.any() else 0.0
+    level, cost, usual = FixedOrder.of(past.score, past.cost_usd)
     of = {model: j for j, model in enumerate(past.models)}
     median = float(np.median(cost))
     return (
-        np.array([found[of[model]] if model in of else mean for model in models]),
+        np.array([level[of[model]] if model in of else usual for model in models]),
         np.array([cost[of[model]] if model in of else median for model in models]),
     )
 

@@ -4,12 +4,13 @@
     logit quality_m(x) = logit E(x) + (1 - w) level_m(x) + w (a_m(x) - a(x))
     log length_m(x)    = (1 - w) (length_m + sum_t p_t L_tm) + w log cost_m(x) + h (asked - length)
 
-p are the shares of the topics (`crossroute.network.topics`); a_m(x) and log cost_m(x) are what the
-attention says of model m (`crossroute.network.attention`), a(x) what it says of the average model.
-E(x) is how easy the query is for all models: it decides nothing between them. w, the trust in the
-attention, is learned for each data set from held-out rows, down to zero; h says how far an ask for
-a longer or shorter answer is heeded. With w = 0 and K = 0 the prediction is a fixed order of the
-models by their levels. The level of a model that is barely known, there or at all, is held back.
+p are the shares of the topics (`crossroute.network.topics`), in the sums hardly those of data sets
+where the model was not measured; a_m(x) and log cost_m(x) are what the attention says of model m
+(`crossroute.network.attention`), a(x) what it says of the average model. E(x) is how easy the query
+is for all models: it decides nothing between them. w, the trust in the attention, is learned for
+each data set from held-out rows, down to zero; h says how far an ask for a longer or shorter answer
+is heeded. With w = 0 and K = 0 the prediction is a fixed order of the models by their levels. The
+level of a model that is barely known, there or at all, is held back.
 """
 
 from __future__ import annotations

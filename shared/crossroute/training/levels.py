@@ -1,4 +1,4 @@
-"""How good each model is, of all and in a data set, where rows have answers of some models only."""
+"""How good and how dear each model is where rows have the answers of some of the models only."""
 
 from __future__ import annotations
 
@@ -52,3 +52,31 @@ class Levels(NamedTuple):
             if np.abs(model - last).max() < SETTLED:
                 break
         return cls(np.where(known, score - model, 0.0).sum(axis=1) / count, model)
+
+
+class FixedOrder(NamedTuple):
+    """What a fixed order of m models goes by.
+
+    Attributes:
+        level: [m] what each model scores on the rows, had it answered all, 0..1.
+        cost_usd: [m] mean cost; where a model has none, the median of the others'.
+        usual: What the models score in the mean.
+    """
+
+    level: FloatArray
+    cost_usd: FloatArray
+    usual: float
+
+    @classmethod
+    def of(cls, score: FloatArray, cost_usd: FloatArray) -> FixedOrder:
+        """The fixed order that scores and costs [n, m] show, NaN where unknown."""
+        if not len(score):
+            nothing = np.zeros(score.shape[1])
+            return cls(nothing, nothing, 0.0)
+        fitted = Levels.of(score)
+        usual = float(fitted.row.mean())
+        cost = np.full(score.shape[1], np.nan)
+        priced = ~np.isnan(cost_usd).all(axis=0)
+        cost[priced] = np.nanmean(cost_usd[:, priced], axis=0)
+        cost[~priced] = np.median(cost[priced]) if priced.any() else 0.0
+        return cls(np.clip(usual + fitted.model, 0, 1), cost, usual)

@@ -19,20 +19,15 @@ from crossroute.network.topics import Topics, unit
 from crossroute.query import FORM_FEATURES
 from crossroute.training.data import CHARS_A_TOKEN
 from crossroute.training.fit import FittedAttention
-from crossroute.training.tables import (
-    QualityTable,
-    fit_lengths,
-    fit_quality,
-    usual_asks,
-)
+from crossroute.training.tables import QualityTable, fit_lengths, fit_quality, usual_asks
 
 Float64Array = NDArray[np.float64]
 IntArray = NDArray[np.intp]
 BoolArray = NDArray[np.bool_]
 
 MARKS = 48
-"""Numbers of an embedding for each table by topic: with 212 topics of 86 models, less than one
-point of quality and a twentieth of a length are lost."""
+"""Numbers of an embedding for each table by topic: of the departures in quality of 107 models at
+192 topics, 0.09 of a logit is lost at most, and 0.003 in the root of the mean square."""
 OWN_VECTOR = 16
 """Directions of the encoder's numbers that an onboarded model's embedding may read."""
 NEAR = (0.002, 0.03)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from crossroute.evaluation.metrics import sweep
 from crossroute.ranking import RewardName
-from crossroute.training.levels import Levels
+from crossroute.training.levels import FixedOrder
 
 FloatArray = NDArray[np.float64]
 
@@ -52,19 +52,8 @@ class HeldOut(NamedTuple):
         cls, score: FloatArray, cost_usd: FloatArray, past_score: FloatArray, past_cost: FloatArray
     ) -> HeldOut:
         """Held-out rows, with what the other rows of the data set say of its models."""
-        if not len(past_score):
-            return cls(score, cost_usd, *np.zeros((2, score.shape[1])))
-        levels = Levels.of(past_score)
-        with np.errstate(invalid="ignore"):
-            count = (~np.isnan(past_cost)).sum(axis=0)
-            cost = np.nansum(past_cost, axis=0) / np.maximum(count, 1)
-        median = float(np.median(cost[count > 0])) if (count > 0).any() else 0.0
-        return cls(
-            score,
-            np.where(np.isnan(score), np.nan, cost_usd),
-            np.clip(levels.row.mean() + levels.model, 0.0, 1.0),
-            np.where(count > 0, cost, median),
-        )
+        level, mean_cost, _ = FixedOrder.of(past_score, past_cost)
+        return cls(score, np.where(np.isnan(score), np.nan, cost_usd), level, mean_cost)
 
     @property
     def compared(self) -> NDArray[np.bool_]:

@@ -25,6 +25,7 @@ from crossroute.cli.models import (
 )
 from crossroute.cli.new import models_new
 from crossroute.cli.onboarding import models_onboard
+from crossroute.cli.plan import plan_command
 from crossroute.cli.prices import models_prices
 from crossroute.cli.rebase import models_rebase
 from crossroute.cli.route import route
@@ -40,6 +41,7 @@ app.command("route")(route)
 app.command("train")(train)
 app.command("evaluate")(evaluate_command)
 app.command("benchmark")(benchmark_command)
+app.command("plan")(plan_command)
 app.command("import-routerbench")(import_routerbench_command)
 app.command("demo")(demo)
 

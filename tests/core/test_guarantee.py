@@ -20,7 +20,7 @@ ROWS, DRAWS = 400, 2_000
 
 
 def losses(worse: float, better: float, seed: int = 0) -> np.ndarray:
-    """[DRAWS, ROWS] of answers of which so many are wrong, or right, where the baseline's are not."""
+    """[DRAWS, ROWS] of answers: so many are wrong, or right, where the baseline's are not."""
     drawn = np.random.default_rng(seed).random((DRAWS, ROWS))
     return np.where(drawn < worse, 1.0, np.where(drawn < worse + better, -1.0, 0.0))
 

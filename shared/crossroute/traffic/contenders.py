@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Iterable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple, Protocol
 
@@ -13,9 +14,11 @@ from numpy.typing import NDArray
 from crossroute.errors import CrossRouteError, DataError, MissingExtraError
 from crossroute.models.descriptor import ModelDescriptor
 from crossroute.models.pool import ModelPool
+from crossroute.network.encoders.remembered import Remembered
 from crossroute.network.predictor import HELD_BACK
 from crossroute.onboarding.embedding import onboard
 from crossroute.onboarding.scores import ScoredAnswer
+from crossroute.query import Query
 from crossroute.router import CrossRouter
 from crossroute.training.data import RoutingData, normalised
 
@@ -99,8 +102,8 @@ class Contender(NamedTuple):
 class Learn(Protocol):
     """Makes a router of rows."""
 
-    def __call__(self, data: RoutingData) -> CrossRouter:
-        """The router that learned from the rows."""
+    def __call__(self, rows: IntArray) -> CrossRouter:
+        """The router that learned from the rows at some places."""
 
 
 def contenders(
@@ -127,24 +130,35 @@ def contenders(
     """
     found: list[Contender] = []
     missing = []
-    for name, learn in _ways(data, base, seed):
+    # Each prompt is read once, whoever learns from it or predicts it.
+    queries = [Query.of(prompt) for prompt in data.prompts]
+    reading = CrossRouter(base.checkpoint, base.pool, encoder=Remembered(base.encoder))
+    for name, learn in _ways(data, queries, reading, seed):
         try:
-            found += _measured(name, learn, data, parts, baseline, on_step)
+            measured = _measured(name, learn, data, queries, parts, baseline, on_step)
+            found += [one._replace(router=_with_encoder(one.router, base)) for one in measured]
         except (CrossRouteError, MissingExtraError) as error:
             missing.append(f"The router {name} cannot be made: {error}")
     return found, missing
 
 
-def _ways(data: RoutingData, base: CrossRouter, seed: int) -> Iterator[tuple[str, Learn]]:
+def _with_encoder(router: CrossRouter, other: CrossRouter) -> CrossRouter:
+    """The router with the encoder of another one."""
+    return CrossRouter(router.checkpoint, router.pool, encoder=other.encoder)
+
+
+def _ways(
+    data: RoutingData, queries: Sequence[Query], base: CrossRouter, seed: int
+) -> Iterator[tuple[str, Learn]]:
     known = {model: _callable(base.pool[model]) for model in data.models if model in base.pool}
     learned = [model for model in known.values() if model.learned]
     if len(learned) > 1:
         shipped = base.over(ModelPool(learned))
         yield SHIPPED, lambda _: shipped
-    yield ONBOARDED, lambda rows: _onboarded(rows, base, known)
+    yield ONBOARDED, lambda rows: _onboarded(data, queries, rows, base, known)
     # Rows with one answer each do not say which model is better on them.
     if (~np.isnan(data.score)).sum(axis=1).mean() > 1.5:
-        yield TRAINED, lambda rows: _trained(rows, known, base, seed)
+        yield TRAINED, lambda rows: _trained(taken(data, rows), known, base, seed)
 
 
 def _callable(model: ModelDescriptor) -> ModelDescriptor:
@@ -157,6 +171,7 @@ def _measured(
     name: str,
     learn: Learn,
     data: RoutingData,
+    queries: Sequence[Query],
     parts: Parts,
     baseline: str,
     on_step: Callable[[str], None],
@@ -167,9 +182,9 @@ def _measured(
 
     def predict(router: CrossRouter, rows: IntArray) -> list[CrossRouter]:
         routers = [_held_back(router, baseline, caution) for caution in CAUTION]
-        prompts = [data.prompts[i] for i in rows]
+        asked = [queries[i] for i in rows]
         for k, one in enumerate(routers):
-            found = one.predict(prompts)
+            found = one.predict(asked)
             columns = np.array([data.models.index(model) for model in found.models])
             quality[k][np.ix_(rows, columns)] = found.quality
             cost[k][np.ix_(rows, columns)] = found.cost_usd
@@ -179,9 +194,9 @@ def _measured(
         others = np.setdiff1d(parts.learning, fold)
         if len(fold) and len(others):
             on_step(f"{name}, fold {number} of {len(parts.folds)}")
-            predict(learn(taken(data, others)), fold)
+            predict(learn(others), fold)
     on_step(f"{name}, all learning rows")
-    routers = predict(learn(taken(data, parts.learning)), parts.calibration)
+    routers = predict(learn(parts.learning), parts.calibration)
     return [
         Contender(name, caution, router, quality[k], cost[k])
         for k, (caution, router) in enumerate(zip(CAUTION, routers, strict=True))
@@ -210,31 +225,37 @@ def taken(data: RoutingData, rows: Iterable[int]) -> RoutingData:
 
 
 def _onboarded(
-    data: RoutingData, base: CrossRouter, known: dict[str, ModelDescriptor]
+    data: RoutingData,
+    queries: Sequence[Query],
+    rows: IntArray,
+    base: CrossRouter,
+    known: Mapping[str, ModelDescriptor],
 ) -> CrossRouter:
     """Each model's embedding from its scores alone, in the network that ships."""
     new = []
+    answered = ~np.isnan(data.score + data.cost_usd)
     for j, model in enumerate(data.models):
-        rows = np.flatnonzero(~np.isnan(data.score[:, j] + data.cost_usd[:, j]))
-        if len(rows) < FEWEST_SCORES:
-            continue
         scores = [
             ScoredAnswer.model_construct(
-                prompt=data.prompts[i],
+                prompt=queries[i],
                 score=float(data.score[i, j]),
                 cost_usd=float(data.cost_usd[i, j]),
-                output_tokens=None
-                if np.isnan(data.output_tokens[i, j])
-                else float(data.output_tokens[i, j]),
+                output_tokens=_number(data.output_tokens[i, j]),
             )
-            for i in rows
+            for i in rows[answered[rows, j]]
         ]
-        new.append(onboard(base, known.get(model) or ModelDescriptor(id=model), scores))
+        if len(scores) >= FEWEST_SCORES:
+            descriptor = known.get(model) or ModelDescriptor(id=model)
+            new.append(onboard(base, descriptor, scores))
     return base.over(ModelPool(new))
 
 
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)
+
+
 def _trained(
-    data: RoutingData, known: dict[str, ModelDescriptor], base: CrossRouter, seed: int
+    data: RoutingData, known: Mapping[str, ModelDescriptor], base: CrossRouter, seed: int
 ) -> CrossRouter:
     """A network of its own, whose held-out rows say how far it is believed."""
     try:

@@ -28,6 +28,8 @@ MOST_SINGLES = 3
 """Single models that are tested."""
 SURE = 1.645
 """Standard errors by which a router has to be better than a single model that would do."""
+NOISE = 1.0
+"""Standard errors below the best single model with which a setting is still worth a test."""
 MOST_WILLINGNESS = 1e6
 """USD a unit of quality: beyond it, costs do not count."""
 ROUNDING = 1e-9
@@ -104,9 +106,9 @@ def choose(problem: Problem, families: Sequence[Family], goal: Goal) -> Choice:
     tests = [path for path in (fixed, routing) if path is not None and path.is_hopeful]
     if len(tests) == 2 and tests[1].worth < tests[0].worth + WORTH:
         tests.pop()
-    if not tests and routing is not None:
+    if not tests:
         # There is nothing to lose.
-        tests = [routing]
+        tests = [_soonest(fixed, routing)]
     error = goal.error / max(len(tests), 1)
     passed = [_tested(problem, path, goal, error) for path in tests]
     candidates = [setting for setting in passed if setting is not None]
@@ -116,6 +118,12 @@ def choose(problem: Problem, families: Sequence[Family], goal: Goal) -> Choice:
     first = routing.settings[0] if routing and routing.settings else None
     needed = min((path.needed for path in (fixed, *routers)), default=math.inf)
     return Choice(best, error, first, needed)
+
+
+def _soonest(fixed: Path, routing: Path | None) -> Path:
+    """The path of which the fewest rows would show something, the simpler one of about as many."""
+    is_later = routing is not None and routing.needed < (1 - WORTH) * fixed.needed
+    return routing if routing is not None and is_later else fixed
 
 
 def _best(routers: Sequence[Path]) -> Path | None:
@@ -136,7 +144,9 @@ def _path(problem: Problem, families: Sequence[Family], goal: Goal, steps: int) 
     settings, worth, loss, moment = [], [], [], []
     for family in families:
         learned = Measured.of(problem, family, problem.learning, goal.kept)
-        for place in np.flatnonzero(_allowed(problem, family, problem.learning, learned, goal)):
+        allowed = _allowed(problem, family, problem.learning, learned, goal)
+        allowed &= _is_no_worse(problem, family, problem.learning, NOISE)
+        for place in np.flatnonzero(allowed):
             settings.append(Setting(family, int(place)))
             worth.append(_worth(learned, goal)[place])
             # That a choice is better than the baseline is not counted on.
@@ -203,24 +213,27 @@ def _tested(problem: Problem, path: Path, goal: Goal, error: float) -> Setting |
         here = Measured.of(problem, one, rows, goal.kept)
         everywhere = Measured.of(problem, one, problem.everything, goal.kept)
         worth = float(_worth(everywhere, goal)[0])
-        if (
-            worth > most
-            and _allowed(problem, one, rows, here, goal)[0]
-            and (not setting.is_routed or _is_no_worse(problem, one, everywhere))
-        ):
+        allowed = _allowed(problem, one, rows, here, goal)
+        allowed &= _is_no_worse(problem, one, problem.everything, NOISE / 2)
+        if worth > most and allowed[0]:
             best, most = setting, worth
     return best
 
 
-def _is_no_worse(problem: Problem, family: Family, measured: Measured) -> bool:
-    """Whether no single model is worth more at the willingness to pay of a setting."""
-    alone = Measured.of(problem, problem.singles, problem.everything, 1.0)
-    willingness = min(float(family.willingness[0]), MOST_WILLINGNESS)
+def _is_no_worse(problem: Problem, family: Family, rows: IntArray, noise: float) -> BoolArray:
+    """[s] whether no single model is worth more at a setting's willingness to pay.
 
-    def worth(of: Measured) -> FloatArray:
-        return np.asarray(willingness * of.mean_score - of.mean_cost)
-
-    return bool(worth(measured)[0] >= worth(alone).max() - ROUNDING)
+    By at most so many standard errors of noise.
+    """
+    if family.contender is None:
+        return np.ones(len(family.willingness), np.bool_)
+    willingness = np.minimum(family.willingness, MOST_WILLINGNESS)[:, None]
+    own = Measured.of(problem, family, rows, 1.0)
+    alone = Measured.of(problem, problem.singles, rows, 1.0)
+    best = (willingness * alone.mean_score - alone.mean_cost).argmax(axis=1)
+    gain = willingness * (own.score - alone.score[best]) - (own.cost_usd - alone.cost_usd[best])
+    error = gain.std(axis=1) / math.sqrt(len(rows))
+    return np.asarray(gain.mean(axis=1) >= -noise * error - ROUNDING)
 
 
 def _is_surely_better(problem: Problem, one: Setting, other: Setting, goal: Goal) -> bool:

@@ -213,7 +213,15 @@ def decision_after(decision: Decision, model: str, failures: Sequence[Failure]) 
 
 def has_status(error: BaseException) -> bool:
     """Whether a server answered with an error: it has made nothing, and bills nothing."""
-    return any(isinstance(c, Exception) and _status(c) is not None for c in _causes(error))
+    return status_of(error) is not None
+
+
+def status_of(error: BaseException) -> int | None:
+    """The HTTP status that a server answered with, of an error or of one of its causes."""
+    for found in _causes(error):
+        if isinstance(found, Exception) and (status := _status(found)) is not None:
+            return status
+    return None
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

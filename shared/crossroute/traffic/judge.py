@@ -8,7 +8,6 @@ an answer could know.
 from __future__ import annotations
 
 import json
-import math
 import random
 import re
 import secrets
@@ -184,7 +183,11 @@ def load_rubric(path: str | Path) -> str:
 def _rubric_of(content: object, path: Path) -> str:
     fields = content if isinstance(content, Mapping) else {}
     rubric, criteria = fields.get("rubric", ""), fields.get("criteria", {})
-    is_named = isinstance(criteria, Mapping) and all(isinstance(v, str) for v in criteria.values())
+    is_named = (
+        isinstance(content, Mapping)
+        and isinstance(criteria, Mapping)
+        and all(isinstance(v, str) for v in criteria.values())
+    )
     if fields.keys() - {"rubric", "criteria"} or not isinstance(rubric, str) or not is_named:
         raise DataError(
             f"{path}: a rubric is a mapping with the text `rubric:`, and `criteria:` as texts by "
@@ -304,7 +307,7 @@ def _grade(label: str, given: object) -> Grade:
     number = fields.get("grade")
     if isinstance(number, bool) or not isinstance(number, (int, float)):
         raise DataError(f"the grade of {label} is {shortened(number)}, which is no number")
-    if not (math.isfinite(number) and 0 <= number <= BEST):
+    if not 0 <= number <= BEST:  # NaN, too.
         raise DataError(f"the grade of {label} is {shortened(number)}, not one from 0 to {BEST}")
     reason = fields.get("reason")
     said = " ".join(reason.split())[:REASON_CHARACTERS] if isinstance(reason, str) else ""

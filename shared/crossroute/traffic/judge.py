@@ -183,12 +183,9 @@ def load_rubric(path: str | Path) -> str:
 def _rubric_of(content: object, path: Path) -> str:
     fields = content if isinstance(content, Mapping) else {}
     rubric, criteria = fields.get("rubric", ""), fields.get("criteria", {})
-    is_named = (
-        isinstance(content, Mapping)
-        and isinstance(criteria, Mapping)
-        and all(isinstance(v, str) for v in criteria.values())
-    )
-    if fields.keys() - {"rubric", "criteria"} or not isinstance(rubric, str) or not is_named:
+    is_mapping = isinstance(content, Mapping) and isinstance(criteria, Mapping)
+    texts = [rubric, *criteria.values()] if is_mapping else [None]
+    if fields.keys() - {"rubric", "criteria"} or not all(isinstance(one, str) for one in texts):
         raise DataError(
             f"{path}: a rubric is a mapping with the text `rubric:`, and `criteria:` as texts by "
             "their names; or a plain text in a file with another ending."

@@ -21,11 +21,11 @@ from crossroute.errors import CrossRouteError, DataError, DescriptorError, PoolE
 from crossroute.models.price import Price
 from crossroute.traffic.asking import Answer
 from crossroute.traffic.cases import Case, load_cases
-from crossroute.traffic.choice import tell_most
 from crossroute.traffic.collect import Collected, Progress, collect, open_journal
 from crossroute.traffic.collection import Collection
 from crossroute.traffic.journal import Journal
 from crossroute.traffic.scorers import by_check, by_function, by_reference, load_scorer
+from crossroute.traffic.telling import tell_most
 from crossroute.training.data import RoutingData
 
 

@@ -317,8 +317,8 @@ def _tell(found: Collected, result: Path, budget_usd: float, *, as_json: bool) -
     if found.is_out_of_budget:
         err.print(
             f"Stopped at the budget of {usd(budget_usd)}: what the next call could cost at most "
-            "was not left. All that was scored is kept; the same command with a higher "
-            "--budget-usd goes on."
+            "was not left (a smaller --max-tokens makes it less). All that was scored is kept; the "
+            "same command with a higher --budget-usd goes on."
         )
     listed = Counter(found.failures).most_common(SHOWN_FAILURES)
     for (who, text), count in listed:

@@ -35,8 +35,8 @@ from crossroute.traffic.purse import OutOfBudgetError, Purse
 from crossroute.traffic.scorers import Scorer
 
 AT_ONCE = 8
-TRIES = 3
-"""Calls that are made for one answer or verdict, at most."""
+PAUSES = (2.0, 20.0, 0.0)
+"""Seconds after each failed call for one answer or verdict; after the last one it is given up."""
 FAILURES_IN_A_ROW = 5
 """So many answers of a model failed with none between them: the others would fail, too."""
 
@@ -380,7 +380,7 @@ class _Run:
         Raises:
             OutOfBudgetError: If the most that the call can cost is not left.
         """
-        for tries_left in reversed(range(TRIES)):
+        for pause in PAUSES:
             number = await self._purse.hold(limit.most_usd)
             try:
                 answer = await self._ask(
@@ -397,15 +397,16 @@ class _Run:
                 try:
                     found = read(answer)
                 except DataError as error:
-                    text, may_try = str(error), True
+                    text, may_try, pause = str(error), True, 0.0
                 else:
                     self._in_a_row[model.id] = 0
                     return number, usd, found
             self._journal.failed(number, usd)
             await self._purse.settled()
-            if not (tries_left and may_try):
+            if not may_try:
                 break
-            await self._pause(2.0 ** (TRIES - tries_left - 1))
+            if pause:
+                await self._pause(pause)
         self._in_a_row[model.id] += 1
         self._failures[model.id, text] += 1
         self._report()

@@ -18,10 +18,10 @@ from crossroute.models.price import Price
 from crossroute.query import Message, Query
 from crossroute.router import CrossRouter
 from crossroute.traffic.cases import Case, shown
-from crossroute.traffic.choice import tell_most
 from crossroute.traffic.journal import Journal, Kept
 from crossroute.traffic.judge import RUBRIC, Asked, question, who_judges
 from crossroute.traffic.scorers import Scorer
+from crossroute.traffic.telling import tell_most
 from crossroute.training.data import CHARS_A_TOKEN
 
 MAX_TOKENS = 8192
@@ -135,7 +135,7 @@ class Collection:
                 and the judges score the other prompts.
             rubric: What the judges grade by.
             answers_a_prompt: How many models are asked each prompt, 2 at least: those whose answers
-                tell most (`crossroute.traffic.choice`). None are all.
+                tell most (`crossroute.traffic.telling`). None are all.
             max_tokens: The longest answer, hidden reasoning included. An answer that is cut off
                 there is not scored.
             seed: Of the order in which a judge sees answers, and of ties between models.

@@ -8,6 +8,7 @@ import asyncio
 import json
 import math
 import random
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -648,3 +649,24 @@ def test_a_disabled_model_may_be_measured_where_it_is_named() -> None:
 def test_prices_of_the_fakes_are_those_of_the_descriptors() -> None:
     price = JUDGE.price
     assert price == Price(input_usd_per_1m=PRICES[JUDGE.id] / 4, output_usd_per_1m=PRICES[JUDGE.id])
+
+
+def test_the_page_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = Path(__file__).parents[2] / "docs" / "traffic" / "collect.md"
+    text = page.read_text("utf-8")
+    monkeypatch.chdir(tmp_path)
+    (prompts,) = re.findall(r"```json\n(.*?)```", text, re.DOTALL)
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    Path("prompts.jsonl").write_text(prompts, "utf-8")
+    folder = Path("my_models")
+    folder.mkdir()
+    for model in MODELS:
+        descriptor(model).save(folder)
+    JUDGE.save(tmp_path).rename("judge.yaml")
+    exec(code, {"ask": Models()})
+    assert capsys.readouterr().out.startswith("9 0.0")
+    assert len(RoutingData.load(["scored.jsonl"])) == 3
+    for link in re.findall(r"\]\(([^)#:]+)[^)]*\)", text):
+        assert link == "https" or (page.parent / link).exists(), link

@@ -93,6 +93,16 @@ def test_conversations_and_the_fields_of_routing_data_pass_through(router: Cross
     assert "[system]\nYou are terse.\n\n[user]\nWhy is the sky blue?" in models.asked[-1][1]
 
 
+def test_prompts_may_be_texts_messages_or_mappings(router: CrossRouter) -> None:
+    messages = [{"role": "user", "content": "Why?"}]
+    given: Any = ["Why?", messages, {"prompt": "How?", "task": "x"}, "Why?", Case(prompt="Who?")]
+    found = collected(router, Models(), cases=given)
+    assert [row["prompt"] for row in found.rows] == ["Why?", messages, "How?", "Who?"]
+    for bad in (" ", None, {"task": "x"}, [{"content": "?"}]):
+        with pytest.raises(DataError, match="is no prompt: prompt"):
+            collected(router, Models(), cases=[bad])
+
+
 def test_prompts_are_read_from_files_and_one_twice_is_one(tmp_path: Path) -> None:
     path = tmp_path / "prompts.jsonl"
     path.write_text(

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from crossroute.errors import DataError, plain, problems
+from crossroute.errors import DataError, plain, problems, shortened
 from crossroute.lines import read_lines
 from crossroute.models.fields import NonEmpty
 from crossroute.onboarding.anchors import Check
+from crossroute.query import Message
 from crossroute.training.data import Messages, Name, Prompt, Split
 
 SHOWN_BROKEN = 5
@@ -40,6 +42,20 @@ class Case(BaseModel):
     dataset: Name | None = None
     split: Split | None = None
 
+    @classmethod
+    def of(cls, given: CaseLike) -> Case:
+        """Read a case, a prompt, messages, or a mapping with the fields of a case.
+
+        Raises:
+            DataError: If it is none of them.
+        """
+        if isinstance(given, Case):
+            return given
+        try:
+            return cls.model_validate(given if isinstance(given, Mapping) else {"prompt": given})
+        except ValidationError as error:
+            raise DataError(f"{shortened(given)} is no prompt: {problems(error, cls)}") from None
+
     @property
     def key(self) -> str:
         """What tells its prompt from others."""
@@ -50,6 +66,9 @@ class Case(BaseModel):
         known = self.model_dump(exclude_none=True)
         task = self.topic if self.task is None else self.task
         return {**known, **({"task": task} if task else {}), "outputs": outputs}
+
+
+CaseLike = Case | str | Sequence[Message] | Mapping[str, Any]
 
 
 def prompt_key(prompt: object) -> str:

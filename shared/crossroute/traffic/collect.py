@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -27,7 +27,7 @@ from crossroute.models.descriptor import ModelDescriptor
 from crossroute.query import Message
 from crossroute.router import CrossRouter
 from crossroute.traffic.asking import Answer, AskModel
-from crossroute.traffic.cases import Case, prompt_key
+from crossroute.traffic.cases import Case, CaseLike, prompt_key
 from crossroute.traffic.collection import Collection, Limit
 from crossroute.traffic.journal import Journal, Kept, Verdict
 from crossroute.traffic.judge import Grade, read_verdict
@@ -87,7 +87,7 @@ class Collected:
 
 
 def collect(
-    cases: Sequence[Case | str],
+    cases: Iterable[CaseLike],
     router: CrossRouter,
     ask: AskModel,
     models: Sequence[str] | None = None,
@@ -101,7 +101,7 @@ def collect(
     """Ask models, score their answers, and keep all of it; outside of an event loop.
 
     Args:
-        cases: The prompts.
+        cases: The prompts: texts, messages, or mappings as in a file (`Case`).
         router: Predicts what answers will be like; its pool has the candidates.
         ask: Asks a model.
         models: Ids of the candidates; None are all of the pool that can be called today.
@@ -119,8 +119,11 @@ def collect(
         for name in ("at_once", "keep_answers", "keep_reasons", "tell", "pause")
         if name in settings
     }
-    read = [case if isinstance(case, Case) else Case(prompt=case) for case in cases]
-    collection = Collection.of(read, router, models, judges=judges, scorers=scorers, **settings)
+    # One that stands there twice is asked once.
+    read = {case.key: case for case in map(Case.of, cases)}
+    collection = Collection.of(
+        [*read.values()], router, models, judges=judges, scorers=scorers, **settings
+    )
     keep_answers = of_run.pop("keep_answers", True)
     with open_journal(collection, out, keep_answers=keep_answers) as journal:
         return asyncio.run(run(collection, ask, journal, budget_usd=budget_usd, out=out, **of_run))

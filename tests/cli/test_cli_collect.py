@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 import sys
 import threading
 from collections import Counter
@@ -254,6 +255,34 @@ def test_after_ctrl_c_the_same_command_goes_on(
     # The one that broke off is asked again, nothing else.
     assert asked(server) == {"small": 6, "large": 7, "judge": 6}
     assert before["large"] == 4
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals differ")
+def test_after_a_kill_the_same_command_goes_on(
+    collect: Run, server: OpenAIServer, bill: Bill, out: Path, prompts: Path, folder: Path
+) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+
+    def killing(body: dict[str, Any]) -> Reply:
+        if asked(server)["judge"] == 3:
+            started[0].kill()
+        return judging(body)
+
+    server.answers["judge"] = bill(killing)
+    options = ("--judge", "carat/judge", "--budget-usd", 1, "--yes", "--concurrency", 1)
+    given = ("collect", prompts, "--models", folder, "--out", out, *options)
+    command = [sys.executable, "-c", "from crossroute.cli.app import main; main()"]
+    started.append(subprocess.Popen([*command, *map(str, given)], stderr=subprocess.DEVNULL))
+    assert started[0].wait(120) == -signal.SIGKILL
+    assert len(out.read_text().splitlines()) == 2
+    code, said, err = collect("--yes", "--concurrency", 1, "--json")
+    assert code == 0, err
+    # The verdict under way is asked for again, and counted as the most that it can have cost.
+    assert asked(server) == {"small": 6, "large": 6, "judge": 7}
+    found = json.loads(said)
+    assert found["scored_answers"] == 12
+    assert found["spent_usd"] > bill.usd
+    assert len(RoutingData.load([out])) == COUNT
 
 
 def test_as_many_calls_at_once_as_are_allowed(

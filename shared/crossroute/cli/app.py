@@ -7,6 +7,7 @@ import sys
 import typer
 from rich.markup import escape
 
+from crossroute.cli.collect import collect
 from crossroute.cli.common import err
 from crossroute.cli.compare import models_compare
 from crossroute.cli.demo import demo
@@ -44,6 +45,7 @@ app.command("benchmark")(benchmark_command)
 app.command("plan")(plan_command)
 app.command("import-routerbench")(import_routerbench_command)
 app.command("demo")(demo)
+app.command("collect")(collect)
 
 models_app = typer.Typer(help="The models of a pool.", no_args_is_help=True)
 app.add_typer(models_app, name="models")

@@ -104,8 +104,6 @@ def choose(problem: Problem, families: Sequence[Family], goal: Goal) -> Choice:
     ]
     routing = _best(routers)
     tests = [path for path in (fixed, routing) if path is not None and path.is_hopeful]
-    if len(tests) == 2 and tests[1].worth < tests[0].worth + WORTH:
-        tests.pop()
     if not tests:
         # There is nothing to lose.
         tests = [_soonest(fixed, routing)]
@@ -145,7 +143,7 @@ def _path(problem: Problem, families: Sequence[Family], goal: Goal, steps: int) 
     for family in families:
         learned = Measured.of(problem, family, problem.learning, goal.kept)
         allowed = _allowed(problem, family, problem.learning, learned, goal)
-        allowed &= _is_no_worse(problem, family, problem.learning, NOISE)
+        allowed &= _is_no_worse(problem, family, problem.learning, NOISE, goal.usd_a_prompt)
         for place in np.flatnonzero(allowed):
             settings.append(Setting(family, int(place)))
             worth.append(_worth(learned, goal)[place])
@@ -207,30 +205,48 @@ def _tested(problem: Problem, path: Path, goal: Goal, error: float) -> Setting |
         return guarantee.p_value(measured.loss[0], goal.max_loss, bet)
 
     count = guarantee.first_failure(map(p_value, path.settings), error)
-    best, most = None, -math.inf
-    for setting in path.settings[:count]:
-        one = setting.family.only(setting.place)
-        here = Measured.of(problem, one, rows, goal.kept)
-        everywhere = Measured.of(problem, one, problem.everything, goal.kept)
-        worth = float(_worth(everywhere, goal)[0])
-        allowed = _allowed(problem, one, rows, here, goal)
-        allowed &= _is_no_worse(problem, one, problem.everything, NOISE / 2)
-        if worth > most and allowed[0]:
-            best, most = setting, worth
-    return best
+    for noise in (0.0, NOISE / 2):
+        possible = [s for s in path.settings[:count] if _is_advisable(problem, s, goal, noise)]
+        if possible:
+            return max(possible, key=lambda one: _worth_everywhere(problem, one, goal))
+    return None
 
 
-def _is_no_worse(problem: Problem, family: Family, rows: IntArray, noise: float) -> BoolArray:
+def _is_advisable(problem: Problem, setting: Setting, goal: Goal, noise: float) -> bool:
+    """Whether a setting does what the goal asks, and no single model is worth more."""
+    one, rows = setting.family.only(setting.place), problem.calibration
+    allowed = _allowed(problem, one, rows, Measured.of(problem, one, rows, goal.kept), goal)
+    return bool(
+        allowed[0] and _is_no_worse(problem, one, problem.everything, noise, goal.usd_a_prompt)[0]
+    )
+
+
+def _worth_everywhere(problem: Problem, setting: Setting, goal: Goal) -> float:
+    one = setting.family.only(setting.place)
+    return float(_worth(Measured.of(problem, one, problem.everything, goal.kept), goal)[0])
+
+
+def _is_no_worse(
+    problem: Problem, family: Family, rows: IntArray, noise: float, most_usd: float | None
+) -> BoolArray:
     """[s] whether no single model is worth more at a setting's willingness to pay.
 
-    By at most so many standard errors of noise.
+    Args:
+        problem: What is compared.
+        family: Of the settings.
+        rows: Places of the rows to compare on.
+        noise: Standard errors by which a single model may seem to be worth more.
+        most_usd: Single models that cost more a prompt are no alternative.
     """
     if family.contender is None:
         return np.ones(len(family.willingness), np.bool_)
     willingness = np.minimum(family.willingness, MOST_WILLINGNESS)[:, None]
     own = Measured.of(problem, family, rows, 1.0)
     alone = Measured.of(problem, problem.singles, rows, 1.0)
-    best = (willingness * alone.mean_score - alone.mean_cost).argmax(axis=1)
+    worth = willingness * alone.mean_score - alone.mean_cost
+    if most_usd is not None:
+        worth[:, alone.mean_cost > max(most_usd, float(alone.mean_cost.min()))] = -np.inf
+    best = worth.argmax(axis=1)
     gain = willingness * (own.score - alone.score[best]) - (own.cost_usd - alone.cost_usd[best])
     error = gain.std(axis=1) / math.sqrt(len(rows))
     return np.asarray(gain.mean(axis=1) >= -noise * error - ROUNDING)

@@ -17,7 +17,7 @@ from crossroute.lines import read_lines
 from crossroute.query import QueryLike
 from crossroute.ranking import utility
 from crossroute.router import CrossRouter
-from crossroute.training.data import Name, Prompt
+from crossroute.training.data import Messages, Name, Prompt
 
 
 class TopicPrompt(NamedTuple):
@@ -30,7 +30,7 @@ class TopicPrompt(NamedTuple):
 class _PromptRow(BaseModel):
     model_config = ConfigDict(coerce_numbers_to_str=True)
 
-    prompt: Prompt
+    prompt: Prompt | Messages
     topic: Name | None = None
     task: Name | None = None
 

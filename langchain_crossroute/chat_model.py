@@ -9,6 +9,7 @@ import builtins
 import math
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from typing import Any, ClassVar, Literal, cast
 
 from langchain_core.callbacks import CallbackManagerForLLMRun, Callbacks
@@ -267,8 +268,10 @@ class ChatCrossRoute(FromYaml, BaseChatModel):
         chunks: Any = self._atransform_stream_with_config(
             _one(input), dispatch.astream, self._config(config), **kwargs
         )
-        async for chunk in chunks:
-            yield chunk
+        # One that is left ends now, not when it is collected.
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                yield chunk
 
     @override
     def stream_events(  # type: ignore[override]

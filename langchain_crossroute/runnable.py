@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import aclosing
 from typing import Any, ClassVar
 
 from langchain_core.runnables import (
@@ -189,10 +190,13 @@ class CrossRouteRunnable(FromYaml, RunnableSerializable[Any, Any]):
         async def inputs() -> AsyncIterator[Any]:
             yield input
 
-        async for chunk in self._atransform_stream_with_config(
+        chunks: Any = self._atransform_stream_with_config(
             inputs(), self._dispatch().astream, config, **kwargs
-        ):
-            yield chunk
+        )
+        # One that is left ends now, not when it is collected.
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                yield chunk
 
     def _dispatch(self) -> Dispatch:
         return Dispatch(

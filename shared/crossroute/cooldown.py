@@ -15,6 +15,9 @@ from typing import Any
 from crossroute.errors import ConstraintError, shortened
 from crossroute.ranking import amount
 
+LEAST_RETRY_AFTER = 1.0
+"""Seconds; if a provider asks for less, the failure is one like others."""
+
 
 @dataclass(frozen=True, slots=True)
 class Cooldown:
@@ -165,7 +168,9 @@ class Rests:
                 if len(health.failed_at) >= settings.failures:
                     seconds = settings.rest_seconds
             # Otherwise the call began before the rest, and says nothing new.
-            seconds = min(max(seconds, retry_after or 0.0), settings.most_rest_seconds)
+            if retry_after is not None and retry_after >= LEAST_RETRY_AFTER:
+                seconds = max(seconds, retry_after)
+            seconds = min(seconds, settings.most_rest_seconds)
             if seconds > 0:
                 health.rest = seconds
                 health.until = max(health.until or 0.0, now + seconds)

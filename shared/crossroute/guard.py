@@ -9,6 +9,7 @@ from crossroute.cooldown import Cooldown, Rests
 from crossroute.decision import Decision
 from crossroute.errors import (
     ConstraintError,
+    CrossRouteError,
     DailySpendError,
     RestingError,
     UnknownModelError,
@@ -57,6 +58,7 @@ class Guard:
             DailySpendError: If no candidate may be asked today.
             DataError: If the file with what was spent cannot be read.
         """
+        watch = Watch(self, decision)
         if self.daily_spend is not None:
             over = self.daily_spend.without_budget(decision.candidates)
             if len(over) == len(decision.candidates):
@@ -64,17 +66,20 @@ class Guard:
                 raise DailySpendError(
                     f"Nothing was asked: no candidate may be asked today (UTC):\n{why}\n{MEND}."
                 )
+            for model, reason in over.items():
+                watch.removed[model] = DailySpendError(f"{model} was not asked: {reason}.")
             if over:
                 decision = decision.without(over)
-        watch = Watch(self, {one.model: one.cost_usd for one in decision.candidates})
         if self.rests is not None:
             resting = {
-                one.model: reason
+                one.model: why_not
                 for one in decision.candidates
-                if (reason := self.rests.why_not(one.model)) is not None
+                if (why_not := self.rests.why_not(one.model)) is not None
             }
             watch.asks_all = len(resting) == len(decision.candidates)
             if resting and not watch.asks_all:
+                for model, reason in resting.items():
+                    watch.removed[model] = RestingError(f"{model} was not asked: it {reason}.")
                 decision = decision.without(resting)
         return Admitted(decision, watch)
 
@@ -84,17 +89,20 @@ class Watch:
 
     Args:
         guard: Of the router.
-        predicted: Predicted cost of each candidate, in USD.
+        decision: As it was before candidates were taken out.
 
     Attributes:
+        decision: The same.
+        removed: What a strategy is told that asks for a candidate which was taken out.
         asks_all: Whether all candidates rest, so that all may be asked.
     """
 
-    def __init__(self, guard: Guard, predicted: Mapping[str, float]) -> None:
+    def __init__(self, guard: Guard, decision: Decision) -> None:
         self._rests = guard.rests
         self._daily_spend = guard.daily_spend
-        self._predicted = predicted
         self._tries: set[str] = set()
+        self.decision = decision
+        self.removed: dict[str, CrossRouteError] = {}
         self.asks_all = False
 
     def begin(self, model: str) -> RestingError | None:
@@ -127,8 +135,9 @@ class Watch:
         """
         if self._daily_spend is not None:
             # Of a model without a price; who has not answered is taken to be free, as on the bill.
-            predicted = self._predicted[model] if answered else 0.0
-            self._daily_spend.add(model, predicted if cost_usd is None else cost_usd)
+            if cost_usd is None and answered:
+                cost_usd = next(c.cost_usd for c in self.decision.candidates if c.model == model)
+            self._daily_spend.add(model, cost_usd or 0.0)
         if self._rests is None:
             return
         if answered:

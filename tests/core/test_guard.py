@@ -209,6 +209,26 @@ def test_a_strategy_that_asks_it_alone_is_told_why(house: House) -> None:
 
 
 @WAYS
+def test_a_strategy_may_ask_for_who_was_taken_out(house: House, way: str) -> None:
+    class Cascade:
+        def answer(self, task: Task) -> Flow:
+            first, second = yield (Ask(SAGE, role="draft"), Ask(POET, role="draft"))
+            assert isinstance(first.error, (RestingError, DailySpendError))
+            assert not first.was_asked
+            assert second.text == "fine."
+            reply: Reply = yield Ask(SAGE)
+            return (yield Ask(CLERK)) if reply.failed else reply
+
+    for _ in range(2):
+        house.ask()
+    assert house.ask(way, Cascade()) == ["clerk: fine", "clerk: ."]
+    assert house.models.asked == [POET, CLERK]
+    house.guard = Guard(None, DailySpend(by_model={SAGE: 0}), house.router.pool)
+    assert house.ask(way, Cascade()) == ["clerk: fine", "clerk: ."]
+    assert house.models.asked == [POET, CLERK]
+
+
+@WAYS
 def test_a_call_that_is_left_says_what_came_of_it(house: House, way: str) -> None:
     for _ in range(2):
         house.ask()

@@ -197,20 +197,24 @@ def _course(
     candidates = [candidate.model for candidate in task.decision.candidates]
 
     def begin(ask: object, at_once: int = 1) -> _Asked[Any]:
+        refused: CrossRouteError | None
         if not isinstance(ask, Ask):
             raise StrategyError(
                 f"A strategy yielded or returned {shortened(ask)}; it yields Ask, Show or a tuple "
                 "of Ask, and returns one of the replies that it was sent."
             )
-        if ask.model not in candidates:
+        decided, refused = task.decision, None
+        if task.watch is not None and ask.model in task.watch.removed:
+            # No error of the strategy's: it cannot know who rests.
+            decided, refused = task.watch.decision, task.watch.removed[ask.model]
+        elif ask.model not in candidates:
             why = task.decision.removed.get(ask.model, "it is not in the pool")
             raise StrategyError(
                 f"A strategy asks {shortened(ask.model)}, which is no candidate of this call: "
                 f"{why}. The candidates are {', '.join(candidates)}."
             )
-        decision = decision_after(task.decision, ask.model, failures)
-        refused: CrossRouteError | None = None
-        if task.ceiling is not None:
+        decision = decision_after(decided, ask.model, failures)
+        if refused is None and task.ceiling is not None:
             ask, refused = within(task.ceiling, ask, asked, at_once)
             decision["max_tokens"] = ask.max_tokens
         exchange = transport.exchange(ask, decision)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import closing
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ _TABLE = (
     "CREATE TABLE IF NOT EXISTS spend "
     "(day TEXT, model TEXT, usd REAL NOT NULL, PRIMARY KEY (day, model)) WITHOUT ROWID"
 )
+_READ = "SELECT model, usd FROM spend WHERE day = ?"
 _ADD = (
     "INSERT INTO spend VALUES (?, ?, ?) "
     "ON CONFLICT (day, model) DO UPDATE SET usd = usd + excluded.usd"
@@ -76,6 +79,8 @@ class DailySpend:
         self._lock = threading.Lock()
         # With a file: what could not be written to it yet.
         self._held: dict[tuple[str, str], float] = {}
+        self._connection: sqlite3.Connection | None = None
+        self._process = 0
 
     def __repr__(self) -> str:
         return f"DailySpend(usd={self.usd}, by_model={self.by_model})"
@@ -86,7 +91,7 @@ class DailySpend:
 
     def __getstate__(self) -> dict[str, Any]:
         """For another process, which shares the sums if there is a file."""
-        return {**vars(self), "_lock": None, "_held": {}}
+        return {**vars(self), "_lock": None, "_held": {}, "_connection": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state, _lock=threading.Lock())
@@ -100,17 +105,17 @@ class DailySpend:
         """
         day = self._day()
         found: dict[str, float] = {}
-        if self.file is not None:
-            try:
-                with closing(self._open(self.file)) as database:
-                    rows = database.execute("SELECT model, usd FROM spend WHERE day = ?", (day,))
-                    found = dict(rows.fetchall())
-            except sqlite3.Error as error:
-                raise DataError(
-                    f"{self.file}: what was spent today cannot be read: {error}. Name an SQLite "
-                    "file, or one that is not there yet, in a folder that can be written to."
-                ) from error
         with self._lock:
+            if self.file is not None:
+                try:
+                    with self._database(self.file) as database:
+                        found = dict(database.execute(_READ, (day,)).fetchall())
+                except sqlite3.Error as error:
+                    raise DataError(
+                        f"{self.file}: what was spent today cannot be read: {error}. Name an "
+                        "SQLite file, or one that is not there yet, in a folder that can be "
+                        "written to."
+                    ) from error
             for (of, model), cost in self._held.items():
                 if of == day:
                     found[model] = found.get(model, 0.0) + cost
@@ -133,7 +138,7 @@ class DailySpend:
             if self.file is None:
                 return
             try:
-                with closing(self._open(self.file)) as database:
+                with self._database(self.file) as database:
                     rows = [(*key, cost) for key, cost in self._held.items()]
                     database.executemany(_ADD, rows)
                     database.commit()
@@ -168,18 +173,32 @@ class DailySpend:
     def _day(self) -> str:
         return self._clock().astimezone(UTC).date().isoformat()
 
-    def _open(self, file: Path) -> sqlite3.Connection:
-        # One a use: a connection is of one thread, and must not go through a fork.
-        database = sqlite3.connect(file, timeout=LOCK_SECONDS)
+    @contextmanager
+    def _database(self, file: Path) -> Iterator[sqlite3.Connection]:
+        """The connection of this process; the caller holds the lock."""
+        if self._connection is None or self._process != os.getpid():
+            # What a fork has left in a child is not used there.
+            self._connection, self._process = _open(file), os.getpid()
+            weakref.finalize(self, self._connection.close)
         try:
-            # Readers do not wait for writers.
-            database.execute("PRAGMA journal_mode = WAL")
-            database.execute("PRAGMA synchronous = NORMAL")
-            database.execute(_TABLE)
-        except BaseException:
-            database.close()
+            yield self._connection
+        except sqlite3.Error:
+            self._connection.close()
+            self._connection = None
             raise
-        return database
+
+
+def _open(file: Path) -> sqlite3.Connection:
+    database = sqlite3.connect(file, timeout=LOCK_SECONDS, check_same_thread=False)
+    try:
+        # Readers do not wait for writers, and a write does not wait for the disk.
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA synchronous = NORMAL")
+        database.execute(_TABLE)
+    except BaseException:
+        database.close()
+        raise
+    return database
 
 
 def _over(whose: str, spent: float, most: float | None, cost_usd: float) -> str | None:

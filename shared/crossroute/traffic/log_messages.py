@@ -129,7 +129,7 @@ def _message(item: Mapping[str, Any]) -> dict[str, Any] | None:
         return _with_role(ROLES.get(str(name)), item["kwargs"])
     if isinstance(item.get("data"), Mapping) and isinstance(kind, str):
         return _with_role(ROLES.get(kind, kind), item["data"])
-    if kind in _ITEMS and "role" not in item:
+    if isinstance(kind, str) and kind in _ITEMS and "role" not in item:
         return _item(item)
     role = item.get("role")
     if role is None and isinstance(kind, str):
@@ -140,7 +140,7 @@ def _message(item: Mapping[str, Any]) -> dict[str, Any] | None:
 def _with_role(role: object, item: Mapping[str, Any]) -> dict[str, Any]:
     if role is None or role == "chat":
         role = item.get("role") or ROLES.get(str(item.get("type")), item.get("type"))
-    if role == "generic" or role not in _KNOWN_ROLES:
+    if not isinstance(role, str) or role not in _KNOWN_ROLES:
         raise LogError("a message without a known role")
     if isinstance(item.get("parts"), list):
         return _of_parts(str(role), item["parts"])

@@ -130,8 +130,8 @@ def load_prompts(path: str | Path) -> list[TopicPrompt]:
     """Read prompts from a text file, one a line, or from JSON lines.
 
     Args:
-        path: `*.jsonl` or `*.jsonl.gz` has a `prompt`, a text or messages, a line and, where known, its `topic` (or
-            `task`, as routing data has it); any other file has a prompt a line.
+        path: `*.jsonl` or `*.jsonl.gz` has a `prompt` a line, a text or messages, and, where known,
+            its `topic` (or `task`, as routing data has it); any other file has a prompt a line.
 
     Raises:
         DataError: If the file cannot be read, a line is broken, or it has no prompt.

@@ -37,9 +37,9 @@ def importers(folder: Path, *packages: str) -> set[str]:
 
 
 def test_the_core_knows_no_framework() -> None:
-    # The demo is a LangChain chain, `onboard --run` asks a chat model, and `models new` reads its
-    # profile: these commands open the door to it, nothing else does.
-    commands = {"cli/demo.py", "cli/new.py", "cli/onboarding.py"}
+    # The demo is a LangChain chain, `onboard --run` and `collect` ask chat models, and `models new`
+    # reads a profile: these commands open the door to it, nothing else does.
+    commands = {"cli/collect.py", "cli/demo.py", "cli/new.py", "cli/onboarding.py"}
     assert importers(CORE, "langchain", "llama", "langgraph") == commands
 
 

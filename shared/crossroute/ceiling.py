@@ -32,7 +32,7 @@ FRAME_TOKENS = 50
 TOOLS_FRAME_TOKENS = 600
 """What they put around tools and schemas, beside these themselves."""
 
-_UNCOUNTED = frozenset({"image_input", "audio_input", "file_input"})
+UNCOUNTED = frozenset({"image_input", "audio_input", "file_input"})
 """Of these nobody knows the tokens before the provider has counted them."""
 
 
@@ -84,7 +84,7 @@ class Ceiling:
                 "no price is known, so it cannot keep hard_max_cost_usd",
                 "write the price of a model into its descriptor",
             )
-        if uncounted := sorted(self.query.needs & _UNCOUNTED):
+        if uncounted := sorted(self.query.needs & UNCOUNTED):
             return Reason(
                 f"the cost of {' and '.join(uncounted)} is not known beforehand, so it cannot keep "
                 "hard_max_cost_usd",

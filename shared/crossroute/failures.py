@@ -13,6 +13,7 @@ from typing import Any, TypedDict
 from urllib.parse import quote
 
 from crossroute.decision import Decision
+from crossroute.errors import CrossRouteError
 from crossroute.errors import NoAnswerError as NoAnswerError
 from crossroute.secret_text import SECRET_NAME
 
@@ -45,6 +46,8 @@ _PASSING_ERRORS = {
     ),
 }
 """By module and name: none of these packages has to be there."""
+
+_CONNECTING = ("ConnectError", "ConnectTimeout")
 
 _RAISED_ERRORS = {
     "langchain_core.exceptions": ("ModelError", "OutputParserException"),
@@ -217,7 +220,25 @@ def decision_after(decision: Decision, model: str, failures: Sequence[Failure]) 
 
 def has_status(error: BaseException) -> bool:
     """Whether a server answered with an error: it has made nothing, and bills nothing."""
-    return any(isinstance(c, Exception) and _status(c) is not None for c in _causes(error))
+    return status_of(error) is not None
+
+
+def status_of(error: BaseException) -> int | None:
+    """The HTTP status that a server answered with, of an error or of one of its causes."""
+    for found in _causes(error):
+        if isinstance(found, Exception) and (status := _status(found)) is not None:
+            return status
+    return None
+
+
+def may_be_billed(error: BaseException) -> bool:
+    """Whether a request that failed may have reached a server that answered it for itself."""
+    unsent = {"httpx": _CONNECTING, "httpx2": _CONNECTING}
+    return not has_status(error) and not any(
+        isinstance(c, (ConnectionRefusedError, ImportError, CrossRouteError))
+        or (isinstance(c, Exception) and _is_one_of(c, unsent))
+        for c in _causes(error)
+    )
 
 
 def retry_after_seconds(error: BaseException) -> float | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import codecs
 import gzip
+import json
+import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -77,3 +79,28 @@ def check_inflated(path: Path, size: int, read: int, number: int) -> None:
             f"{path}:{number}: inflates to more than {MOST_INFLATION} times its length, as no "
             "routing data does. If you trust the file, decompress it yourself and give the result."
         )
+
+
+def mend_last_line(path: Path) -> None:
+    """Drop a last line of JSON that a break left half written; end a whole one with a line break.
+
+    A file that is not there is left so.
+
+    Raises:
+        OSError: If it cannot be read or written.
+    """
+    if not path.exists():
+        return
+    check_regular(path)
+    with path.open("r+b") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - MOST_LINE_BYTES - 1))
+        last = file.read().rpartition(b"\n")[2]
+        if not last:
+            return
+        try:
+            json.loads(last)
+        except ValueError:
+            file.truncate(size - len(last))
+        else:
+            file.write(b"\n")

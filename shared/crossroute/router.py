@@ -223,6 +223,16 @@ class CrossRouter:
         """
         return self.over(self._pool.subset(models))
 
+    def with_reward(self, reward: RewardName) -> CrossRouter:
+        """The same router, by another reward.
+
+        Raises:
+            ValueError: If there is no such reward.
+        """
+        if reward == self._reward:
+            return self
+        return CrossRouter(self._checkpoint, self._pool, encoder=self._encoder, reward=reward)
+
     def over(self, pool: ModelPool) -> CrossRouter:
         """The same router over another pool, whose embeddings are of its checkpoint.
 

@@ -7,6 +7,7 @@ import sys
 import typer
 from rich.markup import escape
 
+from crossroute.cli.collect import collect
 from crossroute.cli.common import err
 from crossroute.cli.compare import models_compare
 from crossroute.cli.demo import demo
@@ -25,6 +26,7 @@ from crossroute.cli.models import (
 )
 from crossroute.cli.new import models_new
 from crossroute.cli.onboarding import models_onboard
+from crossroute.cli.plan import plan_command
 from crossroute.cli.prices import models_prices
 from crossroute.cli.rebase import models_rebase
 from crossroute.cli.route import route
@@ -41,8 +43,10 @@ app.command("route")(route)
 app.command("train")(train)
 app.command("evaluate")(evaluate_command)
 app.command("benchmark")(benchmark_command)
+app.command("plan")(plan_command)
 app.command("import-routerbench")(import_routerbench_command)
 app.command("demo")(demo)
+app.command("collect")(collect)
 
 models_app = typer.Typer(help="The models of a pool.", no_args_is_help=True)
 app.add_typer(models_app, name="models")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import json
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -33,6 +32,7 @@ from crossroute.errors import (
     MissingExtraError,
     shortened,
 )
+from crossroute.lines import mend_last_line
 from crossroute.models.descriptor import Learned, ModelDescriptor
 from crossroute.onboarding.embedding import error_in_points, onboard
 from crossroute.onboarding.scores import FEW_SCORES, ScoredAnswer, load_scores
@@ -137,7 +137,7 @@ def _run(
         DataError: If calls failed; what was answered is in the file.
         typer.Exit: After Ctrl-C; what was answered is in the file.
     """
-    _mend(scores)
+    mend_last_line(scores)
     size = scores.stat().st_size if scores.exists() else 0
     known = load_scores(scores, descriptor.id) if size else []
     prompts_known = {answer.prompt for answer in known if isinstance(answer.prompt, str)}
@@ -285,20 +285,6 @@ def _scored(anchor: Anchor, answer: Answer, descriptor: ModelDescriptor) -> Scor
         cost_usd=cost,
         output_tokens=answer.tokens and answer.tokens[1],
     )
-
-
-def _mend(scores: Path) -> None:
-    """Drop a last line that a break left half written."""
-    content = scores.read_bytes() if scores.exists() else b""
-    if not content or content.endswith(b"\n"):
-        return
-    kept, _, last = content.rpartition(b"\n")
-    try:
-        json.loads(last)
-    except ValueError:
-        scores.write_bytes(kept + b"\n" if kept else b"")
-    else:
-        scores.write_bytes(content + b"\n")
 
 
 def _learned(model: ModelDescriptor) -> Learned:

@@ -106,6 +106,37 @@ def saving(
     return Saving(list(baselines)[best[0]], _interval(shares))
 
 
+def quality_gain(
+    baseline: IntArray, chosen: IntArray, score: FloatArray, cost_usd: FloatArray
+) -> Interval | None:
+    """How much better a router is at the cost of a fixed choice, in units of quality.
+
+    That is the height of the router's hull at the baseline's mean cost, less the baseline's mean
+    score; as optimistic as `saving`, and with an interval of the same kind.
+
+    Args:
+        baseline: [n] the choice for each prompt.
+        chosen: [w, n] the router's choices, from `sweep`.
+        score: [n, m] of the answers.
+        cost_usd: [n, m] of the answers.
+
+    Returns:
+        None where there are fewer than `FEWEST` prompts.
+    """
+    n = len(score)
+    if n < FEWEST:
+        return None
+    weights, rows = _weights(n), np.arange(n)
+    paid, reached = (weights @ table[rows, baseline] for table in (cost_usd, score))
+    different = np.unique(chosen, axis=0)
+    costs, qualities = (weights @ table[rows, different].T for table in (cost_usd, score))
+    gains = [
+        float(Hull.of(costs[i], qualities[i]).at(paid[[i]])[0]) - reached[i]
+        for i in range(len(weights))
+    ]
+    return _interval(np.array(gains))
+
+
 def utility_gains(
     chosen: IntArray, other: IntArray, score: FloatArray, cost_usd: FloatArray
 ) -> tuple[UtilityGain, ...]:

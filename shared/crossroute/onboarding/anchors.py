@@ -140,20 +140,9 @@ class Json(_Strict):
 
     def accepts(self, text: str) -> bool:
         """Whether the answer is right."""
-        decoder, at, best = json.JSONDecoder(), 0, (0, None)
-        for _ in range(MOST_TRIES):
-            found = re.compile(r"[\[{]").search(text, at)
-            if found is None:
-                break
-            at = found.start() + 1
-            try:
-                value, end = decoder.raw_decode(text, found.start())
-            except (ValueError, RecursionError):
-                continue
-            # The longest one: a mark such as [1] may stand before it.
-            best = max(best, (end - found.start(), value), key=lambda pair: pair[0])
-            at = end
-        return best[0] > 0 and _same(best[1], self.equals)
+        # What is found is a list or a mapping, never None.
+        found = json_in(text)
+        return found is not None and _same(found, self.equals)
 
 
 Check = Annotated[Choice | Number | Exact | Contains | Regex | Json, Field(discriminator="kind")]
@@ -229,6 +218,27 @@ def _load(path: Path) -> tuple[Anchor, ...]:
             raise DataError(f"{path}: anchor {position} asks what another one asks; remove one.")
         asked.add(anchor.prompt)
     return tuple(anchors)
+
+
+def json_in(text: str) -> Any:  # noqa: ANN401  # Whatever JSON holds.
+    """The longest JSON list or mapping in a text: alone, in a code block or among words.
+
+    None where there is none, or only behind more than `MOST_TRIES` brackets.
+    """
+    decoder, at, best = json.JSONDecoder(), 0, (0, None)
+    for _ in range(MOST_TRIES):
+        found = re.compile(r"[\[{]").search(text, at)
+        if found is None:
+            break
+        at = found.start() + 1
+        try:
+            value, end = decoder.raw_decode(text, found.start())
+        except (ValueError, RecursionError):
+            continue
+        # The longest one: a mark such as [1] may stand before it.
+        best = max(best, (end - found.start(), value), key=lambda pair: pair[0])
+        at = end
+    return best[1]
 
 
 def _unmarked(text: str) -> str:

@@ -51,7 +51,7 @@ MOST_BROKEN_LINES = 10_000
 MOST_MODELS = 10_000
 MOST_DATASETS = 1_000
 FREE_CELLS = 20_000_000
-"""Prompts times models whose arrays (40 bytes each) may be empty, however few answers there are."""
+"""Prompts times models whose arrays (48 bytes each) may be empty, however few answers there are."""
 MOST_CELLS_AN_ANSWER = 50
 """Beyond that, arrays may be emptier than this no more: 1 in 50 cells has an answer."""
 
@@ -75,6 +75,7 @@ class Output(BaseModel):
     input_tokens: Annotated[AnswerTokens, Field(gt=0)] | None = None
     output_tokens: AnswerTokens | None = None
     output_chars: AnswerTokens | None = None
+    probability: Annotated[FiniteFloat, Field(gt=0, le=1)] | None = None
 
 
 def _not_too_many(outputs: object) -> object:
@@ -128,6 +129,7 @@ class RoutingData:
         output_tokens: [n, m] recorded output tokens.
         output_chars: [n, m] recorded characters of the answer, without hidden reasoning.
         input_tokens: [n, m] recorded input tokens: those of the answer, else those of the row.
+        probability: [n, m] with which a recorder that explored asked the model.
     """
 
     models: tuple[str, ...]
@@ -141,6 +143,7 @@ class RoutingData:
     output_tokens: FloatArray
     output_chars: FloatArray
     input_tokens: FloatArray
+    probability: FloatArray
 
     def __len__(self) -> int:
         return len(self.prompts)
@@ -200,6 +203,7 @@ class RoutingData:
             output_tokens=self.output_tokens[np.ix_(rows, columns)],
             output_chars=self.output_chars[np.ix_(rows, columns)],
             input_tokens=self.input_tokens[np.ix_(rows, columns)],
+            probability=self.probability[np.ix_(rows, columns)],
         )
 
     def of_split(self, split: str) -> RoutingData:
@@ -323,6 +327,7 @@ class _Table:
         self._row, self._model = array("q"), array("q")
         self._score, self._cost = array("d"), array("d")
         self._tokens, self._chars, self._input_tokens = array("d"), array("d"), array("d")
+        self._probability = array("d")
 
     def add(self, row: Row, where: str) -> None:
         """Add a row; `where` it is from, for errors.
@@ -338,6 +343,7 @@ class _Table:
             self._tokens.append(_number(output.output_tokens))
             self._chars.append(_number(output.output_chars))
             self._input_tokens.append(_number(output.input_tokens or row.input_tokens))
+            self._probability.append(_number(output.probability))
         self._prompts.append(row.prompt)
         self._questions.append(_question(row))
         self._dataset.append(row.dataset or "")
@@ -370,6 +376,7 @@ class _Table:
             output_tokens=spread(self._tokens),
             output_chars=spread(self._chars),
             input_tokens=spread(self._input_tokens),
+            probability=spread(self._probability),
         )
 
     def _check(self, where: str) -> None:

@@ -1,0 +1,250 @@
+"""Which settings are worth a test, whether they pass it, and which of these is recommended.
+
+What is tested, and in which order, is decided on the learning rows alone, by predictions of routers
+that did not learn from the row: so the tests on the calibration rows hold at their confidence.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crossroute.traffic import guarantee
+from crossroute.traffic.goal import Goal
+from crossroute.traffic.settings import Family, Measured, Problem
+
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+IntArray = NDArray[np.intp]
+
+WORTH = 0.02
+"""Share of the baseline's cost: what saves not even this more than something simpler is not
+preferred to it."""
+MOST_SINGLES = 3
+"""Single models that are tested."""
+SURE = 1.645
+"""Standard errors by which a router has to be better than a single model that would do."""
+NOISE = 1.0
+"""Standard errors below the best single model with which a setting is still worth a test."""
+MOST_WILLINGNESS = 1e6
+"""USD a unit of quality: beyond it, costs do not count."""
+ROUNDING = 1e-9
+
+
+STEPS = 40
+"""Settings of a router that are tested, from the safest on."""
+
+
+class Setting(NamedTuple):
+    """One way to answer: a family, and the place of the setting in it."""
+
+    family: Family
+    place: int
+
+    @property
+    def is_routed(self) -> bool:
+        """Whether a router answers so."""
+        return self.family.contender is not None
+
+
+class Path(NamedTuple):
+    """Settings in the order in which they are tested.
+
+    Attributes:
+        settings: The safest first, each of the others worth more than the one before it.
+        worth: What the best one that is expected to pass saves, share of the baseline's cost; of a
+            goal with a budget, what it scores. Minus infinity where none is.
+        needed: About how many calibration rows would show that some setting suffices.
+    """
+
+    settings: tuple[Setting, ...]
+    worth: float
+    needed: float
+
+    @property
+    def is_hopeful(self) -> bool:
+        """Whether a test is expected to pass."""
+        return self.worth > -math.inf
+
+
+class Choice(NamedTuple):
+    """What came of the tests.
+
+    Attributes:
+        setting: What is recommended; None where nothing passed.
+        error: With which chance the tests of its path may be wrong.
+        routing: The router's setting that was tested first, or would have been.
+        needed: About how many calibration rows would show that some setting suffices; infinite
+            where none seems to.
+    """
+
+    setting: Setting | None
+    error: float
+    routing: Setting | None
+    needed: float
+
+
+def choose(problem: Problem, families: Sequence[Family], goal: Goal) -> Choice:
+    """Test what the learning rows say is worth it.
+
+    Args:
+        problem: The rows and what is known of them.
+        families: Single models, then the routers, the simplest first.
+        goal: What is wanted.
+    """
+    fixed = _path(problem, families[:1], goal, MOST_SINGLES)
+    names = dict.fromkeys(family.name for family in families[1:])
+    routers = [
+        _path(problem, [family for family in families[1:] if family.name == name], goal, STEPS)
+        for name in names
+    ]
+    routing = _best(routers)
+    tests = [path for path in (fixed, routing) if path is not None and path.is_hopeful]
+    if len(tests) == 2 and tests[1].worth < tests[0].worth + WORTH:
+        tests.pop()
+    if not tests:
+        # There is nothing to lose.
+        tests = [_soonest(fixed, routing)]
+    error = goal.error / max(len(tests), 1)
+    passed = [_tested(problem, path, goal, error) for path in tests]
+    candidates = [setting for setting in passed if setting is not None]
+    best = candidates[0] if candidates else None
+    if len(candidates) == 2 and _is_surely_better(problem, candidates[1], candidates[0], goal):
+        best = candidates[1]
+    first = routing.settings[0] if routing and routing.settings else None
+    needed = min((path.needed for path in (fixed, *routers)), default=math.inf)
+    return Choice(best, error, first, needed)
+
+
+def _soonest(fixed: Path, routing: Path | None) -> Path:
+    """The path of which the fewest rows would show something, the simpler one of about as many."""
+    is_later = routing is not None and routing.needed < (1 - WORTH) * fixed.needed
+    return routing if routing is not None and is_later else fixed
+
+
+def _best(routers: Sequence[Path]) -> Path | None:
+    """The router that is expected to be worth most, the simplest of those about as good."""
+    best: Path | None = None
+    for path in routers:
+        if (
+            best is None
+            or path.worth > best.worth + WORTH
+            or (not best.is_hopeful and path.needed < best.needed)
+        ):
+            best = path
+    return best
+
+
+def _path(problem: Problem, families: Sequence[Family], goal: Goal, steps: int) -> Path:
+    """What to test of some families, by the learning rows."""
+    settings, worth, loss, moment = [], [], [], []
+    for family in families:
+        learned = Measured.of(problem, family, problem.learning, goal.kept)
+        allowed = _allowed(problem, family, problem.learning, learned, goal)
+        allowed &= _is_no_worse(problem, family, problem.learning, NOISE)
+        for place in np.flatnonzero(allowed):
+            settings.append(Setting(family, int(place)))
+            worth.append(_worth(learned, goal)[place])
+            # That a choice is better than the baseline is not counted on.
+            loss.append(max(float(learned.mean_loss[place]), 0.0))
+            moment.append(float(learned.moment[place]))
+    rows, error = len(problem.calibration), goal.error
+    bound = np.array(
+        [guarantee.expected_bound(*one, rows, error) for one in zip(loss, moment, strict=True)]
+    )
+    needed = min(
+        (
+            guarantee.rows_needed(*one, goal.max_loss, error)
+            for one in zip(loss, moment, strict=True)
+        ),
+        default=math.inf,
+    )
+    if not settings:
+        return Path((), -math.inf, needed)
+    value = np.array(worth)
+    hopeful = float(value[bound <= goal.max_loss].max(initial=-math.inf))
+    # The safest of those that are worth so much, for ever higher worth.
+    places = [
+        int(np.where(value >= least, bound, np.inf).argmin())
+        for least in np.linspace(value.min(), value.max(), steps)
+    ]
+    places = [i for i in dict.fromkeys(places) if loss[i] < goal.max_loss]
+    return Path(tuple(settings[i] for i in places), hopeful, needed)
+
+
+def _worth(measured: Measured, goal: Goal) -> FloatArray:
+    """[s] what is to be large: what is saved, or with a budget the quality."""
+    return measured.mean_score if goal.usd_a_prompt is not None else measured.saving
+
+
+def _allowed(
+    problem: Problem, family: Family, rows: IntArray, measured: Measured, goal: Goal
+) -> BoolArray:
+    """[s] whether a setting is one that the goal allows, on some rows, and changes something."""
+    allowed = measured.saving >= WORTH
+    if goal.usd_a_prompt is not None:
+        allowed = measured.mean_cost <= goal.usd_a_prompt
+    for model, share in goal.shares.items():
+        if model in problem.models:
+            asked = family.chosen[:, rows] == problem.models.index(model)
+            allowed &= asked.mean(axis=1) <= share
+    return np.asarray(allowed)
+
+
+def _tested(problem: Problem, path: Path, goal: Goal, error: float) -> Setting | None:
+    """The best setting of those that pass on the calibration rows."""
+    rows = problem.calibration
+
+    def p_value(setting: Setting) -> float:
+        one = setting.family.only(setting.place)
+        learned = Measured.of(problem, one, problem.learning, goal.kept)
+        measured = Measured.of(problem, one, rows, goal.kept)
+        bet = guarantee.stake(float(learned.moment[0]), len(rows), error, problem.worst)
+        return guarantee.p_value(measured.loss[0], goal.max_loss, bet)
+
+    count = guarantee.first_failure(map(p_value, path.settings), error)
+    best, most = None, -math.inf
+    for setting in path.settings[:count]:
+        one = setting.family.only(setting.place)
+        here = Measured.of(problem, one, rows, goal.kept)
+        everywhere = Measured.of(problem, one, problem.everything, goal.kept)
+        worth = float(_worth(everywhere, goal)[0])
+        allowed = _allowed(problem, one, rows, here, goal)
+        allowed &= _is_no_worse(problem, one, problem.everything, NOISE / 2)
+        if worth > most and allowed[0]:
+            best, most = setting, worth
+    return best
+
+
+def _is_no_worse(problem: Problem, family: Family, rows: IntArray, noise: float) -> BoolArray:
+    """[s] whether no single model is worth more at a setting's willingness to pay.
+
+    By at most so many standard errors of noise.
+    """
+    if family.contender is None:
+        return np.ones(len(family.willingness), np.bool_)
+    willingness = np.minimum(family.willingness, MOST_WILLINGNESS)[:, None]
+    own = Measured.of(problem, family, rows, 1.0)
+    alone = Measured.of(problem, problem.singles, rows, 1.0)
+    best = (willingness * alone.mean_score - alone.mean_cost).argmax(axis=1)
+    gain = willingness * (own.score - alone.score[best]) - (own.cost_usd - alone.cost_usd[best])
+    error = gain.std(axis=1) / math.sqrt(len(rows))
+    return np.asarray(gain.mean(axis=1) >= -noise * error - ROUNDING)
+
+
+def _is_surely_better(problem: Problem, one: Setting, other: Setting, goal: Goal) -> bool:
+    """Whether a setting is worth more on the calibration rows than a simpler one."""
+    rows = problem.calibration
+    values = [
+        problem.outcomes.of(setting.family.chosen[setting.place][rows], rows)
+        for setting in (one, other)
+    ]
+    if goal.usd_a_prompt is not None:
+        gain = values[0][0] - values[1][0]
+    else:
+        gain = values[1][1] - values[0][1]
+    return bool(gain.mean() > SURE * gain.std() / math.sqrt(len(rows)))

@@ -1,0 +1,342 @@
+"""What routing would save on scored answers to one's own prompts, and whether to switch it on."""
+
+from __future__ import annotations
+
+import datetime
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from crossroute.errors import DataError, did_you_mean, problems
+from crossroute.models.pool import ModelPool
+from crossroute.router import CrossRouter
+from crossroute.traffic.choice import Choice, Setting, choose
+from crossroute.traffic.contenders import (
+    CALIBRATION,
+    ONBOARDED,
+    Contender,
+    Parts,
+    contenders,
+    taken,
+)
+from crossroute.traffic.figures import NOTHING, Figures, figures_of
+from crossroute.traffic.goal import CONFIDENCE, MAX_LOSS, Goal
+from crossroute.traffic.outcomes import Outcomes
+from crossroute.traffic.settings import REWARDS, Family, Measured, Problem
+from crossroute.training.data import RoutingData, Row
+from crossroute.training.levels import FixedOrder
+
+BoolArray = NDArray[np.bool_]
+
+Verdict = Literal["route", "fixed", "more data"]
+Rows = RoutingData | Iterable[Row | Mapping[str, Any]]
+
+FEWEST_ROWS = 60
+"""Prompts that can be compared; with fewer, nothing is."""
+MOST_MORE = 20
+"""Times the rows at hand: what only more rows than that could show is not waited for."""
+WAITED_FOR = 5_000
+"""Rows that are waited for, however few there are."""
+
+
+class Evidence(NamedTuple):
+    """What a plan rests on.
+
+    Attributes:
+        data: The rows that were compared.
+        problem: What is known of them, and what each was used for.
+        families: The settings: of single models, then of each router by each reward.
+        choice: What came of the tests.
+    """
+
+    data: RoutingData
+    problem: Problem
+    families: tuple[Family, ...]
+    choice: Choice
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Whether to route, and how.
+
+    Attributes:
+        verdict: `route`, `fixed` (one model for all) or `more data`.
+        model: Whom to ask without a router: the best fixed choice of `fixed`, the baseline of
+            `more data`, None of `route`.
+        willingness_to_pay: At which to route, in USD a unit of quality; None but for `route`.
+        router: What to route with; learned from half of the rows, not from those that the figures
+            are of. Of another verdict the best router that was found, None where there is none.
+        figures: Against the baseline, on the calibration rows.
+        baseline: Id of the model that is compared with.
+        goal: What was asked for.
+        prompts: How many were compared.
+        rows_needed: About how many more prompts would tell, of `more data`.
+        notes: What else to know.
+        evidence: What it rests on; None where nothing could be compared.
+    """
+
+    verdict: Verdict
+    model: str | None
+    willingness_to_pay: float | None
+    router: CrossRouter | None
+    figures: Figures
+    baseline: str
+    goal: Goal
+    prompts: int
+    rows_needed: int | None = None
+    notes: tuple[str, ...] = ()
+    evidence: Evidence | None = field(default=None, repr=False)
+
+    @property
+    def saving(self) -> float:
+        """Share of the baseline's cost that is saved, on the calibration rows."""
+        return self.figures.saving
+
+    @property
+    def saving_low(self) -> float:
+        """On as many fresh prompts, the saving is above this and below `saving_high`.
+
+        With the confidence of the goal.
+        """
+        return self.figures.saving_low
+
+    @property
+    def saving_high(self) -> float:
+        """See `saving_low`."""
+        return self.figures.saving_high
+
+    @property
+    def loss(self) -> float:
+        """Mean score lost against the baseline, on the calibration rows."""
+        return self.figures.loss
+
+    @property
+    def loss_high(self) -> float:
+        """The mean loss is at most this, with the confidence of the goal."""
+        return self.figures.loss_high
+
+    @property
+    def calibration(self) -> int:
+        """How many prompts the figures are of."""
+        return 0 if self.evidence is None else len(self.evidence.problem.calibration)
+
+    @property
+    def setting(self) -> Setting | None:
+        """What is recommended; the baseline where nothing else is; None where nothing is known."""
+        if self.evidence is None:
+            return None
+        problem = self.evidence.problem
+        return self.evidence.choice.setting or Setting(problem.singles, problem.baseline)
+
+    def shares(self) -> dict[str, float]:
+        """Which share of the calibration prompts each model gets, the largest first."""
+        if self.evidence is None or self.setting is None:
+            return {}
+        family, place = self.setting
+        asked = family.chosen[place][self.evidence.problem.calibration]
+        models, counts = np.unique(asked, return_counts=True)
+        order = np.argsort(-counts, kind="stable")
+        return {self.evidence.data.models[models[i]]: counts[i] / len(asked) for i in order}
+
+    def costs(self) -> tuple[float, float]:
+        """Mean cost in USD of a calibration prompt: of what is recommended, and of the baseline."""
+        if (measured := self._measured) is None:
+            return math.nan, math.nan
+        return float(measured.mean_cost[0]), float(measured.base_cost.mean())
+
+    @property
+    def quality(self) -> float:
+        """Mean score of what is recommended, on the calibration prompts."""
+        return math.nan if self._measured is None else float(self._measured.mean_score[0])
+
+    @property
+    def _measured(self) -> Measured | None:
+        if self.evidence is None or self.setting is None:
+            return None
+        family, place = self.setting
+        problem = self.evidence.problem
+        return Measured.of(problem, family.only(place), problem.calibration, 1.0)
+
+    @property
+    def retired(self) -> list[str]:
+        """Models of the rows that can no longer be called, by the descriptors that are known."""
+        models = () if self.evidence is None else self.evidence.data.models
+        today, known = datetime.date.today(), ModelPool.shipped()
+        return [model for model in models if model in known and known[model].is_retired(today)]
+
+
+def plan(
+    rows: Rows,
+    baseline: str | None = None,
+    max_loss: float = MAX_LOSS,
+    confidence: float = CONFIDENCE,
+    seed: int = 0,
+    *,
+    goal: Goal | None = None,
+    router: CrossRouter | None = None,
+    on_step: Callable[[str], None] = lambda _: None,
+) -> Plan:
+    """Decide whether to route, by scored answers.
+
+    Half of the rows are learned from: there routers are made, and compared by cross-fitting. The
+    other half, from which nothing was learned, tests what was chosen: with the confidence asked
+    for, the mean score is at most `max_loss` below the baseline's (`crossroute.traffic.guarantee`).
+
+    Args:
+        rows: Routing data, or its rows (`docs/data.md`): prompts with the scored answers of
+            several models, or of one each, with the `probability` with which it was asked.
+        baseline: Id of the model that would be asked without routing; the best one if None.
+        max_loss: Mean score that may be lost against it.
+        confidence: With which that is to hold.
+        seed: Of everything random.
+        goal: What is wanted, in all its terms; in place of `max_loss` and `confidence`.
+        router: Knows the models, or models like them; the shipped one if None.
+        on_step: Called with what is being done.
+
+    Raises:
+        DataError: If a row is broken, or the baseline has no answers.
+        ConstraintError: If a number of the goal makes no sense.
+    """
+    goal = goal or Goal(max_loss=max_loss, confidence=confidence)
+    base = router or CrossRouter.shipped()
+    data = _read(rows).priced(base.pool)
+    if baseline is not None and baseline not in data.models:
+        known = did_you_mean(baseline, data.models)
+        raise DataError(f"No row has an answer of the baseline {baseline!r}{known}")
+    answered = ~np.isnan(data.score + data.cost_usd)
+    compared = answered.sum(axis=1) > 1
+    explored = (answered & ~np.isnan(data.probability)).any(axis=1)
+    is_log = int(compared.sum()) < min(FEWEST_ROWS, int(explored.sum()))
+    data = data.select(np.asarray(explored if is_log else compared))
+    if len(data) >= FEWEST_ROWS:
+        name = baseline or _best_single(data, Parts.of(data, seed), goal)
+        if not is_log:
+            data = data.select(~np.isnan(data.score + data.cost_usd)[:, data.models.index(name)])
+    if len(data) < FEWEST_ROWS:
+        return _too_few(len(data), baseline, goal)
+    parts = Parts.of(data, seed)
+    made, notes = contenders(data, parts, base, name, seed=seed, on_step=on_step)
+    problem = Problem(
+        data.models,
+        _estimated(data, parts, made) if is_log else Outcomes(data.score, data.cost_usd),
+        data.models.index(name),
+        parts.learning,
+        parts.calibration,
+    )
+    families = (
+        problem.singles,
+        *(problem.routed(contender, reward) for contender in made for reward in REWARDS),
+    )
+    choice = choose(problem, families, goal)
+    return _plan(Evidence(data, problem, families, choice), goal, tuple(notes), seed)
+
+
+def _read(rows: Rows) -> RoutingData:
+    if isinstance(rows, RoutingData):
+        return rows
+    read = []
+    for number, row in enumerate(rows, 1):
+        try:
+            read.append(row if isinstance(row, Row) else Row.model_validate(row))
+        except ValidationError as error:
+            raise DataError(f"Row {number} is broken: {problems(error, Row)}") from None
+    if not read:
+        raise DataError("There are no rows; give prompts with the scored answers of models.")
+    return RoutingData.from_rows(read)
+
+
+def _best_single(data: RoutingData, parts: Parts, goal: Goal) -> str:
+    """The best single model of the learning rows, among those that the budget affords.
+
+    And among those with many answers: only rows that it answered can be compared.
+    """
+    past = taken(data, parts.learning)
+    order = FixedOrder.of(past.score, past.cost_usd)
+    answers = (~np.isnan(past.score + past.cost_usd)).sum(axis=0)
+    possible = answers >= answers.max() / 2
+    affordable = possible & (order.cost_usd <= (goal.usd_a_prompt or math.inf))
+    if not affordable.any():
+        affordable = possible & (order.cost_usd <= order.cost_usd[possible].min())
+    # Of equals the cheaper.
+    return past.models[int(np.lexsort((order.cost_usd, -order.level, ~affordable))[0])]
+
+
+def _estimated(data: RoutingData, parts: Parts, made: list[Contender]) -> Outcomes:
+    """Doubly robust estimates, by the predictions of a router, or by the models' means."""
+    past = taken(data, parts.learning)
+    order = FixedOrder.of(past.score, past.cost_usd)
+    quality, cost = np.full(data.score.shape, order.usual), np.full(data.score.shape, np.nan)
+    for j, model in enumerate(past.models):
+        column = data.models.index(model)
+        quality[:, column], cost[:, column] = order.level[j], order.cost_usd[j]
+    cost[np.isnan(cost)] = np.median(order.cost_usd)
+    known = next((one for one in made if one.name == ONBOARDED), None)
+    if known is not None:
+        quality = np.where(np.isnan(known.quality), quality, known.quality)
+        cost = np.where(np.isnan(known.cost_usd), cost, known.cost_usd)
+    return Outcomes.estimated(data, quality, cost)
+
+
+def _plan(evidence: Evidence, goal: Goal, notes: tuple[str, ...], seed: int) -> Plan:
+    data, problem, _, choice = evidence
+    base = data.models[problem.baseline]
+    router = choice.routing.family.router if choice.routing else None
+    if choice.setting is None:
+        more = _more(choice.needed, len(data))
+        return Plan(
+            verdict="fixed" if more is None else "more data",
+            model=base,
+            willingness_to_pay=None,
+            router=router,
+            figures=NOTHING,
+            baseline=base,
+            goal=goal,
+            prompts=len(data),
+            rows_needed=more,
+            notes=notes,
+            evidence=evidence,
+        )
+    family, place = choice.setting
+    asked = np.bincount(family.chosen[place], minlength=len(data.models))
+    # A router that asks one model for everything is that model.
+    alone = data.models[int(asked.argmax())] if asked.max() == len(data) else None
+    is_fixed = family.contender is None or alone is not None
+    return Plan(
+        verdict="fixed" if is_fixed else "route",
+        model=(alone or data.models[place]) if is_fixed else None,
+        willingness_to_pay=None if is_fixed else float(family.willingness[place]),
+        router=family.router or router,
+        figures=figures_of(problem, choice.setting, goal, choice.error, seed),
+        baseline=base,
+        goal=goal,
+        prompts=len(data),
+        notes=notes,
+        evidence=evidence,
+    )
+
+
+def _more(needed: float, prompts: int) -> int | None:
+    """About how many more prompts would tell; None where that is too many to wait for."""
+    if not math.isfinite(needed):
+        return None
+    more = max(math.ceil(needed / CALIBRATION) - prompts, prompts // 2)
+    return more if more <= max(MOST_MORE * prompts, WAITED_FOR) else None
+
+
+def _too_few(prompts: int, baseline: str | None, goal: Goal) -> Plan:
+    return Plan(
+        verdict="more data",
+        model=baseline,
+        willingness_to_pay=None,
+        router=None,
+        figures=NOTHING,
+        baseline=baseline or "",
+        goal=goal,
+        prompts=prompts,
+        rows_needed=FEWEST_ROWS - prompts,
+    )

@@ -1,0 +1,165 @@
+"""The ways to answer among which a plan chooses: one model, or a router at a willingness to pay."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crossroute.evaluation.metrics import SWEEP, sweep
+from crossroute.ranking import RewardName
+from crossroute.router import CrossRouter
+from crossroute.traffic.contenders import Contender
+from crossroute.traffic.outcomes import Outcomes
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.intp]
+
+REWARDS: tuple[RewardName, ...] = get_args(RewardName)
+
+
+@dataclass(frozen=True)
+class Family:
+    """Settings that differ in one number alone.
+
+    Attributes:
+        name: Of the router.
+        contender: The router; None for single models.
+        reward: That it orders its candidates by.
+        willingness: [s] willingness to pay of each setting, falling; NaN for single models.
+        chosen: [s, n] the model that each setting takes for each row.
+    """
+
+    name: str
+    contender: Contender | None
+    reward: RewardName
+    willingness: FloatArray
+    chosen: IntArray
+
+    @property
+    def router(self) -> CrossRouter | None:
+        """The router with this reward; None for single models."""
+        return None if self.contender is None else self.contender.router.with_reward(self.reward)
+
+    def only(self, place: int) -> Family:
+        """One of its settings."""
+        return replace(self, willingness=self.willingness[[place]], chosen=self.chosen[[place]])
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the settings of a family score and cost on some rows, beside the baseline.
+
+    Attributes:
+        score: [s, k].
+        cost_usd: [s, k].
+        base_score: [k] of the baseline.
+        base_cost: [k] of the baseline in USD.
+        kept: Share of the baseline's quality that counts: a loss is `kept * base_score - score`.
+    """
+
+    score: FloatArray
+    cost_usd: FloatArray
+    base_score: FloatArray
+    base_cost: FloatArray
+    kept: float = 1.0
+
+    @classmethod
+    def of(cls, problem: Problem, family: Family, rows: IntArray, kept: float) -> Measured:
+        """What they are on the rows at some places."""
+        outcomes, baseline = problem.outcomes, problem.baseline
+        score, cost = outcomes.of(family.chosen[:, rows], rows)
+        return cls(
+            score, cost, outcomes.score[rows, baseline], outcomes.cost_usd[rows, baseline], kept
+        )
+
+    @cached_property
+    def loss(self) -> FloatArray:
+        """[s, k] quality lost against the baseline."""
+        return np.asarray(self.kept * self.base_score - self.score)
+
+    @cached_property
+    def mean_loss(self) -> FloatArray:
+        """[s]."""
+        return np.asarray(self.loss.mean(axis=1))
+
+    @cached_property
+    def moment(self) -> FloatArray:
+        """[s] mean square of the loss."""
+        return np.asarray((self.loss**2).mean(axis=1))
+
+    @cached_property
+    def mean_cost(self) -> FloatArray:
+        """[s] in USD a prompt."""
+        return np.asarray(self.cost_usd.mean(axis=1))
+
+    @cached_property
+    def saving(self) -> FloatArray:
+        """[s] share of the baseline's cost that is saved; 0 where the baseline costs nothing."""
+        base = float(self.base_cost.mean())
+        return np.zeros(len(self.mean_cost)) if base <= 0 else 1 - self.mean_cost / base
+
+    @cached_property
+    def mean_score(self) -> FloatArray:
+        """[s]."""
+        return np.asarray(self.score.mean(axis=1))
+
+
+@dataclass(frozen=True)
+class Problem:
+    """The rows that settings are compared on.
+
+    Attributes:
+        models: Ids of the m models.
+        outcomes: Scores and costs of n rows.
+        baseline: Column of the model that is compared with.
+        learning: [l] places of the rows that routers learned from.
+        calibration: [c] places of the rows that nothing was learned from.
+    """
+
+    models: tuple[str, ...]
+    outcomes: Outcomes
+    baseline: int
+    learning: IntArray
+    calibration: IntArray
+
+    @property
+    def everything(self) -> IntArray:
+        """[n] places of all rows."""
+        return np.arange(len(self.outcomes.score))
+
+    @property
+    def worst(self) -> float:
+        """No loss is further from 0."""
+        return self.outcomes.worst
+
+    @cached_property
+    def singles(self) -> Family:
+        """Each model for all rows; where it has no answer, the baseline's."""
+        known = self.outcomes.known
+        chosen = np.where(known.T, np.arange(len(self.models))[:, None], self.baseline)
+        return Family("single models", None, "linear", np.full(len(self.models), np.nan), chosen)
+
+    def routed(self, contender: Contender, reward: RewardName) -> Family:
+        """A router at each willingness to pay that changes something."""
+        found = self.by_predictions(contender.name, contender.quality, contender.cost_usd, reward)
+        return replace(found, contender=contender)
+
+    def by_predictions(
+        self, name: str, quality: FloatArray, cost_usd: FloatArray, reward: RewardName
+    ) -> Family:
+        """The choices by predictions [n, m], NaN where there is none, among the answers of a row.
+
+        Where there is nothing to choose from, it is the baseline's.
+        """
+        available = self.outcomes.known & ~np.isnan(quality)
+        chosen = sweep(quality, cost_usd, reward, SWEEP, available=available)
+        chosen = np.where(available.any(axis=1), chosen, self.baseline)
+        # In the middle of a range over which it chooses alike, where no rounding decides.
+        starts = np.flatnonzero((chosen[1:] != chosen[:-1]).any(axis=1)) + 1
+        ranges = np.split(np.arange(len(SWEEP)), starts)
+        places = [int(np.median(part)) for part in reversed(ranges)]
+        return Family(name, None, reward, np.array(SWEEP)[places], chosen[places])

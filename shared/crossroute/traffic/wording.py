@@ -1,0 +1,74 @@
+"""A plan in words: the verdict in two sentences, and what else to know."""
+
+from __future__ import annotations
+
+from crossroute.decision import usd
+from crossroute.traffic.planning import Plan
+
+LOPSIDED = 0.99
+"""Share of the calls from which on one model is said to get everything."""
+
+
+def verdict(plan: Plan) -> str:
+    """The verdict in two sentences."""
+    goal, figures = plan.goal, plan.figures
+    sure = f"{100 * goal.confidence:g} % confidence"
+    kept = f"{100 * goal.kept:g} % of " if goal.kept < 1 else ""
+    most = f"at most {goal.max_loss:g} below {kept}that of {plan.baseline}"
+    if plan.evidence is None:
+        return (
+            f"{plan.prompts} prompts can be compared, which is too few: give the scored answers of "
+            f"two models or more to each of at least {plan.prompts + (plan.rows_needed or 0)} "
+            "prompts. A log with one answer a prompt says nothing of what another model would have "
+            "answered: collect its answers (crossroute collect), or record with explore= set."
+        )
+    if plan.verdict == "more data":
+        return (
+            f"Stay with {plan.baseline} for now: on {plan.prompts:,} prompts nothing cheaper was "
+            f"shown, with {sure}, to have a mean score {most}. About {plan.rows_needed:,} more "
+            "prompts with the scored answers of all models would tell."
+        )
+    if plan.verdict == "fixed" and plan.model == plan.baseline:
+        return (
+            f"Stay with {plan.baseline} for all prompts: nothing cheaper was shown, with {sure}, "
+            f"to have a mean score {most}. Nor does it seem that a few times as many prompts would "
+            "show it."
+        )
+    how = (
+        f"Use {plan.model} for all prompts"
+        if plan.willingness_to_pay is None
+        else f"Route at a willingness to pay of {usd(plan.willingness_to_pay)} a unit of quality"
+    )
+    return (
+        f"{how}: that saves {_percent(figures.saving)} of the cost of {plan.baseline} "
+        f"({_percent(figures.saving_low)} to {_percent(figures.saving_high)} on as many fresh "
+        f"prompts). With {sure} its mean score is {most}; it was {_lost(figures.loss)} on "
+        f"{plan.calibration:,} prompts from which nothing was learned."
+    )
+
+
+def warnings(plan: Plan) -> list[str]:
+    """What to look at before the plan is followed."""
+    found = []
+    shares = plan.shares()
+    model, share = max(shares.items(), key=lambda one: one[1], default=("", 0.0))
+    if plan.verdict == "route" and share >= LOPSIDED:
+        found.append(
+            f"{model} gets {_percent(share)} of the calls at this willingness to pay: asking it "
+            "for all prompts would be about the same, and simpler."
+        )
+    today = sorted(plan.retired)
+    if today:
+        found.append(
+            f"{', '.join(today)} can no longer be called, by their descriptors: what the answers "
+            "in the rows say of them is of no use any more."
+        )
+    return found + list(plan.notes)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
+
+
+def _lost(loss: float) -> str:
+    return f"{abs(loss):.3f} {'below' if loss >= 0 else 'above'}"

@@ -40,6 +40,7 @@ class Reply:
             an answer that is not streamed is that error from the start.
         end_after: End the stream after that many chunks without a word of why, as if it were whole.
         silent: Never answer: the client has to give up.
+        retry_after: The header of that name; without it, a client's own retry need not wait.
         raw: The body as it is sent, streamed or not, instead of all that the others say.
     """
 
@@ -55,6 +56,7 @@ class Reply:
     fail_after: int | None = None
     end_after: int | None = None
     silent: bool = False
+    retry_after: str | None = None
     raw: str | None = None
 
 
@@ -120,6 +122,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: OpenAIServer
     protocol_version = "HTTP/1.1"  # for chunks, whose end a client misses when it is cut off
     timeout = 60
+    wait: Mapping[str, str] = {"Retry-After-Ms": "1"}
 
     def do_GET(self) -> None:
         self.server.requests.append(Request(self.path, self.headers["Authorization"]))
@@ -135,6 +138,8 @@ class _Handler(BaseHTTPRequestHandler):
             return self._send(404, _error(404, f"There is no {self.path}."))
         reply = self.server.reply(body)
         self.close_connection = True
+        if reply.retry_after is not None:
+            self.wait = {"Retry-After": reply.retry_after}
         if reply.silent:
             self.server.closing.wait()
             return None
@@ -179,8 +184,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _head(self, status: int, headers: Mapping[str, str]) -> None:
         self.send_response(status)
-        # No connection is left over for a client to keep. A client's own retry need not wait.
-        for name, value in {**headers, "Connection": "close", "Retry-After-Ms": "1"}.items():
+        # No connection is left over for a client to keep.
+        for name, value in {**headers, **self.wait, "Connection": "close"}.items():
             self.send_header(name, value)
         self.end_headers()
 

@@ -9,6 +9,7 @@ import builtins
 import math
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from typing import Any, ClassVar, Literal, cast
 
 from langchain_core.callbacks import CallbackManagerForLLMRun, Callbacks
@@ -22,14 +23,17 @@ from langchain_core.runnables.config import ensure_config, merge_configs
 from langchain_core.runnables.schema import StreamEvent
 from langchain_core.runnables.utils import get_unique_config_specs
 from langchain_core.tools import BaseTool
-from pydantic import BaseModel, ConfigDict, SecretStr, SkipValidation
+from pydantic import BaseModel, ConfigDict, PrivateAttr, SecretStr, SkipValidation
 from typing_extensions import override
 
 from crossroute import DEFAULT_WILLINGNESS_TO_PAY, CrossRouter
 from crossroute.candidates import Candidates, FromYaml
 from crossroute.constraints import check_settings
+from crossroute.cooldown import DEFAULT_COOLDOWN, Cooldown
+from crossroute.guard import Guard
 from crossroute.models.followed_folder import FollowedFolder
 from crossroute.query import estimate_tokens
+from crossroute.spend import DailySpend
 from crossroute.strategies import Strategy, check_strategy
 from langchain_crossroute.demands import LateCall, schema_text
 from langchain_crossroute.dispatch import (
@@ -99,6 +103,8 @@ class ChatCrossRoute(FromYaml, BaseChatModel):
         strategy: How a call is answered (`crossroute.strategies`); None asks one candidate, and
             where it fails the next one. So is every call with tools or a schema, unless the
             strategy has `takes_tools`.
+        cooldown: When a candidate that fails rests (`crossroute.Cooldown`); None is never.
+        daily_spend: Ceilings on what is spent a day (`crossroute.DailySpend`); None is none.
         name: Name of the router's run in a trace.
         live: The folder that `from_yaml(folder, follow=True)` follows; why its present state is not
             taken over is its `error`. `router` and `models` are then those of the start.
@@ -113,7 +119,7 @@ class ChatCrossRoute(FromYaml, BaseChatModel):
         UnknownModelError: If the router's pool does not hold an id of `models`.
         PoolError: If there are fewer than two models.
         WillingnessToPayError: If the willingness to pay is not a number, NaN or negative.
-        ConstraintError: If `attempts`, `stay_margin` or `strategy` makes no sense.
+        ConstraintError: If another setting makes no sense.
         ValueError: If a setting is given that can only be a candidate's own: `cache`,
             `rate_limiter`, `disable_streaming`.
         pydantic.ValidationError: If an argument is unknown or has the wrong type.
@@ -133,6 +139,8 @@ class ChatCrossRoute(FromYaml, BaseChatModel):
     pass_refusals: bool = False
     strict_streams: bool = False
     strategy: SkipValidation[Strategy | None] = None
+    cooldown: SkipValidation[Cooldown | None] = DEFAULT_COOLDOWN
+    daily_spend: SkipValidation[DailySpend | None] = None
     live: SkipValidation[FollowedFolder[Candidates[LazyChatModel]] | None] = None
     temperature: float | None = None
     max_tokens: int | None = None
@@ -140,6 +148,7 @@ class ChatCrossRoute(FromYaml, BaseChatModel):
     stop: list[str] | None = None
     streaming: bool = False
     api_key: SecretStr | None = None
+    _guard: Guard = PrivateAttr()
 
     def __init__(
         self,
@@ -152,6 +161,8 @@ class ChatCrossRoute(FromYaml, BaseChatModel):
         pass_refusals: bool = False,
         strict_streams: bool = False,
         strategy: Strategy | None = None,
+        cooldown: Cooldown | None = DEFAULT_COOLDOWN,
+        daily_spend: DailySpend | None = None,
         live: FollowedFolder[Candidates[LazyChatModel]] | None = None,
         name: str | None = None,
         max_retries: int | None = None,
@@ -171,6 +182,8 @@ class ChatCrossRoute(FromYaml, BaseChatModel):
             pass_refusals=pass_refusals,
             strict_streams=strict_streams,
             strategy=check_strategy(strategy),
+            cooldown=cooldown,
+            daily_spend=daily_spend,
             live=live,
             name=name,
             **settings,
@@ -181,6 +194,7 @@ class ChatCrossRoute(FromYaml, BaseChatModel):
                     f"{setting} has no effect on a router; give it to the candidates instead."
                 )
         self.router = over_models(self.router, self.models)
+        self._guard = Guard(cooldown, daily_spend, self.router.pool)
         if self.profile is None:
             self.profile = cast("ModelProfile", common_profile(self.router.pool, self.models))
 
@@ -254,8 +268,10 @@ class ChatCrossRoute(FromYaml, BaseChatModel):
         chunks: Any = self._atransform_stream_with_config(
             _one(input), dispatch.astream, self._config(config), **kwargs
         )
-        async for chunk in chunks:
-            yield chunk
+        # One that is left ends now, not when it is collected.
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                yield chunk
 
     @override
     def stream_events(  # type: ignore[override]
@@ -480,6 +496,7 @@ class ChatCrossRoute(FromYaml, BaseChatModel):
             forced=settings.pop("model", None),
             late=late,
             live=self.live,
+            guard=self._guard,
         )
         return dispatch, settings
 

@@ -32,6 +32,7 @@ from crossroute.call_settings import SETTINGS, limits_of
 from crossroute.candidates import Candidates, buildable
 from crossroute.ceiling import Ceiling
 from crossroute.errors import alike
+from crossroute.guard import Guard
 from crossroute.models.followed_folder import FollowedFolder
 from crossroute.query import Message, output_limit
 from crossroute.strategies import Flow, PickOne, Strategy, Task, adrive, drive
@@ -102,6 +103,7 @@ class Dispatch:
         late: What is applied to the chosen model before it is called.
         live: The folder where router and models are taken from, for each call as it is then; None
             if they stay.
+        guard: Keeps calls from models that rest, and under the ceilings of a day; None does not.
     """
 
     router: CrossRouter
@@ -116,6 +118,7 @@ class Dispatch:
     forced: str | None = None
     late: LateCall | None = None
     live: FollowedFolder[Candidates[LazyChatModel]] | None = None
+    guard: Guard | None = None
 
     @_taking_config
     def invoke(self, value: Any, config: RunnableConfig, **kwargs: Any) -> Any:
@@ -185,7 +188,7 @@ class Dispatch:
             decision = now.router.route(**asked)
         except NoCandidateError as error:
             raise now._unservable(asked, error) from None
-        task = now._task(buildable(decision, now.models), asked, read)
+        task = now._task(decision, asked, read)
         emit(config, DECISION_EVENT, task.decision.to_dict)
         return now._call(task, value, config, kwargs, form)
 
@@ -199,7 +202,7 @@ class Dispatch:
             decision = await now.router.aroute(**asked)
         except NoCandidateError as error:
             raise now._unservable(asked, error) from None
-        task = now._task(buildable(decision, now.models), asked, read)
+        task = now._task(decision, asked, read)
         await aemit(config, DECISION_EVENT, task.decision.to_dict)
         return now._call(task, value, config, kwargs, form)
 
@@ -228,7 +231,10 @@ class Dispatch:
     def _task(self, decision: Decision, asked: dict[str, Any], read: Sequence[Message]) -> Task:
         query = asked["query"]
         ceiling = Ceiling.of(asked["constraints"], self.router.pool, query)
-        return Task(decision, query, read, ceiling)
+        decision, watch = buildable(decision, self.models), None
+        if self.guard is not None:
+            decision, watch = self.guard.admit(decision)
+        return Task(decision, query, read, ceiling, watch)
 
     def _with(self, candidates: Candidates[LazyChatModel]) -> Dispatch:
         return replace(self, router=candidates.router, models=candidates.models)

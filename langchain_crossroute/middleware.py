@@ -35,7 +35,10 @@ from typing_extensions import override
 from crossroute import DEFAULT_WILLINGNESS_TO_PAY, CrossRouter, PoolError
 from crossroute.candidates import Candidates, FromYaml
 from crossroute.constraints import check_settings
+from crossroute.cooldown import DEFAULT_COOLDOWN, Cooldown
+from crossroute.guard import Guard
 from crossroute.models.followed_folder import FollowedFolder
+from crossroute.spend import DailySpend
 from crossroute.strategies import Strategy, adrive, check_strategy, drive
 from langchain_crossroute.dispatch import (
     DEFAULT_ATTEMPTS,
@@ -89,6 +92,8 @@ class CrossRouteMiddleware(FromYaml, AgentMiddleware[CrossRouteState, ContextT, 
         strategy: How a call is answered (`crossroute.strategies`); None asks one candidate, and
             where it fails the next one. So is every call with tools or a schema, unless the
             strategy has `takes_tools`.
+        cooldown: When a candidate that fails rests (`crossroute.Cooldown`); None is never.
+        daily_spend: Ceilings on what is spent a day (`crossroute.DailySpend`); None is none.
         live: The folder that `from_yaml(folder, follow=True)` follows; why its present state is not
             taken over is its `error`. `router` and `models` are then those of the start.
 
@@ -96,7 +101,7 @@ class CrossRouteMiddleware(FromYaml, AgentMiddleware[CrossRouteState, ContextT, 
         PoolError: If a candidate is no chat model, or there are fewer than two.
         UnknownModelError: If the router's pool does not hold an id of `models`.
         WillingnessToPayError: If the willingness to pay is not a number, NaN or negative.
-        ConstraintError: If `attempts` is below 1 or the margin is negative.
+        ConstraintError: If another setting makes no sense.
     """
 
     state_schema = CrossRouteState
@@ -115,6 +120,8 @@ class CrossRouteMiddleware(FromYaml, AgentMiddleware[CrossRouteState, ContextT, 
         pass_refusals: bool = False,
         strict_streams: bool = False,
         strategy: Strategy | None = None,
+        cooldown: Cooldown | None = DEFAULT_COOLDOWN,
+        daily_spend: DailySpend | None = None,
         live: FollowedFolder[Candidates[LazyChatModel]] | None = None,
     ) -> None:
         super().__init__()
@@ -138,6 +145,7 @@ class CrossRouteMiddleware(FromYaml, AgentMiddleware[CrossRouteState, ContextT, 
             strict_streams=strict_streams,
             strategy=check_strategy(strategy),
             live=live,
+            guard=Guard(cooldown, daily_spend, self.router.pool),
         )
 
     def __repr__(self) -> str:

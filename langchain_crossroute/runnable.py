@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import aclosing
 from typing import Any, ClassVar
 
 from langchain_core.runnables import (
@@ -14,13 +15,16 @@ from langchain_core.runnables import (
     RunnableSerializable,
 )
 from langchain_core.runnables.utils import get_unique_config_specs
-from pydantic import ConfigDict, SkipValidation
+from pydantic import ConfigDict, PrivateAttr, SkipValidation
 from typing_extensions import override
 
 from crossroute import DEFAULT_WILLINGNESS_TO_PAY, CrossRouter
 from crossroute.candidates import Candidates, FromYaml
 from crossroute.constraints import check_settings
+from crossroute.cooldown import DEFAULT_COOLDOWN, Cooldown
+from crossroute.guard import Guard
 from crossroute.models.followed_folder import FollowedFolder
+from crossroute.spend import DailySpend
 from crossroute.strategies import Strategy, check_strategy
 from langchain_crossroute.dispatch import (
     CALL_SETTINGS,
@@ -81,6 +85,8 @@ class CrossRouteRunnable(FromYaml, RunnableSerializable[Any, Any]):
         strategy: How a call is answered (`crossroute.strategies`); None asks one candidate, and
             where it fails the next one. So is every call with tools or a schema, unless the
             strategy has `takes_tools`.
+        cooldown: When a candidate that fails rests (`crossroute.Cooldown`); None is never.
+        daily_spend: Ceilings on what is spent a day (`crossroute.DailySpend`); None is none.
         query: What to route by, where the input is not what a chat model takes (a string, a
             prompt value, messages): a function of the input, such as `itemgetter("question")`.
             The chosen model gets the whole input.
@@ -92,7 +98,7 @@ class CrossRouteRunnable(FromYaml, RunnableSerializable[Any, Any]):
         UnknownModelError: If the router's pool does not hold an id of `models`.
         PoolError: If there are fewer than two models.
         WillingnessToPayError: If the willingness to pay is not a number, NaN or negative.
-        ConstraintError: If `attempts`, `stay_margin` or `strategy` makes no sense.
+        ConstraintError: If another setting makes no sense.
         pydantic.ValidationError: If an argument has the wrong type.
     """
 
@@ -110,8 +116,11 @@ class CrossRouteRunnable(FromYaml, RunnableSerializable[Any, Any]):
     pass_refusals: bool = False
     strict_streams: bool = False
     strategy: SkipValidation[Strategy | None] = None
+    cooldown: SkipValidation[Cooldown | None] = DEFAULT_COOLDOWN
+    daily_spend: SkipValidation[DailySpend | None] = None
     query: Callable[[Any], Any] | None = None
     live: SkipValidation[FollowedFolder[Candidates[LazyChatModel]] | None] = None
+    _guard: Guard = PrivateAttr()
 
     def __init__(
         self,
@@ -124,6 +133,8 @@ class CrossRouteRunnable(FromYaml, RunnableSerializable[Any, Any]):
         pass_refusals: bool = False,
         strict_streams: bool = False,
         strategy: Strategy | None = None,
+        cooldown: Cooldown | None = DEFAULT_COOLDOWN,
+        daily_spend: DailySpend | None = None,
         query: Callable[[Any], Any] | None = None,
         live: FollowedFolder[Candidates[LazyChatModel]] | None = None,
         name: str | None = None,
@@ -140,11 +151,14 @@ class CrossRouteRunnable(FromYaml, RunnableSerializable[Any, Any]):
             pass_refusals=pass_refusals,
             strict_streams=strict_streams,
             strategy=check_strategy(strategy),
+            cooldown=cooldown,
+            daily_spend=daily_spend,
             query=query,
             live=live,
             name=name,
         )
         self.router = over_models(self.router, self.models)
+        self._guard = Guard(cooldown, daily_spend, self.router.pool)
 
     @property
     @override
@@ -176,10 +190,13 @@ class CrossRouteRunnable(FromYaml, RunnableSerializable[Any, Any]):
         async def inputs() -> AsyncIterator[Any]:
             yield input
 
-        async for chunk in self._atransform_stream_with_config(
+        chunks: Any = self._atransform_stream_with_config(
             inputs(), self._dispatch().astream, config, **kwargs
-        ):
-            yield chunk
+        )
+        # One that is left ends now, not when it is collected.
+        async with aclosing(chunks):
+            async for chunk in chunks:
+                yield chunk
 
     def _dispatch(self) -> Dispatch:
         return Dispatch(
@@ -193,6 +210,7 @@ class CrossRouteRunnable(FromYaml, RunnableSerializable[Any, Any]):
             strict_streams=self.strict_streams,
             strategy=self.strategy,
             live=self.live,
+            guard=self._guard,
         )
 
     @override

@@ -71,7 +71,8 @@ def _outputs(llm: CrossRouteLLM, method: str, request: Request) -> Generator[Any
     settings = _settings(llm, request)
     ceiling = Ceiling.of(settings["constraints"], now.router.pool, query)
     decision = buildable(now.router.route(query, **settings), now.models)
-    task = Task(decision, query, messages, ceiling)
+    decision, watch = llm._guard.admit(decision)
+    task = Task(decision, query, messages, ceiling, watch)
     transport = Transport(llm, now, method, request, task)
     parts = drive(task, _flow(llm, request, task), transport)
     try:
@@ -89,7 +90,8 @@ async def _aoutputs(llm: CrossRouteLLM, method: str, request: Request) -> AsyncG
     settings = _settings(llm, request)
     ceiling = Ceiling.of(settings["constraints"], now.router.pool, query)
     decision = buildable(await now.router.aroute(query, **settings), now.models)
-    task = Task(decision, query, messages, ceiling)
+    decision, watch = llm._guard.admit(decision)
+    task = Task(decision, query, messages, ceiling, watch)
     transport = Transport(llm, now, method, request, task)
     parts = adrive(task, _flow(llm, request, task), transport)
     try:

@@ -43,6 +43,9 @@ from crossroute import (
 )
 from crossroute.candidates import Candidates, FromYaml
 from crossroute.constraints import check_settings
+from crossroute.cooldown import DEFAULT_COOLDOWN, Cooldown
+from crossroute.guard import Guard
+from crossroute.spend import DailySpend
 from crossroute.strategies import Strategy, check_strategy
 from llamaindex_crossroute.dispatch import aanswer, answer, astream, stream
 from llamaindex_crossroute.lazy import LazyLLM, load_llm
@@ -87,6 +90,8 @@ class CrossRouteLLM(FromYaml, FunctionCallingLLM):
         strategy: How a call is answered (`crossroute.strategies`); None asks one candidate, and
             where it fails the next one. So is every call with tools or a schema, unless the
             strategy has `takes_tools`, and every call of a candidate's own way with a prompt.
+        cooldown: When a candidate that fails rests (`crossroute.Cooldown`); None is never.
+        daily_spend: Ceilings on what is spent a day (`crossroute.DailySpend`); None is none.
         live: The folder that `from_yaml(folder, follow=True)` follows; why its present state is not
             taken over is its `error`. `router` and `models` are then those of the start.
         ledger: Counts what all calls cost, beside the ledgers in whose `with` block they are made.
@@ -98,7 +103,7 @@ class CrossRouteLLM(FromYaml, FunctionCallingLLM):
         UnknownModelError: If the router's pool does not hold an id of `models`.
         PoolError: If there are fewer than two models.
         WillingnessToPayError: If the willingness to pay is not a number, NaN or negative.
-        ConstraintError: If `attempts` or `stay_margin` makes no sense, or `strategy` is none.
+        ConstraintError: If another setting makes no sense.
         ValueError: If `rate_limiter` is given, which can only be a candidate's own.
         pydantic.ValidationError: If an argument is unknown or has the wrong type.
 
@@ -131,12 +136,15 @@ class CrossRouteLLM(FromYaml, FunctionCallingLLM):
     strict_streams: bool = False
     pass_refusals: bool = False
     strategy: SkipValidation[Strategy | None] = Field(default=None, exclude=True)
+    cooldown: SkipValidation[Cooldown | None] = Field(default=DEFAULT_COOLDOWN, exclude=True)
+    daily_spend: SkipValidation[DailySpend | None] = Field(default=None, exclude=True)
     live: SkipValidation[FollowedFolder[Candidates[LazyLLM]] | None] = Field(
         default=None, exclude=True
     )
     ledger: SkipValidation[CostLedger | None] = Field(default=None, exclude=True)
     # A model that has answered may have left its folder when its tool calls are read.
     _asked: dict[str, LazyLLM] = PrivateAttr(default_factory=dict)
+    _guard: Guard = PrivateAttr()
 
     def __init__(
         self,
@@ -149,6 +157,8 @@ class CrossRouteLLM(FromYaml, FunctionCallingLLM):
         strict_streams: bool = False,
         pass_refusals: bool = False,
         strategy: Strategy | None = None,
+        cooldown: Cooldown | None = DEFAULT_COOLDOWN,
+        daily_spend: DailySpend | None = None,
         live: FollowedFolder[Candidates[LazyLLM]] | None = None,
         ledger: CostLedger | None = None,
         **settings: Any,
@@ -163,6 +173,8 @@ class CrossRouteLLM(FromYaml, FunctionCallingLLM):
             strict_streams=strict_streams,
             pass_refusals=pass_refusals,
             strategy=check_strategy(strategy),
+            cooldown=cooldown,
+            daily_spend=daily_spend,
             live=live,
             ledger=ledger,
             **settings,
@@ -174,6 +186,7 @@ class CrossRouteLLM(FromYaml, FunctionCallingLLM):
         self.router = self.router.over(
             ModelPool(_completed(self.router.pool[name], llm) for name, llm in self.models.items())
         )
+        self._guard = Guard(cooldown, daily_spend, self.router.pool)
         if settings.get("callback_manager") is not None:
             self.callback_manager = settings["callback_manager"]
 

@@ -143,7 +143,7 @@ def test_data_is_read_or_refused(folder: Path, content: bytes, name: str, skip: 
     with suppress(CrossRouteError):
         assert all(0 <= answer.score <= 1 for answer in load_scores(path, "a"))
     with suppress(CrossRouteError):
-        assert all(isinstance(prompt, str) for prompt, _ in load_prompts(path))
+        assert all(isinstance(prompt, (str, list)) for prompt, _ in load_prompts(path))
 
 
 @given(content=spoilt(gzip.compress(f"{ROW}\n{ROW}\n".encode() * 20, mtime=0)))

@@ -9,12 +9,14 @@ print(decision.explain())
 from __future__ import annotations
 
 from crossroute.constraints import Constraints, Stay
+from crossroute.cooldown import Cooldown
 from crossroute.decision import CandidateScore, Decision
 from crossroute.errors import (
     CheckpointError,
     ConstraintError,
     CostLimitError,
     CrossRouteError,
+    DailySpendError,
     DataError,
     DescriptorError,
     EncoderMismatchError,
@@ -23,6 +25,7 @@ from crossroute.errors import (
     NoCandidateError,
     PoolError,
     QueryError,
+    RestingError,
     StrategyError,
     UnfinishedAnswerError,
     UnknownModelError,
@@ -36,6 +39,7 @@ from crossroute.network.encoders import QueryEncoder, SentenceTransformersEncode
 from crossroute.onboarding.scores import ScoredAnswer
 from crossroute.query import Query
 from crossroute.router import DEFAULT_WILLINGNESS_TO_PAY, CrossRouter, Predictions
+from crossroute.spend import DailySpend
 
 __all__ = [
     "DEFAULT_WILLINGNESS_TO_PAY",
@@ -43,9 +47,12 @@ __all__ = [
     "CheckpointError",
     "ConstraintError",
     "Constraints",
+    "Cooldown",
     "CostLimitError",
     "CrossRouteError",
     "CrossRouter",
+    "DailySpend",
+    "DailySpendError",
     "DataError",
     "Decision",
     "DescriptorError",
@@ -64,6 +71,7 @@ __all__ = [
     "Query",
     "QueryEncoder",
     "QueryError",
+    "RestingError",
     "ScoredAnswer",
     "SentenceTransformersEncoder",
     "StaticEncoder",

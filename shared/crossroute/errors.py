@@ -5,6 +5,8 @@
     ├── WillingnessToPayError    a willingness to pay that is not a number of USD
     ├── ConstraintError          a demand on the candidates that makes no sense
     ├── NoCandidateError         a query that no model of the pool may serve
+    ├── DailySpendError          a call that no model may serve today, by what was spent
+    ├── RestingError             a model that was not asked, as another call tries it after a rest
     ├── NoAnswerError            a model that answered with nothing that is an answer
     ├── UnfinishedAnswerError    a stream that ended without a finish reason
     ├── DescriptorError          a model descriptor that cannot be used
@@ -112,6 +114,14 @@ class NoAnswerError(CrossRouteError):
 
 class CostLimitError(CrossRouteError):
     """A candidate that was not asked: what its call may cost at most does not pay for an answer."""
+
+
+class DailySpendError(CrossRouteError):
+    """A call that was not asked: what was spent today has reached a ceiling."""
+
+
+class RestingError(CrossRouteError):
+    """A candidate that was not asked: after its failures, another call is trying it."""
 
 
 class UnfinishedAnswerError(CrossRouteError):

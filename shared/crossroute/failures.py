@@ -6,6 +6,8 @@ import json
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Any, TypedDict
 from urllib.parse import quote
@@ -82,6 +84,8 @@ _SENT_ALONG = re.compile(r"(?:headers|query)$")
 """Mappings with whatever a server wants to know, under names of its own."""
 
 _PASSWORD_IN_ADDRESS = re.compile(r"://[^\s/@:]{0,100}:([^\s/@]{1,200})@")
+
+_SECONDS = re.compile(r"\d{1,9}(?:\.\d{1,9})?")
 
 _DEPTH = 3
 """How far clients within clients, and mappings within mappings, are looked into."""
@@ -235,6 +239,31 @@ def may_be_billed(error: BaseException) -> bool:
         or (isinstance(c, Exception) and _is_one_of(c, unsent))
         for c in _causes(error)
     )
+
+
+def retry_after_seconds(error: BaseException) -> float | None:
+    """In how many seconds a provider wants to be asked again; None if it does not say."""
+    for found in _causes(error):
+        headers = getattr(getattr(found, "response", None), "headers", None)
+        if not isinstance(headers, Mapping):
+            continue
+        for name, unit in (("retry-after-ms", 1e-3), ("retry-after", 1.0)):
+            # Plain mappings know the name in one spelling only.
+            text = str(headers.get(name) or headers.get(name.title()) or "").strip()
+            if _SECONDS.fullmatch(text):
+                return float(text) * unit
+            if text and (at := _date(text)) is not None:
+                return max((at - datetime.now(UTC)).total_seconds(), 0.0)
+    return None
+
+
+def _date(text: str) -> datetime | None:
+    """The time that a header says, with its time zone."""
+    try:
+        found = parsedate_to_datetime(text)
+    except (ValueError, OverflowError):
+        return None
+    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import secrets
 import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -39,11 +40,21 @@ def replace_file(path: Path, content: str | bytes) -> None:
 
     Whoever may read or write the old file may read or write the new one.
     """
+    with replacing(path) as new:
+        new.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """`replace_file` for content that is written bit by bit: to the path that it gives.
+
+    If the block raises, the old file stays.
+    """
     # Hidden, so that nobody takes it for a descriptor; its name is short, whatever the file's.
     new = path.with_name(f".{secrets.token_hex(8)}.new")
     try:
         # Not by tempfile, whose files nobody else may read.
-        new.write_bytes(content.encode() if isinstance(content, str) else content)
+        yield new
         with suppress(FileNotFoundError):
             new.chmod(stat.S_IMODE(path.stat().st_mode))
         new.replace(path)

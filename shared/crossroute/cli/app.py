@@ -30,6 +30,7 @@ from crossroute.cli.plan import plan_command
 from crossroute.cli.prices import models_prices
 from crossroute.cli.rebase import models_rebase
 from crossroute.cli.route import route
+from crossroute.cli.traffic import traffic_import
 from crossroute.cli.train import train
 from crossroute.errors import CrossRouteError
 
@@ -60,6 +61,10 @@ models_app.command("compare")(models_compare)
 models_app.command("schema")(models_schema)
 models_app.command("onboard")(models_onboard)
 models_app.command("rebase")(models_rebase)
+
+traffic_app = typer.Typer(help="The prompts of your own traffic.", no_args_is_help=True)
+app.add_typer(traffic_app, name="traffic")
+traffic_app.command("import")(traffic_import)
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ from crossroute.lines import read_lines
 from crossroute.query import QueryLike
 from crossroute.ranking import utility
 from crossroute.router import CrossRouter
-from crossroute.training.data import Name, Prompt
+from crossroute.training.data import Messages, Name, Prompt
 
 
 class TopicPrompt(NamedTuple):
@@ -30,7 +30,7 @@ class TopicPrompt(NamedTuple):
 class _PromptRow(BaseModel):
     model_config = ConfigDict(coerce_numbers_to_str=True)
 
-    prompt: Prompt
+    prompt: Prompt | Messages
     topic: Name | None = None
     task: Name | None = None
 
@@ -130,8 +130,8 @@ def load_prompts(path: str | Path) -> list[TopicPrompt]:
     """Read prompts from a text file, one a line, or from JSON lines.
 
     Args:
-        path: `*.jsonl` or `*.jsonl.gz` has a `prompt` a line and, where known, its `topic` (or
-            `task`, as routing data has it); any other file has a prompt a line.
+        path: `*.jsonl` or `*.jsonl.gz` has a `prompt` a line, a text or messages, and, where known,
+            its `topic` (or `task`, as routing data has it); any other file has a prompt a line.
 
     Raises:
         DataError: If the file cannot be read, a line is broken, or it has no prompt.

@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 from crossroute.ceiling import Ceiling
 from crossroute.decision import Decision
 from crossroute.errors import ConstraintError, shortened
+from crossroute.guard import Watch
 from crossroute.query import Message, Query
 
 Role = Literal["answer", "draft", "probe", "judge", "control"]
@@ -40,12 +41,14 @@ class Task:
         query: What was routed.
         messages: The conversation in OpenAI's dict form, to read only.
         ceiling: The hard limit on what the call costs, which the driver keeps; None is none.
+        watch: Is told by the driver what becomes of each ask; None if nobody is.
     """
 
     decision: Decision
     query: Query
     messages: Sequence[Message]
     ceiling: Ceiling | None = None
+    watch: Watch | None = None
 
 
 @dataclass(slots=True, eq=False)

@@ -9,7 +9,7 @@ from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
-from crossroute.errors import StrategyError, shortened
+from crossroute.errors import CrossRouteError, StrategyError, shortened
 from crossroute.failures import REFUSED, Failure, decision_after, note
 from crossroute.strategies.base import Ask, Flow, Reply, Show, Task
 from crossroute.strategies.bill import Charge
@@ -103,10 +103,13 @@ def drive(task: Task, flow: Flow, transport: Transport[Part]) -> Generator[Part,
         yield from _run(_course(task, flow, transport, asked, is_async=False), transport)
     finally:
         flow.close()
-        for one in asked:
-            # A stream that is abandoned ends now, not when it is collected.
-            if hasattr(one.parts, "close"):
-                one.parts.close()
+        try:
+            for one in asked:
+                # A stream that is abandoned ends now, not when it is collected.
+                if hasattr(one.parts, "close"):
+                    one.parts.close()
+        finally:
+            _note_ends(task, asked)
 
 
 async def adrive(task: Task, flow: Flow, transport: Transport[Part]) -> AsyncGenerator[Part, None]:
@@ -117,9 +120,25 @@ async def adrive(task: Task, flow: Flow, transport: Transport[Part]) -> AsyncGen
             yield part
     finally:
         flow.close()
-        for one in asked:
-            if hasattr(one.parts, "aclose"):
-                await one.parts.aclose()
+        try:
+            for one in asked:
+                if hasattr(one.parts, "aclose"):
+                    await one.parts.aclose()
+        finally:
+            _note_ends(task, asked)
+
+
+def _note_ends(task: Task, asked: Sequence[_Asked[Any]]) -> None:
+    """Tell who watches a call what became of its asks, which have all ended."""
+    for one in asked:
+        reply = one.reply
+        if task.watch is not None and reply.was_asked:
+            came = reply.done or reply.has_words or reply.refused
+            task.watch.ended(
+                one.ask.model,
+                answered=came and one.failure is None,
+                cost_usd=one.exchange.charge["cost_usd"],
+            )
 
 
 @dataclass(slots=True, eq=False)
@@ -178,26 +197,33 @@ def _course(
     candidates = [candidate.model for candidate in task.decision.candidates]
 
     def begin(ask: object, at_once: int = 1) -> _Asked[Any]:
+        refused: CrossRouteError | None
         if not isinstance(ask, Ask):
             raise StrategyError(
                 f"A strategy yielded or returned {shortened(ask)}; it yields Ask, Show or a tuple "
                 "of Ask, and returns one of the replies that it was sent."
             )
-        if ask.model not in candidates:
+        decided, refused = task.decision, None
+        if task.watch is not None and ask.model in task.watch.removed:
+            # No error of the strategy's: it cannot know who rests.
+            decided, refused = task.watch.decision, task.watch.removed[ask.model]
+        elif ask.model not in candidates:
             why = task.decision.removed.get(ask.model, "it is not in the pool")
             raise StrategyError(
                 f"A strategy asks {shortened(ask.model)}, which is no candidate of this call: "
                 f"{why}. The candidates are {', '.join(candidates)}."
             )
-        decision = decision_after(task.decision, ask.model, failures)
-        refused = None
-        if task.ceiling is not None:
+        decision = decision_after(decided, ask.model, failures)
+        if refused is None and task.ceiling is not None:
             ask, refused = within(task.ceiling, ask, asked, at_once)
             decision["max_tokens"] = ask.max_tokens
         exchange = transport.exchange(ask, decision)
         one = _Asked(ask, exchange, exchange.aopen() if is_async else exchange.open(), [])
+        if refused is None and task.watch is not None:
+            refused = task.watch.begin(ask.model)
         if refused is not None:
             one.reply.error, one.reply.done, one.failure = refused, True, str(refused)
+            one.reply.was_asked = False
         asked.append(one)
         return one
 
@@ -229,11 +255,11 @@ def _course(
             sent = one.reply
         elif isinstance(step, tuple) and step:
             latest = [begin(ask, len(step) - place) for place, ask in enumerate(step)]
-            yield _AtOnce([_listen(one, failures) for one in latest])
+            yield _AtOnce([_listen(one, task, failures) for one in latest])
             sent = tuple(one.reply for one in latest)
         else:
             latest = [begin(step)]
-            yield from _listen(latest[0], failures)
+            yield from _listen(latest[0], task, failures)
             sent = latest[0].reply
 
     answer = _of(step, asked)
@@ -247,7 +273,11 @@ def _course(
     for part in answer.held:
         yield _Emit(exchange.with_metadata(part))
     while not answer.reply.done:
-        part = yield _Pull(answer)
+        try:
+            part = yield _Pull(answer)
+        except Exception as error:
+            _note_failure(answer, task, error)
+            raise
         if part is _END:
             answer.reply.done = True
         else:
@@ -267,14 +297,21 @@ def _of(reply: Reply, asked: Sequence[_Asked[Any]]) -> _Asked[Any]:
     )
 
 
-def _listen(one: _Asked[Any], failures: list[Failure]) -> _Course:
+def _note_failure(one: _Asked[Any], task: Task, error: Exception) -> None:
+    """Note whether another model may not share a failure; if so, tell who watches the call."""
+    one.failure = one.exchange.failure(error)
+    if task.watch is not None and one.failure is not None and one.reply.was_asked:
+        task.watch.failed(one.ask.model, error)
+
+
+def _listen(one: _Asked[Any], task: Task, failures: list[Failure]) -> _Course:
     """Read a reply up to where its strategy looks at it."""
     reply, until = one.reply, one.ask.until
     while not reply.done:
         try:
             part = yield _Pull(one)
         except Exception as error:
-            one.failure = one.exchange.failure(error)
+            _note_failure(one, task, error)
             if one.failure is not None and one.exchange.shown:
                 failures.append({"model": one.ask.model, "error": one.failure})
                 yield _Tell({**failures[-1], "next": None})

@@ -1,0 +1,154 @@
+"""What a router keeps of its calls for later ones: who rests, and what was spent today."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from crossroute.cooldown import Cooldown, Rests
+from crossroute.decision import Decision
+from crossroute.errors import (
+    ConstraintError,
+    CrossRouteError,
+    DailySpendError,
+    RestingError,
+    UnknownModelError,
+    shortened,
+)
+from crossroute.failures import retry_after_seconds
+from crossroute.models.descriptor import ModelDescriptor
+from crossroute.spend import MEND, DailySpend, check_daily_spend
+
+
+class Guard:
+    """Keeps calls from models that rest, and under the ceilings of a day.
+
+    Args:
+        cooldown: When models that fail rest; None is never.
+        daily_spend: The ceilings; None is none.
+        pool: The candidates by their ids.
+
+    Raises:
+        ConstraintError: If an argument is of another kind.
+        UnknownModelError: If there is a ceiling for a model that is no candidate.
+    """
+
+    def __init__(
+        self,
+        cooldown: Cooldown | None,
+        daily_spend: DailySpend | None,
+        pool: Mapping[str, ModelDescriptor],
+    ) -> None:
+        if cooldown is not None and not isinstance(cooldown, Cooldown):
+            raise ConstraintError(
+                f"cooldown is {shortened(cooldown)}; give crossroute.Cooldown(...) or None."
+            )
+        self.daily_spend = check_daily_spend(daily_spend)
+        self.rests = None if cooldown is None else Rests(cooldown)
+        for model in daily_spend.by_model if daily_spend else ():
+            if model not in pool:
+                raise UnknownModelError(model, pool)
+
+    def admit(self, decision: Decision) -> Admitted:
+        """A decision between the candidates that may be asked now; it says why others may not.
+
+        Where all of them rest, the order is as if none did.
+
+        Raises:
+            DailySpendError: If no candidate may be asked today.
+            DataError: If the file with what was spent cannot be read.
+        """
+        watch = Watch(self, decision)
+        if self.daily_spend is not None:
+            over = self.daily_spend.without_budget(decision.candidates)
+            if len(over) == len(decision.candidates):
+                why = "\n".join(f"  {model}: {reason}" for model, reason in over.items())
+                raise DailySpendError(
+                    f"Nothing was asked: no candidate may be asked today (UTC):\n{why}\n{MEND}."
+                )
+            for model, reason in over.items():
+                watch.removed[model] = DailySpendError(f"{model} was not asked: {reason}.")
+            if over:
+                decision = decision.without(over)
+        if self.rests is not None:
+            resting = {
+                one.model: why_not
+                for one in decision.candidates
+                if (why_not := self.rests.why_not(one.model)) is not None
+            }
+            watch.asks_all = len(resting) == len(decision.candidates)
+            if resting and not watch.asks_all:
+                for model, reason in resting.items():
+                    watch.removed[model] = RestingError(f"{model} was not asked: it {reason}.")
+                decision = decision.without(resting)
+        return Admitted(decision, watch)
+
+
+class Watch:
+    """What becomes of one call, noted for the calls after it.
+
+    Args:
+        guard: Of the router.
+        decision: As it was before candidates were taken out.
+
+    Attributes:
+        decision: The same.
+        removed: What a strategy is told that asks for a candidate which was taken out.
+        asks_all: Whether all candidates rest, so that all may be asked.
+    """
+
+    def __init__(self, guard: Guard, decision: Decision) -> None:
+        self._rests = guard.rests
+        self._daily_spend = guard.daily_spend
+        self._tries: set[str] = set()
+        self.decision = decision
+        self.removed: dict[str, CrossRouteError] = {}
+        self.asks_all = False
+
+    def begin(self, model: str) -> RestingError | None:
+        """Begin to ask a model; why it may not be asked, if another call tries it after a rest."""
+        if self._rests is None or model in self._tries:
+            return None
+        tries = self._rests.begin(model)
+        if tries is None and not self.asks_all:
+            return RestingError(
+                f"{model} was not asked: it has rested as it failed, and another call is trying it."
+            )
+        if tries:
+            self._tries.add(model)
+        return None
+
+    def failed(self, model: str, error: BaseException) -> None:
+        """A model has failed in a way that others may not."""
+        if self._rests is not None:
+            trial = model in self._tries
+            self._tries.discard(model)
+            self._rests.failed(model, retry_after_seconds(error), trial=trial)
+
+    def ended(self, model: str, *, answered: bool, cost_usd: float | None) -> None:
+        """An ask of a model has ended.
+
+        Args:
+            model: Id of the model.
+            answered: Whether something of an answer came, and no failure.
+            cost_usd: What it cost, in USD; None if it is not known.
+        """
+        if self._daily_spend is not None:
+            # Of a model without a price; who has not answered is taken to be free, as on the bill.
+            if cost_usd is None and answered:
+                cost_usd = next(c.cost_usd for c in self.decision.candidates if c.model == model)
+            self._daily_spend.add(model, cost_usd or 0.0)
+        if self._rests is None:
+            return
+        if answered:
+            self._rests.succeeded(model, trial=self.asks_all or model in self._tries)
+        elif model in self._tries:
+            self._rests.released(model)
+        self._tries.discard(model)
+
+
+class Admitted(NamedTuple):
+    """A decision between those that may be asked, and what watches the call."""
+
+    decision: Decision
+    watch: Watch

@@ -36,6 +36,24 @@ _SECRET = re.compile(
     re.VERBOSE,
 )
 
+_PRIVATE_KEY = re.compile(
+    r"-----BEGIN [A-Z ]{0,20}PRIVATE KEY.{0,20000}?(?:-----END [A-Z ]{0,20}PRIVATE KEY-----|\Z)",
+    re.DOTALL,
+)
+# The patterns find where a secret begins; it goes on to the next space or quote.
+_WHOLE_SECRET = re.compile(rf"(?:{_SECRET.pattern})[^\s\"']*", re.VERBOSE)
+
+
+def mask_secrets(text: str) -> str:
+    """A text in which what looks like a key, a token or a password is `***`."""
+    if not looks_like_secret(text):
+        return text
+    masked = _WHOLE_SECRET.sub("***", _PRIVATE_KEY.sub("***", text))
+    if looks_like_secret(masked):
+        # It is parted by characters that nobody sees.
+        masked = _WHOLE_SECRET.sub("***", "".join(c for c in masked if category(c) != "Cf"))
+    return masked
+
 
 def looks_like_secret(text: str) -> bool:
     """Whether a text holds what looks like a key, a token or a password."""

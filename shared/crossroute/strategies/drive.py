@@ -92,10 +92,12 @@ class EndedAsk(NamedTuple):
     Attributes:
         charge: What it cost.
         error: What ended it, None if it went well or was left.
+        refused: Whether it was a refusal that another ask was to mend.
     """
 
     charge: Charge
     error: BaseException | None
+    refused: bool
 
 
 class Ended(NamedTuple):
@@ -202,7 +204,14 @@ class _Call(Generic[Part]):
     def ended(self, task: Task) -> Ended:
         return Ended(
             task,
-            [EndedAsk(one.exchange.charge, one.error or one.reply.error) for one in self.asked],
+            [
+                EndedAsk(
+                    one.exchange.charge,
+                    one.error or one.reply.error,
+                    one.reply.refused and one not in self.shown,
+                )
+                for one in self.asked
+            ],
             self.shown[-1].ask.model if self.shown else None,
             "".join(one.reply.text for one in self.shown),
             self.error,

@@ -9,6 +9,7 @@ import builtins
 import math
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from random import Random
 from typing import Any, ClassVar, Literal, cast
 
 from langchain_core.callbacks import CallbackManagerForLLMRun, Callbacks
@@ -28,6 +29,7 @@ from typing_extensions import override
 from crossroute import DEFAULT_WILLINGNESS_TO_PAY, CrossRouter
 from crossroute.candidates import Candidates, FromYaml
 from crossroute.constraints import check_settings
+from crossroute.exploration import Exploration
 from crossroute.models.followed_folder import FollowedFolder
 from crossroute.query import estimate_tokens
 from crossroute.strategies import Strategy, check_strategy
@@ -100,6 +102,12 @@ class ChatCrossRoute(FromYaml, BaseChatModel):
             where it fails the next one. So is every call with tools or a schema, unless the
             strategy has `takes_tools`.
         name: Name of the router's run in a trace.
+        shadow: Id of the model that answers every call in the router's place; the decision says
+            what the router would have done (`docs/traffic/recorder.md`). None is none.
+        explore: With this probability, 0..1, a candidate is drawn at random and asked; the decision
+            says the probability of its model. Not where the call forces a model, stays with one, or
+            is within a tool loop.
+        random: Where the draws come from, a `random.Random(seed)`; the system's if None.
         live: The folder that `from_yaml(folder, follow=True)` follows; why its present state is not
             taken over is its `error`. `router` and `models` are then those of the start.
         max_retries: LangChain's name for `attempts` less one; wins over it.
@@ -110,10 +118,11 @@ class ChatCrossRoute(FromYaml, BaseChatModel):
             never used: every candidate has its own.
 
     Raises:
-        UnknownModelError: If the router's pool does not hold an id of `models`.
+        UnknownModelError: If the router's pool does not hold an id of `models`, or `models` not the
+            one of `shadow`.
         PoolError: If there are fewer than two models.
         WillingnessToPayError: If the willingness to pay is not a number, NaN or negative.
-        ConstraintError: If `attempts`, `stay_margin` or `strategy` makes no sense.
+        ConstraintError: If `attempts`, `stay_margin`, `strategy` or `explore` makes no sense.
         ValueError: If a setting is given that can only be a candidate's own: `cache`,
             `rate_limiter`, `disable_streaming`.
         pydantic.ValidationError: If an argument is unknown or has the wrong type.
@@ -133,6 +142,9 @@ class ChatCrossRoute(FromYaml, BaseChatModel):
     pass_refusals: bool = False
     strict_streams: bool = False
     strategy: SkipValidation[Strategy | None] = None
+    shadow: SkipValidation[str | None] = None
+    explore: SkipValidation[float] = 0.0
+    random: SkipValidation[Random | None] = None
     live: SkipValidation[FollowedFolder[Candidates[LazyChatModel]] | None] = None
     temperature: float | None = None
     max_tokens: int | None = None
@@ -152,6 +164,9 @@ class ChatCrossRoute(FromYaml, BaseChatModel):
         pass_refusals: bool = False,
         strict_streams: bool = False,
         strategy: Strategy | None = None,
+        shadow: str | None = None,
+        explore: float = 0.0,
+        random: Random | None = None,
         live: FollowedFolder[Candidates[LazyChatModel]] | None = None,
         name: str | None = None,
         max_retries: int | None = None,
@@ -161,6 +176,9 @@ class ChatCrossRoute(FromYaml, BaseChatModel):
             attempts = max_retries + 1 if isinstance(max_retries, int) else max_retries
         # Here and not in a validator, where pydantic would wrap CrossRoute's errors in its own.
         willingness_to_pay = check_settings(willingness_to_pay, attempts, stay_margin)
+        exploration = Exploration.of(
+            models, shadow=shadow, explore=explore, random=random, strategy=strategy
+        )
         # mypy knows only the fields of the base class here.
         super().__init__(  # type: ignore[call-arg]
             router=CrossRouter.shipped() if router is None else router,
@@ -171,6 +189,9 @@ class ChatCrossRoute(FromYaml, BaseChatModel):
             pass_refusals=pass_refusals,
             strict_streams=strict_streams,
             strategy=check_strategy(strategy),
+            shadow=shadow,
+            explore=exploration.explore,
+            random=random,
             live=live,
             name=name,
             **settings,
@@ -476,6 +497,7 @@ class ChatCrossRoute(FromYaml, BaseChatModel):
             pass_refusals=self.pass_refusals,
             strict_streams=self.strict_streams,
             strategy=self.strategy,
+            exploration=Exploration(self.shadow, self.explore, self.random),
             # LangChain's way to ask another model for one call.
             forced=settings.pop("model", None),
             late=late,

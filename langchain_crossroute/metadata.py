@@ -180,13 +180,13 @@ def message_of(output: Any) -> BaseMessage | None:
     return output if isinstance(output, BaseMessage) else None
 
 
-def answered_by(messages: str | list[BaseMessage]) -> str | None:
-    """Id of the model that gave the last answer of a conversation."""
+def last_decision(messages: str | list[BaseMessage]) -> Mapping[str, Any] | None:
+    """The decision on the last answer of a conversation."""
     if not isinstance(messages, str):
         for message in reversed(messages):
             if isinstance(message, AIMessage):
                 decision = message.response_metadata.get(DECISION)
-                return decision.get("model") if isinstance(decision, Mapping) else None
+                return decision if isinstance(decision, Mapping) else None
     return None
 
 

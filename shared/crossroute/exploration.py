@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from random import Random, SystemRandom
 from typing import Any
 from uuid import uuid4
@@ -22,11 +23,8 @@ from crossroute.ranking import amount
 
 logger = logging.getLogger(__name__)
 
-MOST_TOLD = 20
-"""So many reasons are warned of: some of them have numbers in them."""
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Exploration:
     """Whom to ask beside the router's choice.
 
@@ -41,7 +39,6 @@ class Exploration:
     shadow: str | None = None
     explore: float = 0.0
     random: Random | None = None
-    _told: set[str] = field(default_factory=set, repr=False, compare=False)
 
     @classmethod
     def of(
@@ -116,7 +113,7 @@ class Exploration:
         if self.shadow in candidates:
             found = decision.preferring(self.shadow)
         elif self.shadow is not None:
-            self._tell(decision)
+            _tell(self.shadow, decision.removed.get(self.shadow, "it is not in the pool"))
         if in_loop and last in candidates:
             found = decision.preferring(last)
         stays = in_loop or (stay is not None and stay.model == decision.model)
@@ -139,17 +136,6 @@ class Exploration:
         own = decision.get("shadow") if self.shadow is not None else None
         return own.get("model") if isinstance(own, Mapping) else decision.get("model")
 
-    def _tell(self, decision: Decision) -> None:
-        """Warn, once for each reason, that the shadow model may not serve a call."""
-        reason = decision.removed.get(str(self.shadow), "it is not in the pool any more")
-        if reason not in self._told and len(self._told) < MOST_TOLD:
-            self._told.add(reason)
-            logger.warning(
-                "The shadow model %s may not serve a call, the router's choice answers: %s",
-                self.shadow,
-                reason,
-            )
-
 
 ROUTERS_CHOICE = Exploration()
 """Asks what the router chooses."""
@@ -158,3 +144,11 @@ ROUTERS_CHOICE = Exploration()
 def new_call_id() -> str:
     """An id that no other call has."""
     return uuid4().hex
+
+
+@lru_cache(maxsize=100)
+def _tell(shadow: str, reason: str) -> None:
+    """Warn, once for each reason, that the shadow model may not serve a call."""
+    logger.warning(
+        "The shadow model %s may not serve a call, the router's choice answers: %s", shadow, reason
+    )

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from crossroute import ConstraintError, CrossRouter, Decision, Stay, UnknownModelError
+from crossroute import exploration as module
 from crossroute.exploration import Exploration
 from crossroute.failures import decision_after
 from crossroute.strategies import PickOne
@@ -136,6 +137,7 @@ def test_a_shadow_model_that_may_not_serve_leaves_the_call_to_the_router(
 ) -> None:
     shadow = Exploration.of(MODELS, shadow="poet")
     narrow = decision.without({"poet": "excluded by the call"})
+    module._tell.cache_clear()
     with caplog.at_level(logging.WARNING, "crossroute"):
         for _ in range(3):
             assert shadow.chosen(narrow, MESSAGES) == narrow

@@ -32,7 +32,7 @@ from crossroute.call_settings import SETTINGS, limits_of
 from crossroute.candidates import Candidates, buildable
 from crossroute.ceiling import Ceiling
 from crossroute.errors import alike
-from crossroute.exploration import ROUTERS_CHOICE, Exploration, new_call_id
+from crossroute.exploration import ROUTERS_CHOICE, Exploration
 from crossroute.models.followed_folder import FollowedFolder
 from crossroute.query import Message, output_limit
 from crossroute.strategies import Ended, Flow, Listener, PickOne, Strategy, Task, adrive, drive
@@ -180,7 +180,8 @@ class Dispatch:
             form: The form of the call.
             **beside: `demands`, keyword arguments that say what a model must be able to do, if the
                 call's own do not; `last`, the decision of the last answer, if the messages do not
-                hold it; `keep`, whether to stay with its model wherever that may serve.
+                hold it; `keep`, whether to stay with its model wherever that may serve; `call_id`,
+                if it is not the id of the run.
         """
         asked, turn = self._asked(value, config, kwargs, **beside)
         now = self if self.live is None else self._with(self.live.current)
@@ -189,7 +190,9 @@ class Dispatch:
         except NoCandidateError as error:
             raise now._unservable(asked, error) from None
         ended = _recorders(config)
-        task = now._task(decision, asked, turn, is_recorded=ended is not None)
+        if ended is not None:
+            decision = replace(decision, call_id=turn.call_id)
+        task = now._task(decision, asked, turn)
         emit(config, DECISION_EVENT, task.decision.to_dict)
         return now._call(task, value, config, kwargs, form)._replace(ended=ended)
 
@@ -204,7 +207,9 @@ class Dispatch:
         except NoCandidateError as error:
             raise now._unservable(asked, error) from None
         ended = _recorders(config)
-        task = now._task(decision, asked, turn, is_recorded=ended is not None)
+        if ended is not None:
+            decision = replace(decision, call_id=turn.call_id)
+        task = now._task(decision, asked, turn)
         await aemit(config, DECISION_EVENT, task.decision.to_dict)
         return now._call(task, value, config, kwargs, form)._replace(ended=ended)
 
@@ -230,9 +235,7 @@ class Dispatch:
         )
         return Call(task, strategy.answer(task), transport)
 
-    def _task(
-        self, decision: Decision, asked: dict[str, Any], turn: Turn, *, is_recorded: bool
-    ) -> Task:
+    def _task(self, decision: Decision, asked: dict[str, Any], turn: Turn) -> Task:
         query, limits = asked["query"], asked["constraints"]
         ceiling = Ceiling.of(limits, self.router.pool, query)
         decision = self.exploration.chosen(
@@ -243,8 +246,6 @@ class Dispatch:
             last=turn.last,
             keep=turn.keep,
         )
-        if is_recorded:
-            decision = replace(decision, call_id=new_call_id())
         return Task(decision, query, turn.messages, ceiling)
 
     def _with(self, candidates: Candidates[LazyChatModel]) -> Dispatch:
@@ -268,6 +269,7 @@ class Dispatch:
         demands: Mapping[str, Any] | None = None,
         last: Mapping[str, Any] | None = None,
         keep: bool = False,
+        call_id: str | None = None,
     ) -> tuple[dict[str, Any], Turn]:
         """What the router is asked, and the conversation that it is asked of."""
         messages = to_messages(value if self.query is None else self.query(value))
@@ -295,7 +297,9 @@ class Dispatch:
         }
         if isinstance(read, str):
             read = [{"role": "user", "content": read}]
-        return asked, Turn(read, last.get("model"), keep)
+        # That of the router's run, which the caller may have chosen.
+        run_id = getattr(config["callbacks"], "parent_run_id", None)
+        return asked, Turn(read, call_id or str(run_id), last.get("model"), keep)
 
 
 class Turn(NamedTuple):
@@ -303,11 +307,13 @@ class Turn(NamedTuple):
 
     Attributes:
         messages: In OpenAI's dict form.
+        call_id: Id of the call that is made now.
         last: Id of the model that gave the last answer, if that is known.
         keep: Whether the caller keeps that model.
     """
 
     messages: Sequence[Message]
+    call_id: str
     last: str | None
     keep: bool
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.messages.ai import UsageMetadata, add_usage
+from langchain_core.outputs import ChatGeneration, LLMResult
 
 from crossroute import Price, UnfinishedAnswerError
 
@@ -145,6 +146,14 @@ def tokens_of(usage: Mapping[str, Any] | None) -> tuple[int, int, int, int] | No
     if all(isinstance(n, (int, float)) and 0 <= n <= MOST_TOKENS for n in found):
         return found
     return None
+
+
+def usage_of(response: LLMResult) -> Mapping[str, Any]:
+    """The usage of a run; empty where it has none, such as that of a text completion."""
+    match response.generations:
+        case [[ChatGeneration(message=message), *_], *_]:
+            return getattr(message, "usage_metadata", None) or {}
+    return {}
 
 
 def text_and_usage(output: Any) -> tuple[str, Mapping[str, Any] | None]:

@@ -36,7 +36,7 @@ from typing_extensions import override
 from crossroute import DEFAULT_WILLINGNESS_TO_PAY, CrossRouter, PoolError
 from crossroute.candidates import Candidates, FromYaml
 from crossroute.constraints import check_settings
-from crossroute.exploration import Exploration
+from crossroute.exploration import Exploration, new_call_id
 from crossroute.models.followed_folder import FollowedFolder
 from crossroute.strategies import Strategy, adrive, check_strategy, drive
 from langchain_crossroute.dispatch import (
@@ -210,6 +210,8 @@ class CrossRouteMiddleware(FromYaml, AgentMiddleware[CrossRouteState, ContextT, 
             "kwargs": {**request.model_settings, "tools": request.tools},
             "demands": {**request.model_settings, **_schemas(request)},
             "last": request.state.get(DECISION),
+            # A run of the agent's node may make several calls.
+            "call_id": new_call_id(),
             "keep": self.keep_within_tool_loop and _in_tool_loop(request.messages),
         }
 

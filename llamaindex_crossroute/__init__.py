@@ -17,6 +17,7 @@ try:
     from llamaindex_crossroute.events import CrossRouteAnswerEvent, CrossRouteDecisionEvent
     from llamaindex_crossroute.ledger import CostLedger
     from llamaindex_crossroute.llm import CrossRouteLLM
+    from llamaindex_crossroute.recorder import CrossRouteRecorder
     from llamaindex_crossroute.selector import CrossRouteSelector, CrossRouteSelectorResult
     from llamaindex_crossroute.settings import call_settings
     from llamaindex_crossroute.text_selector import (
@@ -33,6 +34,7 @@ __all__ = [
     "CrossRouteAnswerEvent",
     "CrossRouteDecisionEvent",
     "CrossRouteLLM",
+    "CrossRouteRecorder",
     "CrossRouteSelector",
     "CrossRouteSelectorResult",
     "CrossRouteTextSelector",

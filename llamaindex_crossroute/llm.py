@@ -8,6 +8,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, Generator, Iterator, Mapping, Sequence
 from inspect import getattr_static
+from random import Random
 from typing import Any, ClassVar
 
 from llama_index.core.base.llms.types import (
@@ -43,6 +44,7 @@ from crossroute import (
 )
 from crossroute.candidates import Candidates, FromYaml
 from crossroute.constraints import check_settings
+from crossroute.exploration import Exploration
 from crossroute.strategies import Strategy, check_strategy
 from llamaindex_crossroute.dispatch import aanswer, answer, astream, stream
 from llamaindex_crossroute.lazy import LazyLLM, load_llm
@@ -87,6 +89,12 @@ class CrossRouteLLM(FromYaml, FunctionCallingLLM):
         strategy: How a call is answered (`crossroute.strategies`); None asks one candidate, and
             where it fails the next one. So is every call with tools or a schema, unless the
             strategy has `takes_tools`, and every call of a candidate's own way with a prompt.
+        shadow: Id of the model that answers every call in the router's place; the decision says
+            what the router would have done (`docs/traffic/recorder.md`). None is none.
+        explore: With this probability, 0..1, a candidate is drawn at random and asked; the decision
+            says the probability of its model. Not where the call forces a model, stays with one, or
+            is within a tool loop.
+        random: Where the draws come from, a `random.Random(seed)`; the system's if None.
         live: The folder that `from_yaml(folder, follow=True)` follows; why its present state is not
             taken over is its `error`. `router` and `models` are then those of the start.
         ledger: Counts what all calls cost, beside the ledgers in whose `with` block they are made.
@@ -95,10 +103,12 @@ class CrossRouteLLM(FromYaml, FunctionCallingLLM):
             `callback_manager`, which the candidates get too.
 
     Raises:
-        UnknownModelError: If the router's pool does not hold an id of `models`.
+        UnknownModelError: If the router's pool does not hold an id of `models`, or `models` not the
+            one of `shadow`.
         PoolError: If there are fewer than two models.
         WillingnessToPayError: If the willingness to pay is not a number, NaN or negative.
-        ConstraintError: If `attempts` or `stay_margin` makes no sense, or `strategy` is none.
+        ConstraintError: If `attempts`, `stay_margin` or `explore` makes no sense, or `strategy` is
+            none.
         ValueError: If `rate_limiter` is given, which can only be a candidate's own.
         pydantic.ValidationError: If an argument is unknown or has the wrong type.
 
@@ -131,6 +141,9 @@ class CrossRouteLLM(FromYaml, FunctionCallingLLM):
     strict_streams: bool = False
     pass_refusals: bool = False
     strategy: SkipValidation[Strategy | None] = Field(default=None, exclude=True)
+    shadow: SkipValidation[str | None] = None
+    explore: SkipValidation[float] = 0.0
+    random: SkipValidation[Random | None] = Field(default=None, exclude=True)
     live: SkipValidation[FollowedFolder[Candidates[LazyLLM]] | None] = Field(
         default=None, exclude=True
     )
@@ -149,11 +162,17 @@ class CrossRouteLLM(FromYaml, FunctionCallingLLM):
         strict_streams: bool = False,
         pass_refusals: bool = False,
         strategy: Strategy | None = None,
+        shadow: str | None = None,
+        explore: float = 0.0,
+        random: Random | None = None,
         live: FollowedFolder[Candidates[LazyLLM]] | None = None,
         ledger: CostLedger | None = None,
         **settings: Any,
     ) -> None:
         # Here and not in a validator, where pydantic would wrap CrossRoute's errors in its own.
+        exploration = Exploration.of(
+            models, shadow=shadow, explore=explore, random=random, strategy=strategy
+        )
         super().__init__(
             models=models,
             router=CrossRouter.shipped() if router is None else router,
@@ -163,6 +182,9 @@ class CrossRouteLLM(FromYaml, FunctionCallingLLM):
             strict_streams=strict_streams,
             pass_refusals=pass_refusals,
             strategy=check_strategy(strategy),
+            shadow=shadow,
+            explore=exploration.explore,
+            random=random,
             live=live,
             ledger=ledger,
             **settings,
@@ -190,6 +212,11 @@ class CrossRouteLLM(FromYaml, FunctionCallingLLM):
     def candidates(self) -> Candidates[Any]:
         """The router and the models of now: a call keeps those with which it begins."""
         return Candidates(self.router, self.models) if self.live is None else self.live.current
+
+    @property
+    def exploration(self) -> Exploration:
+        """Whom to ask beside the router's choice."""
+        return Exploration(self.shadow, self.explore, self.random)
 
     def _adopt(self, name: str, candidate: LazyLLM, model: LLM) -> None:
         """Give an LLM that was built from its descriptor what the others have got."""

@@ -27,6 +27,7 @@ from crossroute.cli.new import models_new
 from crossroute.cli.onboarding import models_onboard
 from crossroute.cli.prices import models_prices
 from crossroute.cli.rebase import models_rebase
+from crossroute.cli.records import records_app
 from crossroute.cli.route import route
 from crossroute.cli.train import train
 from crossroute.errors import CrossRouteError
@@ -56,6 +57,8 @@ models_app.command("compare")(models_compare)
 models_app.command("schema")(models_schema)
 models_app.command("onboard")(models_onboard)
 models_app.command("rebase")(models_rebase)
+
+app.add_typer(records_app, name="records")
 
 
 def main() -> None:

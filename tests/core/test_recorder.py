@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings, strategies
 from pydantic import ValidationError
 
 from crossroute import CrossRouter, DataError, Query
@@ -33,6 +34,7 @@ from crossroute.traffic.records import (
     recorded_query,
     records_to_rows,
 )
+from crossroute.traffic.summary import Summary
 from crossroute.training.data import Row
 
 QUESTION = "What is 4711 * 12 + 99?"
@@ -251,7 +253,7 @@ def test_the_latest_is_so_by_its_time_not_by_its_place(end: End, tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("wrong", "said"),
     [
         ({"score": 1.5}, "score"),
         ({"score": math.nan}, "score"),
@@ -262,10 +264,10 @@ def test_the_latest_is_so_by_its_time_not_by_its_place(end: End, tmp_path: Path)
         ({"source": "x" * 101}, "source"),
     ],
 )
-def test_feedback_that_is_none(given: dict[str, Any], said: str, tmp_path: Path) -> None:
+def test_feedback_that_is_none(wrong: dict[str, Any], said: str, tmp_path: Path) -> None:
     path = tmp_path / "records.jsonl"
     with pytest.raises(DataError, match=f"Feedback: {said}: "):
-        Recorder(path).feedback(**{"call_id": "one", "score": 1.0, **given})
+        Recorder(path).feedback(**{"call_id": "one", "score": 1.0, **wrong})
     assert not path.exists()
 
 
@@ -606,6 +608,56 @@ def test_calls_that_make_no_row_are_counted_by_the_reason(end: End, tmp_path: Pa
     }
     # Who has left a stream may have liked what there was.
     assert (found.used, len(found.rows)) == (1, 1)
+
+
+JSON = strategies.recursive(
+    strategies.none()
+    | strategies.booleans()
+    | strategies.floats()
+    | strategies.integers(-(10**5000), 10**5000)
+    | strategies.text(),
+    lambda inner: strategies.lists(inner) | strategies.dictionaries(strategies.text(), inner),
+    max_leaves=5,
+)
+MESSAGES = strategies.lists(
+    strategies.dictionaries(strategies.sampled_from(["role", "content", "tool_calls", "x"]), JSON)
+)
+
+
+@given(
+    field=strategies.sampled_from([*CallRecord.model_fields, "decision.candidates", "asks.0"]),
+    value=JSON | MESSAGES,
+)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_stands_in_a_record_is_read_or_refused(
+    field: str, value: object, end: End, tmp_path: Path
+) -> None:
+    path = tmp_path / "records.jsonl"
+    path.unlink(missing_ok=True)
+    recorder = Recorder(path)
+    recorder.on_crossroute_call(end(call_id="one"))
+    recorder.feedback("one", 1.0)
+    call, *rest = path.read_text("utf-8").splitlines()
+    record = json.loads(call)
+    held: Any = record
+    *places, last = field.split(".")
+    for place in places:
+        held = held[place]
+    held[int(last) if last.isdigit() else last] = value
+    sys.set_int_max_str_digits(0)
+    try:
+        line = json.dumps(record)
+    finally:
+        sys.set_int_max_str_digits(4300)
+    path.write_text("\n".join([line, *rest]), "utf-8", "replace")
+    try:
+        read = list(read_records(path))
+    except DataError:
+        return
+    for row in records_to_rows(read).rows:
+        Row.model_validate(row)
+        json.dumps(row)
+    Summary.of(read)
 
 
 def test_threads_share_a_recorder(end: End, tmp_path: Path) -> None:

@@ -425,6 +425,24 @@ def test_an_answer_is_told(way: str, task: Task) -> None:
 
 
 @pytest.mark.parametrize("way", WAYS)
+def test_who_is_told_does_not_hold_up_the_event_loop(way: str, task: Task) -> None:
+    threads: list[int] = []
+
+    def tell(_: Ended) -> None:
+        threads.append(threading.get_ident())
+
+    async def read() -> None:
+        transport = Scripted({"sage": ["It"]})
+        assert [part async for part in adrive(task, PickOne().answer(task), transport, tell)]
+
+    if way == "async":
+        asyncio.run(read())
+    else:
+        list(drive(task, PickOne().answer(task), Scripted({"sage": ["It"]}), tell))
+    assert (threads == [threading.get_ident()]) == (way == "sync")
+
+
+@pytest.mark.parametrize("way", WAYS)
 def test_failed_and_refused_asks_are_told(way: str, task: Task) -> None:
     script: dict[str, list[Part]] = {
         "sage": [TimeoutError("slow")],

@@ -121,7 +121,8 @@ class Ended(NamedTuple):
 
 
 Listener = Callable[[Ended], None]
-"""Is told of a call when it has ended; it does not raise, and does not take long."""
+"""Is told of a call when it has ended, in a worker thread where the call is async; it does not
+raise."""
 
 
 def drive(
@@ -173,7 +174,8 @@ async def adrive(
             if hasattr(one.parts, "aclose"):
                 await one.parts.aclose()
         if ended is not None:
-            ended(call.ended(task))
+            # It may write to a disk, and wait for others that do.
+            await asyncio.to_thread(ended, call.ended(task))
 
 
 @dataclass(slots=True, eq=False)

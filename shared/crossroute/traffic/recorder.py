@@ -50,7 +50,8 @@ class Recorder:
     def __init__(self, path: str | Path, *, text: Text = "keep", answers: bool = False) -> None:
         if text not in get_args(Text):
             raise DataError(f"text is {shortened(text)}; give one of {', '.join(get_args(Text))}.")
-        self.path = Path(path)
+        # Wherever the process goes later.
+        self.path = Path(path).absolute()
         self.text: Text = text
         self.answers = answers
         self._sink = sink_of(self.path)

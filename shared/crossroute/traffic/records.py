@@ -19,12 +19,13 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    FiniteFloat,
     StringConstraints,
     TypeAdapter,
     ValidationError,
 )
 
-from crossroute.errors import DataError, QueryError, problems
+from crossroute.errors import DataError, problems
 from crossroute.models.fields import ModelId
 from crossroute.query import Message, Query
 from crossroute.secret_text import SECRET_NAME, mask_secrets
@@ -38,7 +39,7 @@ MOST_CANDIDATES = 10_000
 SHOWN_BROKEN = 10
 
 CallId = Annotated[str, StringConstraints(min_length=1, max_length=200)]
-Seconds = Annotated[float, Field(ge=0, le=1e9)]
+Seconds = Annotated[FiniteFloat, Field(ge=0, le=1e9)]
 Text = Literal["keep", "hash", "omit"]
 """What is kept of a query's text."""
 
@@ -54,8 +55,8 @@ class Prediction(_Recorded):
     """What was predicted for one candidate; see `crossroute.decision.CandidateScore`."""
 
     model: ModelId
-    quality: float
-    cost_usd: float
+    quality: FiniteFloat
+    cost_usd: FiniteFloat
     reward: float
 
 
@@ -63,8 +64,8 @@ class RecordedDecision(_Recorded):
     """A decision; see `crossroute.decision.Decision`."""
 
     model: ModelId
-    quality: float
-    cost_usd: float
+    quality: FiniteFloat
+    cost_usd: FiniteFloat
     candidates: Annotated[tuple[Prediction, ...], Field(min_length=1, max_length=MOST_CANDIDATES)]
     willingness_to_pay: float
     reward: str
@@ -394,8 +395,10 @@ def _unusable(record: CallRecord, ask: RecordedAsk | None, score: float | None) 
     if ask is None:
         return "failed" if record.model is None else "answered by several asks"
     try:
+        _canonical(record.query)
         return "without words in the query" if Query.of(record.query).is_blank else None
-    except QueryError:
+    except ValueError:
+        # No messages, or a number in them that is too long to be written.
         return "with a query of no known form"
 
 

@@ -11,13 +11,18 @@ Stands where an LLM or a selector stood:
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from crossroute.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from llamaindex_crossroute.recorder import CrossRouteRecorder
 
 try:
     from llamaindex_crossroute.events import CrossRouteAnswerEvent, CrossRouteDecisionEvent
     from llamaindex_crossroute.ledger import CostLedger
     from llamaindex_crossroute.llm import CrossRouteLLM
-    from llamaindex_crossroute.recorder import CrossRouteRecorder
     from llamaindex_crossroute.selector import CrossRouteSelector, CrossRouteSelectorResult
     from llamaindex_crossroute.settings import call_settings
     from llamaindex_crossroute.text_selector import (
@@ -41,3 +46,10 @@ __all__ = [
     "CrossRouteTextSelectorResult",
     "call_settings",
 ]
+
+
+def __getattr__(name: str) -> object:
+    # What is about traffic is not needed to route.
+    if name != "CrossRouteRecorder":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return import_module(f"{__name__}.recorder").CrossRouteRecorder

@@ -16,14 +16,22 @@ if TYPE_CHECKING:
     from langchain_crossroute.chat_model import ChatCrossRoute
     from langchain_crossroute.ledger import CostLedger
     from langchain_crossroute.middleware import CrossRouteMiddleware
+    from langchain_crossroute.recorder import CrossRouteRecorder
 
-__all__ = ["ChatCrossRoute", "CostLedger", "CrossRouteMiddleware", "CrossRouteRunnable"]
+__all__ = [
+    "ChatCrossRoute",
+    "CostLedger",
+    "CrossRouteMiddleware",
+    "CrossRouteRecorder",
+    "CrossRouteRunnable",
+]
 
 # Chat models and agents take most of a second to import.
 _LATE = {
     "ChatCrossRoute": "chat_model",
     "CostLedger": "ledger",
     "CrossRouteMiddleware": "middleware",
+    "CrossRouteRecorder": "recorder",
 }
 
 

@@ -10,6 +10,7 @@ import math
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
+from random import Random
 from typing import Any, ClassVar, Literal, cast
 
 from langchain_core.callbacks import CallbackManagerForLLMRun, Callbacks
@@ -30,6 +31,7 @@ from crossroute import DEFAULT_WILLINGNESS_TO_PAY, CrossRouter
 from crossroute.candidates import Candidates, FromYaml
 from crossroute.constraints import check_settings
 from crossroute.cooldown import DEFAULT_COOLDOWN, Cooldown
+from crossroute.exploration import Exploration
 from crossroute.guard import Guard
 from crossroute.models.followed_folder import FollowedFolder
 from crossroute.query import estimate_tokens
@@ -106,6 +108,12 @@ class ChatCrossRoute(FromYaml, BaseChatModel):
         cooldown: When a candidate that fails rests (`crossroute.Cooldown`); None is never.
         daily_spend: Ceilings on what is spent a day (`crossroute.DailySpend`); None is none.
         name: Name of the router's run in a trace.
+        shadow: Id of the model that answers every call in the router's place; the decision says
+            what the router would have done (`docs/traffic/recorder.md`). None is none.
+        explore: With this probability, 0..1, a candidate is drawn at random and asked; the decision
+            says the probability of its model. Not where the call forces a model, stays with one, or
+            is within a tool loop.
+        random: Where the draws come from, a `random.Random(seed)`; the system's if None.
         live: The folder that `from_yaml(folder, follow=True)` follows; why its present state is not
             taken over is its `error`. `router` and `models` are then those of the start.
         max_retries: LangChain's name for `attempts` less one; wins over it.
@@ -116,7 +124,8 @@ class ChatCrossRoute(FromYaml, BaseChatModel):
             never used: every candidate has its own.
 
     Raises:
-        UnknownModelError: If the router's pool does not hold an id of `models`.
+        UnknownModelError: If the router's pool does not hold an id of `models`, or `models` not the
+            one of `shadow`.
         PoolError: If there are fewer than two models.
         WillingnessToPayError: If the willingness to pay is not a number, NaN or negative.
         ConstraintError: If another setting makes no sense.
@@ -141,6 +150,9 @@ class ChatCrossRoute(FromYaml, BaseChatModel):
     strategy: SkipValidation[Strategy | None] = None
     cooldown: SkipValidation[Cooldown | None] = DEFAULT_COOLDOWN
     daily_spend: SkipValidation[DailySpend | None] = None
+    shadow: SkipValidation[str | None] = None
+    explore: SkipValidation[float] = 0.0
+    random: SkipValidation[Random | None] = None
     live: SkipValidation[FollowedFolder[Candidates[LazyChatModel]] | None] = None
     temperature: float | None = None
     max_tokens: int | None = None
@@ -163,6 +175,9 @@ class ChatCrossRoute(FromYaml, BaseChatModel):
         strategy: Strategy | None = None,
         cooldown: Cooldown | None = DEFAULT_COOLDOWN,
         daily_spend: DailySpend | None = None,
+        shadow: str | None = None,
+        explore: float = 0.0,
+        random: Random | None = None,
         live: FollowedFolder[Candidates[LazyChatModel]] | None = None,
         name: str | None = None,
         max_retries: int | None = None,
@@ -172,6 +187,9 @@ class ChatCrossRoute(FromYaml, BaseChatModel):
             attempts = max_retries + 1 if isinstance(max_retries, int) else max_retries
         # Here and not in a validator, where pydantic would wrap CrossRoute's errors in its own.
         willingness_to_pay = check_settings(willingness_to_pay, attempts, stay_margin)
+        exploration = Exploration.of(
+            models, shadow=shadow, explore=explore, random=random, strategy=strategy
+        )
         # mypy knows only the fields of the base class here.
         super().__init__(  # type: ignore[call-arg]
             router=CrossRouter.shipped() if router is None else router,
@@ -184,6 +202,9 @@ class ChatCrossRoute(FromYaml, BaseChatModel):
             strategy=check_strategy(strategy),
             cooldown=cooldown,
             daily_spend=daily_spend,
+            shadow=shadow,
+            explore=exploration.explore,
+            random=random,
             live=live,
             name=name,
             **settings,
@@ -492,6 +513,7 @@ class ChatCrossRoute(FromYaml, BaseChatModel):
             pass_refusals=self.pass_refusals,
             strict_streams=self.strict_streams,
             strategy=self.strategy,
+            exploration=Exploration(self.shadow, self.explore, self.random),
             # LangChain's way to ask another model for one call.
             forced=settings.pop("model", None),
             late=late,

@@ -35,6 +35,11 @@ class LateCall:
         """What a model with tools bound shows in its `kwargs`, where agents look for it."""
         return dict(self._shown)
 
+    @property
+    def hides_usage(self) -> bool:
+        """Whether what the model gives then is no message with its usage."""
+        return self._method != "bind_tools" and not self._settings.get("include_raw")
+
     def beside(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """The keyword arguments of a call without those that were only shown."""
         shown, missing = self._shown, object()

@@ -32,15 +32,16 @@ from crossroute.call_settings import SETTINGS, limits_of
 from crossroute.candidates import Candidates, buildable
 from crossroute.ceiling import Ceiling
 from crossroute.errors import alike
+from crossroute.exploration import ROUTERS_CHOICE, Exploration
 from crossroute.guard import Guard
 from crossroute.models.followed_folder import FollowedFolder
 from crossroute.query import Message, output_limit
-from crossroute.strategies import Flow, PickOne, Strategy, Task, adrive, drive
+from crossroute.strategies import Ended, Flow, Listener, PickOne, Strategy, Task, adrive, drive
 from langchain_crossroute.demands import LateCall, demands_of
 from langchain_crossroute.failures import RequestTooLongError
 from langchain_crossroute.lazy import LazyChatModel
 from langchain_crossroute.messages import to_messages, to_query
-from langchain_crossroute.metadata import answered_by
+from langchain_crossroute.metadata import last_decision
 from langchain_crossroute.transport import CHUNKS, EVENTS, WHOLE, Form, Transport, aemit, emit
 
 DECISION_EVENT = "crossroute_decision"
@@ -99,6 +100,7 @@ class Dispatch:
         pass_refusals: Whether the next candidate is asked where one refuses.
         strict_streams: Whether a stream that ends without a finish reason is an error.
         strategy: How calls are answered; None asks one candidate after the other.
+        exploration: Whom to ask beside the router's choice.
         forced: Id of the one model that may answer; None leaves it to the config and the router.
         late: What is applied to the chosen model before it is called.
         live: The folder where router and models are taken from, for each call as it is then; None
@@ -115,6 +117,7 @@ class Dispatch:
     pass_refusals: bool = False
     strict_streams: bool = False
     strategy: Strategy | None = None
+    exploration: Exploration = ROUTERS_CHOICE
     forced: str | None = None
     late: LateCall | None = None
     live: FollowedFolder[Candidates[LazyChatModel]] | None = None
@@ -179,32 +182,39 @@ class Dispatch:
             kwargs: Keyword arguments of the call.
             form: The form of the call.
             **beside: `demands`, keyword arguments that say what a model must be able to do, if the
-                call's own do not; `last`, id of the model that answered before, if the messages do
-                not name it; `keep`, whether to stay with that one wherever it may serve.
+                call's own do not; `last`, the decision of the last answer, if the messages do not
+                hold it; `keep`, whether to stay with its model wherever that may serve; `call_id`,
+                if it is not the id of the run.
         """
-        read, asked = self._asked(value, config, kwargs, **beside)
+        asked, turn = self._asked(value, config, kwargs, **beside)
         now = self if self.live is None else self._with(self.live.current)
         try:
             decision = now.router.route(**asked)
         except NoCandidateError as error:
             raise now._unservable(asked, error) from None
-        task = now._task(decision, asked, read)
+        ended = _recorders(config)
+        if ended is not None:
+            decision = replace(decision, call_id=turn.call_id)
+        task = now._task(decision, asked, turn)
         emit(config, DECISION_EVENT, task.decision.to_dict)
-        return now._call(task, value, config, kwargs, form)
+        return now._call(task, value, config, kwargs, form)._replace(ended=ended)
 
     async def adecide(
         self, value: Any, config: RunnableConfig, kwargs: dict[str, Any], form: Form, **beside: Any
     ) -> Call:
         """`decide` without blocking the event loop."""
-        read, asked = self._asked(value, config, kwargs, **beside)
+        asked, turn = self._asked(value, config, kwargs, **beside)
         now = self if self.live is None else self._with(await self.live.acurrent())
         try:
             decision = await now.router.aroute(**asked)
         except NoCandidateError as error:
             raise now._unservable(asked, error) from None
-        task = now._task(decision, asked, read)
+        ended = _recorders(config)
+        if ended is not None:
+            decision = replace(decision, call_id=turn.call_id)
+        task = now._task(decision, asked, turn)
         await aemit(config, DECISION_EVENT, task.decision.to_dict)
-        return now._call(task, value, config, kwargs, form)
+        return now._call(task, value, config, kwargs, form)._replace(ended=ended)
 
     def _call(
         self, task: Task, value: Any, config: RunnableConfig, kwargs: dict[str, Any], form: Form
@@ -228,13 +238,21 @@ class Dispatch:
         )
         return Call(task, strategy.answer(task), transport)
 
-    def _task(self, decision: Decision, asked: dict[str, Any], read: Sequence[Message]) -> Task:
-        query = asked["query"]
-        ceiling = Ceiling.of(asked["constraints"], self.router.pool, query)
+    def _task(self, decision: Decision, asked: dict[str, Any], turn: Turn) -> Task:
+        query, limits = asked["query"], asked["constraints"]
+        ceiling = Ceiling.of(limits, self.router.pool, query)
         decision, watch = buildable(decision, self.models), None
         if self.guard is not None:
             decision, watch = self.guard.admit(decision)
-        return Task(decision, query, read, ceiling, watch)
+        decision = self.exploration.chosen(
+            decision,
+            turn.messages,
+            forced=limits.model is not None,
+            stay=asked["stay"],
+            last=turn.last,
+            keep=turn.keep,
+        )
+        return Task(decision, query, turn.messages, ceiling, watch)
 
     def _with(self, candidates: Candidates[LazyChatModel]) -> Dispatch:
         return replace(self, router=candidates.router, models=candidates.models)
@@ -255,10 +273,11 @@ class Dispatch:
         kwargs: Mapping[str, Any],
         *,
         demands: Mapping[str, Any] | None = None,
-        last: str | None = None,
+        last: Mapping[str, Any] | None = None,
         keep: bool = False,
-    ) -> tuple[Sequence[Message], dict[str, Any]]:
-        """What is routed, and what the router is asked."""
+        call_id: str | None = None,
+    ) -> tuple[dict[str, Any], Turn]:
+        """What the router is asked, and the conversation that it is asked of."""
         messages = to_messages(value if self.query is None else self.query(value))
         read = to_query(messages)
         needs, text = demands_of(kwargs if demands is None else demands)
@@ -273,17 +292,36 @@ class Dispatch:
         if self.forced is not None:
             given["model"] = self.forced
         willingness = given.pop("willingness_to_pay")
-        last = last or answered_by(messages)
+        last = last or last_decision(messages) or {}
+        stays_with = self.exploration.stays_with(last)
         margin = math.inf if keep else self.stay_margin
         asked = {
             "query": Query.of(read, needs=needs, tools=text, output_tokens=output_limit(kwargs)),
             "willingness_to_pay": self.willingness_to_pay if willingness is None else willingness,
             "constraints": limits_of(given),
-            "stay": Stay(last, margin) if last and margin is not None else None,
+            "stay": Stay(stays_with, margin) if stays_with and margin is not None else None,
         }
         if isinstance(read, str):
             read = [{"role": "user", "content": read}]
-        return read, asked
+        # That of the router's run, which the caller may have chosen.
+        run_id = getattr(config["callbacks"], "parent_run_id", None)
+        return asked, Turn(read, call_id or str(run_id), last.get("model"), keep)
+
+
+class Turn(NamedTuple):
+    """Where a conversation stands.
+
+    Attributes:
+        messages: In OpenAI's dict form.
+        call_id: Id of the call that is made now.
+        last: Id of the model that gave the last answer, if that is known.
+        keep: Whether the caller keeps that model.
+    """
+
+    messages: Sequence[Message]
+    call_id: str
+    last: str | None
+    keep: bool
 
 
 class Call(NamedTuple):
@@ -292,6 +330,22 @@ class Call(NamedTuple):
     task: Task
     flow: Flow
     transport: Transport
+    ended: Listener | None = None
+
+
+def _recorders(config: RunnableConfig) -> Listener | None:
+    """What tells the recorders among the callback handlers of a call; None if there are none."""
+    handlers = getattr(config["callbacks"], "handlers", ())
+    # By the type: some handlers have every attribute.
+    found = [one for one in handlers if hasattr(type(one), "on_crossroute_call")]
+    if not found:
+        return None
+
+    def ended(call: Ended) -> None:
+        for recorder in found:
+            recorder.on_crossroute_call(call)
+
+    return ended
 
 
 def joined(parts: Sequence[Any]) -> Any:

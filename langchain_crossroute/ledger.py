@@ -16,7 +16,7 @@ from crossroute import CrossRouter, ModelDescriptor, Price
 from crossroute.ledger import Ledger
 from crossroute.models.followed_folder import FollowedFolder
 from crossroute.query import estimate_tokens
-from langchain_crossroute.metadata import tokens_of
+from langchain_crossroute.metadata import tokens_of, usage_of
 
 if TYPE_CHECKING:
     from langchain_crossroute.chat_model import ChatCrossRoute
@@ -105,7 +105,7 @@ class CostLedger(Ledger, BaseCallbackHandler):
     @override
     def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
         if (run := self._ended(run_id)) is not None:
-            self._count(run, _usage(response))
+            self._count(run, usage_of(response))
 
     @override
     def on_llm_error(self, error: BaseException, *, run_id: UUID, **kwargs: Any) -> None:
@@ -170,11 +170,3 @@ def _text(response: LLMResult | None) -> str:
         case [[ChatGeneration(message=message), *_], *_]:
             return str(message.text)
     return ""
-
-
-def _usage(response: LLMResult) -> Mapping[str, Any]:
-    """The usage of an answer; empty where it has none, such as that of a text completion."""
-    match response.generations:
-        case [[ChatGeneration(message=message), *_], *_]:
-            return getattr(message, "usage_metadata", None) or {}
-    return {}

@@ -9,6 +9,7 @@ from typing import Any
 
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.messages.ai import UsageMetadata, add_usage
+from langchain_core.outputs import ChatGeneration, LLMResult
 
 from crossroute import Price, UnfinishedAnswerError
 
@@ -147,6 +148,14 @@ def tokens_of(usage: Mapping[str, Any] | None) -> tuple[int, int, int, int] | No
     return None
 
 
+def usage_of(response: LLMResult) -> Mapping[str, Any]:
+    """The usage of a run; empty where it has none, such as that of a text completion."""
+    match response.generations:
+        case [[ChatGeneration(message=message), *_], *_]:
+            return getattr(message, "usage_metadata", None) or {}
+    return {}
+
+
 def text_and_usage(output: Any) -> tuple[str, Mapping[str, Any] | None]:
     """The text in an answer, a chunk of one, or an event of version v3, and the usage it says."""
     message = message_of(output)
@@ -180,13 +189,13 @@ def message_of(output: Any) -> BaseMessage | None:
     return output if isinstance(output, BaseMessage) else None
 
 
-def answered_by(messages: str | list[BaseMessage]) -> str | None:
-    """Id of the model that gave the last answer of a conversation."""
+def last_decision(messages: str | list[BaseMessage]) -> Mapping[str, Any] | None:
+    """The decision on the last answer of a conversation."""
     if not isinstance(messages, str):
         for message in reversed(messages):
             if isinstance(message, AIMessage):
                 decision = message.response_metadata.get(DECISION)
-                return decision.get("model") if isinstance(decision, Mapping) else None
+                return decision if isinstance(decision, Mapping) else None
     return None
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from random import Random
 from typing import Annotated, Any, NotRequired
 
 from langchain.agents.middleware.types import (
@@ -36,6 +37,7 @@ from crossroute import DEFAULT_WILLINGNESS_TO_PAY, CrossRouter, PoolError
 from crossroute.candidates import Candidates, FromYaml
 from crossroute.constraints import check_settings
 from crossroute.cooldown import DEFAULT_COOLDOWN, Cooldown
+from crossroute.exploration import Exploration, new_call_id
 from crossroute.guard import Guard
 from crossroute.models.followed_folder import FollowedFolder
 from crossroute.spend import DailySpend
@@ -94,12 +96,19 @@ class CrossRouteMiddleware(FromYaml, AgentMiddleware[CrossRouteState, ContextT, 
             strategy has `takes_tools`.
         cooldown: When a candidate that fails rests (`crossroute.Cooldown`); None is never.
         daily_spend: Ceilings on what is spent a day (`crossroute.DailySpend`); None is none.
+        shadow: Id of the model that answers every call in the router's place; the decision says
+            what the router would have done (`docs/traffic/recorder.md`). None is none.
+        explore: With this probability, 0..1, a candidate is drawn at random and asked; the decision
+            says the probability of its model. Not where the call forces a model, stays with one, or
+            is within a tool loop.
+        random: Where the draws come from, a `random.Random(seed)`; the system's if None.
         live: The folder that `from_yaml(folder, follow=True)` follows; why its present state is not
             taken over is its `error`. `router` and `models` are then those of the start.
 
     Raises:
         PoolError: If a candidate is no chat model, or there are fewer than two.
-        UnknownModelError: If the router's pool does not hold an id of `models`.
+        UnknownModelError: If the router's pool does not hold an id of `models`, or `models` not the
+            one of `shadow`.
         WillingnessToPayError: If the willingness to pay is not a number, NaN or negative.
         ConstraintError: If another setting makes no sense.
     """
@@ -122,10 +131,16 @@ class CrossRouteMiddleware(FromYaml, AgentMiddleware[CrossRouteState, ContextT, 
         strategy: Strategy | None = None,
         cooldown: Cooldown | None = DEFAULT_COOLDOWN,
         daily_spend: DailySpend | None = None,
+        shadow: str | None = None,
+        explore: float = 0.0,
+        random: Random | None = None,
         live: FollowedFolder[Candidates[LazyChatModel]] | None = None,
     ) -> None:
         super().__init__()
         check_settings(willingness_to_pay, attempts, stay_margin)
+        exploration = Exploration.of(
+            models, shadow=shadow, explore=explore, random=random, strategy=strategy
+        )
         for id_, model in models.items():
             if not isinstance(model, (BaseChatModel, LazyChatModel)):
                 raise PoolError(
@@ -144,6 +159,7 @@ class CrossRouteMiddleware(FromYaml, AgentMiddleware[CrossRouteState, ContextT, 
             pass_refusals=pass_refusals,
             strict_streams=strict_streams,
             strategy=check_strategy(strategy),
+            exploration=exploration,
             live=live,
             guard=Guard(cooldown, daily_spend, self.router.pool),
         )
@@ -195,13 +211,14 @@ class CrossRouteMiddleware(FromYaml, AgentMiddleware[CrossRouteState, ContextT, 
     def _asked(self, request: ModelRequest[ContextT], config: RunnableConfig) -> dict[str, Any]:
         """The arguments of `Dispatch.decide`."""
         system = request.system_message
-        last: Any = request.state.get(DECISION)
         return {
             "value": request.messages if system is None else [system, *request.messages],
             "config": config,
             "kwargs": {**request.model_settings, "tools": request.tools},
             "demands": {**request.model_settings, **_schemas(request)},
-            "last": last and last["model"],
+            "last": request.state.get(DECISION),
+            # A run of the agent's node may make several calls.
+            "call_id": new_call_id(),
             "keep": self.keep_within_tool_loop and _in_tool_loop(request.messages),
         }
 

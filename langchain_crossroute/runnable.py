@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import aclosing
+from random import Random
 from typing import Any, ClassVar
 
 from langchain_core.runnables import (
@@ -22,6 +23,7 @@ from crossroute import DEFAULT_WILLINGNESS_TO_PAY, CrossRouter
 from crossroute.candidates import Candidates, FromYaml
 from crossroute.constraints import check_settings
 from crossroute.cooldown import DEFAULT_COOLDOWN, Cooldown
+from crossroute.exploration import Exploration
 from crossroute.guard import Guard
 from crossroute.models.followed_folder import FollowedFolder
 from crossroute.spend import DailySpend
@@ -90,12 +92,19 @@ class CrossRouteRunnable(FromYaml, RunnableSerializable[Any, Any]):
         query: What to route by, where the input is not what a chat model takes (a string, a
             prompt value, messages): a function of the input, such as `itemgetter("question")`.
             The chosen model gets the whole input.
+        shadow: Id of the model that answers every call in the router's place; the decision says
+            what the router would have done (`docs/traffic/recorder.md`). None is none.
+        explore: With this probability, 0..1, a candidate is drawn at random and asked; the decision
+            says the probability of its model. Not where the call forces a model, stays with one, or
+            is within a tool loop.
+        random: Where the draws come from, a `random.Random(seed)`; the system's if None.
         live: The folder that `from_yaml(folder, follow=True)` follows; why its present state is not
             taken over is its `error`. `router` and `models` are then those of the start.
         name: Name of the router's run in a trace.
 
     Raises:
-        UnknownModelError: If the router's pool does not hold an id of `models`.
+        UnknownModelError: If the router's pool does not hold an id of `models`, or `models` not the
+            one of `shadow`.
         PoolError: If there are fewer than two models.
         WillingnessToPayError: If the willingness to pay is not a number, NaN or negative.
         ConstraintError: If another setting makes no sense.
@@ -118,6 +127,9 @@ class CrossRouteRunnable(FromYaml, RunnableSerializable[Any, Any]):
     strategy: SkipValidation[Strategy | None] = None
     cooldown: SkipValidation[Cooldown | None] = DEFAULT_COOLDOWN
     daily_spend: SkipValidation[DailySpend | None] = None
+    shadow: SkipValidation[str | None] = None
+    explore: SkipValidation[float] = 0.0
+    random: SkipValidation[Random | None] = None
     query: Callable[[Any], Any] | None = None
     live: SkipValidation[FollowedFolder[Candidates[LazyChatModel]] | None] = None
     _guard: Guard = PrivateAttr()
@@ -135,12 +147,18 @@ class CrossRouteRunnable(FromYaml, RunnableSerializable[Any, Any]):
         strategy: Strategy | None = None,
         cooldown: Cooldown | None = DEFAULT_COOLDOWN,
         daily_spend: DailySpend | None = None,
+        shadow: str | None = None,
+        explore: float = 0.0,
+        random: Random | None = None,
         query: Callable[[Any], Any] | None = None,
         live: FollowedFolder[Candidates[LazyChatModel]] | None = None,
         name: str | None = None,
     ) -> None:
         # Here and not in a validator, where pydantic would wrap CrossRoute's errors in its own.
         willingness_to_pay = check_settings(willingness_to_pay, attempts, stay_margin)
+        exploration = Exploration.of(
+            models, shadow=shadow, explore=explore, random=random, strategy=strategy
+        )
         # mypy knows only the fields of the base class here.
         super().__init__(  # type: ignore[call-arg]
             router=CrossRouter.shipped() if router is None else router,
@@ -153,6 +171,9 @@ class CrossRouteRunnable(FromYaml, RunnableSerializable[Any, Any]):
             strategy=check_strategy(strategy),
             cooldown=cooldown,
             daily_spend=daily_spend,
+            shadow=shadow,
+            explore=exploration.explore,
+            random=random,
             query=query,
             live=live,
             name=name,
@@ -209,6 +230,7 @@ class CrossRouteRunnable(FromYaml, RunnableSerializable[Any, Any]):
             pass_refusals=self.pass_refusals,
             strict_streams=self.strict_streams,
             strategy=self.strategy,
+            exploration=Exploration(self.shadow, self.explore, self.random),
             live=self.live,
             guard=self._guard,
         )

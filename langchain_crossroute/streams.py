@@ -9,10 +9,11 @@ from typing import Any
 
 from langchain_core.callbacks import AsyncCallbackHandler, BaseCallbackHandler
 from langchain_core.messages import BaseMessageChunk
+from langchain_core.outputs import LLMResult
 from langchain_core.tracers.base import AsyncBaseTracer, BaseTracer
 from typing_extensions import override
 
-from langchain_crossroute.metadata import has_finish_reason, message_of
+from langchain_crossroute.metadata import has_finish_reason, message_of, tokens_of, usage_of
 
 _TOKEN_EVENTS = ("on_llm_new_token", "on_stream_event")
 # Tracers only record tokens.
@@ -91,6 +92,32 @@ class StreamObserver(BaseCallbackHandler):
     def on_stream_event(self, event: Mapping[str, Any], **kwargs: Any) -> None:
         self.streamed = True
         self.shown = self.shown or shows(event)
+
+
+class UsageObserver(BaseCallbackHandler):
+    """Sees the usage of the runs of a candidate whose output does not say it.
+
+    Attributes:
+        tokens: Of all of them, as `tokens_of` gives them; None as long as nobody has counted.
+        is_free: Whether the last one was answered from LangChain's own cache.
+    """
+
+    run_inline = True
+    # Else LangChain makes texts of all messages for it.
+    ignore_chat_model = True
+    ignore_chain = True
+
+    def __init__(self) -> None:
+        self.tokens: tuple[int, int, int, int] | None = None
+        self.is_free = False
+
+    @override
+    def on_llm_end(self, response: LLMResult, **kwargs: Any) -> None:
+        usage = usage_of(response)
+        self.is_free = usage.get("total_cost") == 0
+        if (tokens := tokens_of(usage)) is not None:
+            a, b, c, d = self.tokens or (0, 0, 0, 0)
+            self.tokens = a + tokens[0], b + tokens[1], c + tokens[2], d + tokens[3]
 
 
 class MutedHandler:

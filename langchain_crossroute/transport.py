@@ -25,6 +25,7 @@ from langchain_crossroute.metadata import DECISION, AnswerMetadata, text_and_usa
 from langchain_crossroute.streams import (
     MutedHandler,
     StreamObserver,
+    UsageObserver,
     answers,
     is_whole,
     shows,
@@ -172,6 +173,7 @@ class Exchange:
             decision, self._price, strict=transport.strict_streams, bill=transport.bill
         )
         self._observer: StreamObserver | None = None
+        self._usage: UsageObserver | None = None
         self._is_answer = False
         # A whole answer is made of a stream only where the strategy looks into it.
         looks_into = ask.until not in (None, begun, has_words)
@@ -180,7 +182,12 @@ class Exchange:
     @property
     def charge(self) -> Charge:
         """What it has cost so far."""
-        return charge(self._ask, self.reply, self._price, self._transport.query)
+        reply, seen = self.reply, self._usage
+        if reply.usage is None and seen is not None and seen.tokens is not None:
+            reply.usage = Usage(*seen.tokens)
+            if self._price is not None:
+                reply.cost_usd = 0.0 if seen.is_free else float(self._price.cost_usd(*reply.usage))
+        return charge(self._ask, reply, self._price, self._transport.query)
 
     @property
     def shown(self) -> bool:
@@ -291,6 +298,13 @@ class Exchange:
         self.reply.was_asked = True
         callbacks: Any = self.config["callbacks"]
         own = getattr(model, "callbacks", None)
+        late = transport.late
+        # Of a chain, which may end in whatever, and where a schema is parsed.
+        if (late is not None and late.hides_usage) or not hasattr(model, "_llm_type"):
+            self._usage = UsageObserver()
+            callbacks = callbacks.copy()
+            callbacks.add_handler(self._usage)
+            self.config["callbacks"] = callbacks
         if any(map(shows_tokens, (*callbacks.handlers, *(getattr(own, "handlers", own) or ())))):
             callbacks = callbacks.copy()
             self.config["callbacks"] = callbacks
@@ -309,7 +323,6 @@ class Exchange:
         if ask.keep is not None or ask.then:
             value = _chosen(value, ask)
         value, settings = for_provider(model, value, {**transport.kwargs, **ask.settings})
-        late = transport.late
         called = model if late is None else late.on(ask.model, model)
         if ask.max_tokens is not None:
             called, settings = within(called, settings, ask.max_tokens)

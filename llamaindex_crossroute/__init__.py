@@ -11,7 +11,13 @@ Stands where an LLM or a selector stood:
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from crossroute.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from llamaindex_crossroute.recorder import CrossRouteRecorder
 
 try:
     from llamaindex_crossroute.events import CrossRouteAnswerEvent, CrossRouteDecisionEvent
@@ -33,9 +39,17 @@ __all__ = [
     "CrossRouteAnswerEvent",
     "CrossRouteDecisionEvent",
     "CrossRouteLLM",
+    "CrossRouteRecorder",
     "CrossRouteSelector",
     "CrossRouteSelectorResult",
     "CrossRouteTextSelector",
     "CrossRouteTextSelectorResult",
     "call_settings",
 ]
+
+
+def __getattr__(name: str) -> object:
+    # What is about traffic is not needed to route.
+    if name != "CrossRouteRecorder":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return import_module(f"{__name__}.recorder").CrossRouteRecorder

@@ -4,15 +4,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from crossroute import Stay
-from crossroute.candidates import buildable
+from crossroute import Decision, Query, Stay
+from crossroute.candidates import Candidates, buildable
 from crossroute.ceiling import Ceiling
+from crossroute.exploration import new_call_id
+from crossroute.query import Message
 from crossroute.strategies import Flow, PickOne, Task, adrive, drive
+from llamaindex_crossroute.events import recorders
 from llamaindex_crossroute.messages import is_from_model, to_dicts
-from llamaindex_crossroute.request import ANSWERED_BY, PromptRequest, Request
+from llamaindex_crossroute.request import ANSWERED_BY, OWN_CHOICE, PromptRequest, Request
 from llamaindex_crossroute.settings import current_settings
 from llamaindex_crossroute.transport import Transport
 
@@ -69,12 +73,13 @@ def _outputs(llm: CrossRouteLLM, method: str, request: Request) -> Generator[Any
     query = request.query(messages)
     now = llm.candidates
     settings = _settings(llm, request)
-    ceiling = Ceiling.of(settings["constraints"], now.router.pool, query)
-    decision = buildable(now.router.route(query, **settings), now.models)
-    decision, watch = llm._guard.admit(decision)
-    task = Task(decision, query, messages, ceiling, watch)
+    decision = now.router.route(query, **settings)
+    ended = recorders()
+    if ended is not None:
+        decision = replace(decision, call_id=new_call_id())
+    task = _task(llm, request, now, decision, query, messages, settings)
     transport = Transport(llm, now, method, request, task)
-    parts = drive(task, _flow(llm, request, task), transport)
+    parts = drive(task, _flow(llm, request, task), transport, ended)
     try:
         for part in parts:
             yield transport.output(part)
@@ -88,12 +93,13 @@ async def _aoutputs(llm: CrossRouteLLM, method: str, request: Request) -> AsyncG
     query = request.query(messages)
     now = llm.candidates if llm.live is None else await llm.live.acurrent()
     settings = _settings(llm, request)
-    ceiling = Ceiling.of(settings["constraints"], now.router.pool, query)
-    decision = buildable(await now.router.aroute(query, **settings), now.models)
-    decision, watch = llm._guard.admit(decision)
-    task = Task(decision, query, messages, ceiling, watch)
+    decision = await now.router.aroute(query, **settings)
+    ended = recorders()
+    if ended is not None:
+        decision = replace(decision, call_id=new_call_id())
+    task = _task(llm, request, now, decision, query, messages, settings)
     transport = Transport(llm, now, method, request, task)
-    parts = adrive(task, _flow(llm, request, task), transport)
+    parts = adrive(task, _flow(llm, request, task), transport, ended)
     try:
         async for part in parts:
             yield transport.output(part)
@@ -113,12 +119,43 @@ def _flow(llm: CrossRouteLLM, request: Request, task: Task) -> Flow:
     return strategy.answer(task)
 
 
+def _task(
+    llm: CrossRouteLLM,
+    request: Request,
+    now: Candidates[Any],
+    decision: Decision,
+    query: Query,
+    messages: Sequence[Message],
+    settings: dict[str, Any],
+) -> Task:
+    """What is to be answered, and whom to ask first."""
+    limits = settings["constraints"]
+    decision, watch = llm._guard.admit(buildable(decision, now.models))
+    decision = llm.exploration.chosen(
+        decision,
+        messages,
+        forced=limits.model is not None,
+        stay=settings["stay"],
+        last=_marks(request).get(ANSWERED_BY),
+    )
+    return Task(decision, query, messages, Ceiling.of(limits, now.router.pool, query), watch)
+
+
 def _settings(llm: CrossRouteLLM, request: Request) -> dict[str, Any]:
     """What the router is asked beside the query: the settings of this call."""
     willingness, limits = current_settings(llm.willingness_to_pay)
     stay = None
-    if llm.stay_margin is not None and not isinstance(request.conversation, str):
-        answers = [message for message in request.conversation if is_from_model(message)]
-        if answers and (model := answers[-1].additional_kwargs.get(ANSWERED_BY)):
+    if llm.stay_margin is not None:
+        marks = _marks(request)
+        if model := marks.get(OWN_CHOICE) or marks.get(ANSWERED_BY):
             stay = Stay(model, llm.stay_margin)
     return {"willingness_to_pay": willingness, "constraints": limits, "stay": stay}
+
+
+def _marks(request: Request) -> Mapping[str, Any]:
+    """What stands on the last answer of a conversation."""
+    if not isinstance(request.conversation, str):
+        for message in reversed(request.conversation):
+            if is_from_model(message):
+                return message.additional_kwargs
+    return {}

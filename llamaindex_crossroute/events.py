@@ -14,8 +14,11 @@ from llama_index.core.instrumentation.events.llm import LLMChatEndEvent, LLMComp
 from llama_index.core.llms.callbacks import dispatcher as llm_dispatcher
 from llama_index_instrumentation import get_dispatcher
 from llama_index_instrumentation.base import BaseEvent
+from llama_index_instrumentation.dispatcher import Dispatcher
 from llama_index_instrumentation.event_handlers import BaseEventHandler
 from typing_extensions import override
+
+from crossroute.strategies import Ended, Listener
 
 dispatcher = get_dispatcher("llamaindex_crossroute")
 
@@ -65,6 +68,26 @@ class CrossRouteAnswerEvent(BaseEvent):
     @override
     def class_name(cls) -> str:
         return "CrossRouteAnswerEvent"
+
+
+def recorders() -> Listener | None:
+    """What tells the recorders among the event handlers of a call; None if there are none."""
+    found: dict[int, Any] = {}
+    heard: Dispatcher | None = dispatcher
+    while heard is not None:
+        for handler in heard.event_handlers:
+            if hasattr(type(handler), "on_crossroute_call"):
+                # It may be registered with several dispatchers.
+                found[id(handler)] = handler
+        heard = heard.parent if heard.propagate else None
+    if not found:
+        return None
+
+    def ended(call: Ended) -> None:
+        for recorder in found.values():
+            recorder.on_crossroute_call(call)
+
+    return ended
 
 
 @contextmanager

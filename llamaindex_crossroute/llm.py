@@ -8,6 +8,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, Generator, Iterator, Mapping, Sequence
 from inspect import getattr_static
+from random import Random
 from typing import Any, ClassVar
 
 from llama_index.core.base.llms.types import (
@@ -44,6 +45,7 @@ from crossroute import (
 from crossroute.candidates import Candidates, FromYaml
 from crossroute.constraints import check_settings
 from crossroute.cooldown import DEFAULT_COOLDOWN, Cooldown
+from crossroute.exploration import Exploration
 from crossroute.guard import Guard
 from crossroute.spend import DailySpend
 from crossroute.strategies import Strategy, check_strategy
@@ -92,6 +94,12 @@ class CrossRouteLLM(FromYaml, FunctionCallingLLM):
             strategy has `takes_tools`, and every call of a candidate's own way with a prompt.
         cooldown: When a candidate that fails rests (`crossroute.Cooldown`); None is never.
         daily_spend: Ceilings on what is spent a day (`crossroute.DailySpend`); None is none.
+        shadow: Id of the model that answers every call in the router's place; the decision says
+            what the router would have done (`docs/traffic/recorder.md`). None is none.
+        explore: With this probability, 0..1, a candidate is drawn at random and asked; the decision
+            says the probability of its model. Not where the call forces a model, stays with one, or
+            is within a tool loop.
+        random: Where the draws come from, a `random.Random(seed)`; the system's if None.
         live: The folder that `from_yaml(folder, follow=True)` follows; why its present state is not
             taken over is its `error`. `router` and `models` are then those of the start.
         ledger: Counts what all calls cost, beside the ledgers in whose `with` block they are made.
@@ -100,7 +108,8 @@ class CrossRouteLLM(FromYaml, FunctionCallingLLM):
             `callback_manager`, which the candidates get too.
 
     Raises:
-        UnknownModelError: If the router's pool does not hold an id of `models`.
+        UnknownModelError: If the router's pool does not hold an id of `models`, or `models` not the
+            one of `shadow`.
         PoolError: If there are fewer than two models.
         WillingnessToPayError: If the willingness to pay is not a number, NaN or negative.
         ConstraintError: If another setting makes no sense.
@@ -138,6 +147,9 @@ class CrossRouteLLM(FromYaml, FunctionCallingLLM):
     strategy: SkipValidation[Strategy | None] = Field(default=None, exclude=True)
     cooldown: SkipValidation[Cooldown | None] = Field(default=DEFAULT_COOLDOWN, exclude=True)
     daily_spend: SkipValidation[DailySpend | None] = Field(default=None, exclude=True)
+    shadow: SkipValidation[str | None] = None
+    explore: SkipValidation[float] = 0.0
+    random: SkipValidation[Random | None] = Field(default=None, exclude=True)
     live: SkipValidation[FollowedFolder[Candidates[LazyLLM]] | None] = Field(
         default=None, exclude=True
     )
@@ -159,11 +171,17 @@ class CrossRouteLLM(FromYaml, FunctionCallingLLM):
         strategy: Strategy | None = None,
         cooldown: Cooldown | None = DEFAULT_COOLDOWN,
         daily_spend: DailySpend | None = None,
+        shadow: str | None = None,
+        explore: float = 0.0,
+        random: Random | None = None,
         live: FollowedFolder[Candidates[LazyLLM]] | None = None,
         ledger: CostLedger | None = None,
         **settings: Any,
     ) -> None:
         # Here and not in a validator, where pydantic would wrap CrossRoute's errors in its own.
+        exploration = Exploration.of(
+            models, shadow=shadow, explore=explore, random=random, strategy=strategy
+        )
         super().__init__(
             models=models,
             router=CrossRouter.shipped() if router is None else router,
@@ -175,6 +193,9 @@ class CrossRouteLLM(FromYaml, FunctionCallingLLM):
             strategy=check_strategy(strategy),
             cooldown=cooldown,
             daily_spend=daily_spend,
+            shadow=shadow,
+            explore=exploration.explore,
+            random=random,
             live=live,
             ledger=ledger,
             **settings,
@@ -203,6 +224,11 @@ class CrossRouteLLM(FromYaml, FunctionCallingLLM):
     def candidates(self) -> Candidates[Any]:
         """The router and the models of now: a call keeps those with which it begins."""
         return Candidates(self.router, self.models) if self.live is None else self.live.current
+
+    @property
+    def exploration(self) -> Exploration:
+        """Whom to ask beside the router's choice."""
+        return Exploration(self.shadow, self.explore, self.random)
 
     def _adopt(self, name: str, candidate: LazyLLM, model: LLM) -> None:
         """Give an LLM that was built from its descriptor what the others have got."""

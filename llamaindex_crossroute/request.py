@@ -15,7 +15,12 @@ from crossroute.strategies import Ask
 from llamaindex_crossroute.messages import from_dicts, to_query
 
 ANSWERED_BY = "crossroute_model"
-"""The key of a model's id in the `additional_kwargs` of its message, where stickiness is on."""
+"""The key of a model's id in the `additional_kwargs` of its message, where it may be kept."""
+
+OWN_CHOICE = "crossroute_shadow"
+"""The key of the router's own choice there, where a shadow model answered."""
+
+_MARKS = (ANSWERED_BY, OWN_CHOICE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +124,7 @@ class PromptRequest(Request):
 
 def _unmarked(message: ChatMessage) -> ChatMessage:
     """The message without our mark, which some providers would get as it is."""
-    if ANSWERED_BY not in message.additional_kwargs:
+    if not any(mark in message.additional_kwargs for mark in _MARKS):
         return message
-    rest = {name: v for name, v in message.additional_kwargs.items() if name != ANSWERED_BY}
+    rest = {name: v for name, v in message.additional_kwargs.items() if name not in _MARKS}
     return message.model_copy(update={"additional_kwargs": rest})

@@ -43,7 +43,7 @@ from llamaindex_crossroute.events import (
 from llamaindex_crossroute.lazy import LazyLLM, aload_llm, load_llm, secrets_in
 from llamaindex_crossroute.ledger import open_ledgers
 from llamaindex_crossroute.limits import within
-from llamaindex_crossroute.request import ANSWERED_BY, Request
+from llamaindex_crossroute.request import ANSWERED_BY, OWN_CHOICE, Request
 
 if TYPE_CHECKING:
     from llamaindex_crossroute.llm import CrossRouteLLM
@@ -73,6 +73,7 @@ class Transport:
     Attributes:
         llm: What was called.
         candidates: The router and the models of the time of the call.
+        exploration: Whom to ask beside the router's choice.
         method: Name of the method that was called, which the candidates have, too.
         request: What it was called with.
         streams: Whether the caller gets a stream.
@@ -89,6 +90,7 @@ class Transport:
     ) -> None:
         self.llm = llm
         self.candidates = candidates
+        self.exploration = llm.exploration
         self.ledgers = open_ledgers(llm.ledger)
         self.method = method
         self.request = request
@@ -281,8 +283,13 @@ class Exchange:
         if self._streams != self._transport.streams:
             # The last chunk without its delta is a whole answer.
             update["delta"] = None if self._streams else self.reply.text
-        if self._transport.llm.stay_margin is not None and isinstance(response, ChatResponse):
+        exploration = self._transport.exploration
+        keeps = self._transport.llm.stay_margin is not None or exploration.is_on
+        if keeps and isinstance(response, ChatResponse):
             of_message = {**response.message.additional_kwargs, ANSWERED_BY: self.reply.model}
+            own = exploration.stays_with(self._decision)
+            if own != self.reply.model:
+                of_message[OWN_CHOICE] = own
             update["message"] = response.message.model_copy(
                 update={"additional_kwargs": of_message}
             )

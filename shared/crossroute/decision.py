@@ -45,6 +45,11 @@ class Decision:
             has the higher reward.
         blank: Whether there was nothing to route by, so that the order is that of the models' mean
             quality and cost.
+        shadow: The router's own choice, where `shadow` or `explore` has a say in whom to ask
+            (`crossroute.exploration`): the model may be another one then, and it stands first among
+            the candidates. None where the router's choice is asked.
+        probability: With which the model was drawn to be asked, 0..1; None where nothing was drawn.
+        call_id: Id of the call in the records of a recorder; None where nobody records.
     """
 
     model: str
@@ -57,6 +62,9 @@ class Decision:
     removed: Mapping[str, str] = field(default_factory=dict)
     kept: bool = False
     blank: bool = False
+    shadow: CandidateScore | None = None
+    probability: float | None = None
+    call_id: str | None = None
 
     def without(self, missing: Mapping[str, str]) -> Decision:
         """The decision between the other candidates, of which there is one at least.
@@ -74,6 +82,22 @@ class Decision:
             candidates=candidates,
             removed={**self.removed, **missing},
             kept=self.kept and best.model == self.model,
+        )
+
+    def preferring(self, model: str) -> Decision:
+        """The decision that asks another of its candidates first; the others keep their order.
+
+        Args:
+            model: Id of a candidate.
+        """
+        first = next(one for one in self.candidates if one.model == model)
+        return replace(
+            self,
+            model=first.model,
+            quality=first.quality,
+            cost_usd=first.cost_usd,
+            candidates=(first, *(one for one in self.candidates if one is not first)),
+            kept=self.kept and first.model == self.model,
         )
 
     def explain(self, top: int = 5) -> str:
@@ -102,25 +126,22 @@ class Decision:
             lines.append("The query has no text: this is the order of the models in the mean.")
         if self.kept:
             lines.append("It is kept because it answered before, and the gain is below the margin.")
-        lines += self._alternatives()
+        if self.shadow is not None:
+            lines.append(f"The router's own choice is {self.shadow.model}.")
+        if self.probability is not None:
+            lines.append(f"It was drawn with a probability of {self.probability:.3g}.")
+        if self.shadow is None or self.shadow.model == self.model:
+            lines += self._alternatives()
         return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
         """The decision as plain JSON-ready values (an infinite number becomes a string)."""
         # By hand: `asdict` copies deeply, which takes longer than routing.
-        return {
+        found: dict[str, Any] = {
             "model": self.model,
             "quality": self.quality,
             "cost_usd": self.cost_usd,
-            "candidates": [
-                {
-                    "model": c.model,
-                    "quality": c.quality,
-                    "cost_usd": c.cost_usd,
-                    "reward": _finite(c.reward),
-                }
-                for c in self.candidates
-            ],
+            "candidates": [_plain(c) for c in self.candidates],
             "willingness_to_pay": _finite(self.willingness_to_pay),
             "reward": self.reward,
             "input_tokens": self.input_tokens,
@@ -128,6 +149,13 @@ class Decision:
             "kept": self.kept,
             "blank": self.blank,
         }
+        if self.shadow is not None:
+            found["shadow"] = _plain(self.shadow)
+        if self.probability is not None:
+            found["probability"] = self.probability
+        if self.call_id is not None:
+            found["call_id"] = self.call_id
+        return found
 
     def _alternatives(self) -> list[str]:
         quality = np.array([c.quality for c in self.candidates])
@@ -157,6 +185,15 @@ def usd(value: float) -> str:
     if value == 0 or math.isinf(value) or value >= 1:
         return "$inf" if math.isinf(value) else f"${value:.2f}"
     return f"${value:.{max(2, 1 - math.floor(math.log10(value)))}f}"
+
+
+def _plain(one: CandidateScore) -> dict[str, Any]:
+    return {
+        "model": one.model,
+        "quality": one.quality,
+        "cost_usd": one.cost_usd,
+        "reward": _finite(one.reward),
+    }
 
 
 def _finite(value: float) -> float | str:

@@ -209,6 +209,8 @@ def decision_after(decision: Decision, model: str, failures: Sequence[Failure]) 
     if model == decision.model and not failures:
         return plain
     asked = next(candidate for candidate in decision.candidates if candidate.model == model)
+    # That of the model that was drawn, not of the one that is asked after it.
+    plain.pop("probability", None)
     return plain | {
         "model": model,
         "quality": asked.quality,

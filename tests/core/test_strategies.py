@@ -13,7 +13,20 @@ import pytest
 
 from crossroute import CrossRouter, Query, StrategyError
 from crossroute.failures import may_pass_elsewhere
-from crossroute.strategies import Ask, Flow, PickOne, Reply, Show, Strategy, Task, adrive, drive
+from crossroute.strategies import (
+    Ask,
+    Charge,
+    Ended,
+    Flow,
+    PickOne,
+    Reply,
+    Show,
+    Strategy,
+    Task,
+    adrive,
+    charge,
+    drive,
+)
 
 QUESTION = "What is 4711 * 12 + 99?"
 WAYS = ["sync", "async"]
@@ -87,6 +100,10 @@ class Exchange:
 
     def with_metadata(self, part: str) -> str:
         return f"{self.decision['model'][0]}:{part}"
+
+    @property
+    def charge(self) -> Charge:
+        return charge(self.ask, self.reply, None, Query.of(QUESTION))
 
     def rest(self) -> Iterator[str]:
         yield f"[{len(self.decision.get('attempts', []))} before]"
@@ -350,3 +367,143 @@ def drained(strategy: Strategy, task: Task, replies: Sequence[Reply]) -> list[st
 def test_a_strategy_is_tested_without_a_driver(task: Task) -> None:
     replies = [Reply("sage", error=TimeoutError()), Reply("clerk", has_words=True)]
     assert drained(PickOne(), task, replies) == ["sage", "clerk"]
+
+
+# What is told of a call that has ended
+
+
+def told(
+    way: str, task: Task, strategy: Strategy, transport: Scripted, take: int | None = None
+) -> Ended:
+    """What is told, once, when the answer is read up to `take` parts, or to its end."""
+    found: list[Ended] = []
+
+    async def read() -> None:
+        parts = adrive(task, strategy.answer(task), transport, found.append)
+        try:
+            read = 0
+            async for _ in parts:
+                read += 1
+                if read == take:
+                    break
+        finally:
+            assert not found or take is None
+            await parts.aclose()
+
+    if way == "async":
+        asyncio.run(read())
+    else:
+        parts = drive(task, strategy.answer(task), transport, found.append)
+        for position, _ in enumerate(parts, 1):
+            assert not found
+            if position == take:
+                break
+        parts.close()
+    (one,) = found
+    assert one.task is task
+    assert one.seconds >= 0
+    return one
+
+
+def asks_of(ended: Ended) -> list[tuple[str, str, str | None, bool]]:
+    return [
+        (
+            ask.charge["model"],
+            ask.charge["role"],
+            None if ask.error is None else str(ask.error),
+            ask.refused,
+        )
+        for ask in ended.asks
+    ]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_an_answer_is_told(way: str, task: Task) -> None:
+    ended = told(way, task, PickOne(), Scripted({"sage": ["It ", "is", " 391"]}))
+    assert (ended.model, ended.text, ended.error) == ("sage", "It is 391", None)
+    assert asks_of(ended) == [("sage", "answer", None, False)]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_who_is_told_does_not_hold_up_the_event_loop(way: str, task: Task) -> None:
+    threads: list[int] = []
+
+    def tell(_: Ended) -> None:
+        threads.append(threading.get_ident())
+
+    async def read() -> None:
+        transport = Scripted({"sage": ["It"]})
+        assert [part async for part in adrive(task, PickOne().answer(task), transport, tell)]
+
+    if way == "async":
+        asyncio.run(read())
+    else:
+        list(drive(task, PickOne().answer(task), Scripted({"sage": ["It"]}), tell))
+    assert (threads == [threading.get_ident()]) == (way == "sync")
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_failed_and_refused_asks_are_told(way: str, task: Task) -> None:
+    script: dict[str, list[Part]] = {
+        "sage": [TimeoutError("slow")],
+        "clerk": ["<refusal>"],
+        "poet": ["Fine"],
+    }
+    ended = told(way, task, PickOne(pass_refusals=True), Scripted(script))
+    assert (ended.model, ended.text, ended.error) == ("poet", "Fine", None)
+    assert asks_of(ended) == [
+        ("sage", "answer", "slow", False),
+        ("clerk", "answer", None, True),
+        ("poet", "answer", None, False),
+    ]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_an_answer_that_is_left_is_told(way: str, task: Task) -> None:
+    ended = told(way, task, PickOne(), Scripted({"sage": ["One", " two", " three"]}), take=2)
+    assert (ended.model, ended.text) == ("sage", "One two")
+    assert isinstance(ended.error, GeneratorExit)
+    assert asks_of(ended) == [("sage", "answer", None, False)]
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("before", [0, 2])
+def test_an_error_is_told(before: int, way: str, task: Task) -> None:
+    script: dict[str, list[Part]] = {"sage": [*["word"] * before, ValueError("wrong")]}
+    found: list[Ended] = []
+    transport = Scripted(script)
+
+    async def aread() -> None:
+        async for _ in adrive(task, PickOne().answer(task), transport, found.append):
+            pass
+
+    def read() -> None:
+        list(drive(task, PickOne().answer(task), transport, found.append))
+
+    with pytest.raises(ValueError, match="wrong"):
+        asyncio.run(aread()) if way == "async" else read()
+    (ended,) = found
+    assert ended.model == ("sage" if before else None)
+    assert str(ended.error) == "wrong"
+    assert asks_of(ended) == [("sage", "answer", "wrong", False)]
+    # Nothing is billed of a request that nobody answered.
+    assert (ended.asks[0].charge["input_tokens"] > 0) == (before > 0)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_drafts_are_told_and_what_is_shown_of_several_is_one_text(way: str, task: Task) -> None:
+    class ShowsTwo:
+        def answer(self, task: Task) -> Flow:
+            yield Ask("clerk", role="draft")
+            begun = yield Ask("sage", until=lambda reply: reply.has_words)
+            yield Show(begun)
+            return (yield Ask("poet"))
+
+    script: dict[str, list[Part]] = {"clerk": ["No"], "sage": ["It", " is"], "poet": [" was"]}
+    ended = told(way, task, ShowsTwo(), Scripted(script))
+    assert (ended.model, ended.text) == ("poet", "It was")
+    assert [ask[:2] for ask in asks_of(ended)] == [
+        ("clerk", "draft"),
+        ("sage", "answer"),
+        ("poet", "answer"),
+    ]

@@ -29,6 +29,7 @@ def test_exported_names() -> None:
         "ChatCrossRoute",
         "CostLedger",
         "CrossRouteMiddleware",
+        "CrossRouteRecorder",
         "CrossRouteRunnable",
     ]
     for name in langchain_crossroute.__all__:

@@ -38,6 +38,7 @@ def test_exports() -> None:
         "CrossRouteAnswerEvent",
         "CrossRouteDecisionEvent",
         "CrossRouteLLM",
+        "CrossRouteRecorder",
         "CrossRouteSelector",
         "CrossRouteSelectorResult",
         "CrossRouteTextSelector",

@@ -29,6 +29,7 @@ from crossroute.cli.onboarding import models_onboard
 from crossroute.cli.plan import plan_command
 from crossroute.cli.prices import models_prices
 from crossroute.cli.rebase import models_rebase
+from crossroute.cli.records import records_app
 from crossroute.cli.route import route
 from crossroute.cli.traffic import traffic_import
 from crossroute.cli.train import train
@@ -65,6 +66,7 @@ models_app.command("rebase")(models_rebase)
 traffic_app = typer.Typer(help="The prompts of your own traffic.", no_args_is_help=True)
 app.add_typer(traffic_app, name="traffic")
 traffic_app.command("import")(traffic_import)
+app.add_typer(records_app, name="records")
 
 
 def main() -> None:

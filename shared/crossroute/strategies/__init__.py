@@ -19,14 +19,25 @@ from crossroute.strategies.base import (
     check_strategy,
 )
 from crossroute.strategies.bill import Charge, bill, charge
-from crossroute.strategies.drive import Exchange, Transport, adrive, drive
+from crossroute.strategies.drive import (
+    Ended,
+    EndedAsk,
+    Exchange,
+    Listener,
+    Transport,
+    adrive,
+    drive,
+)
 from crossroute.strategies.pick_one import PickOne
 
 __all__ = [
     "Ask",
     "Charge",
+    "Ended",
+    "EndedAsk",
     "Exchange",
     "Flow",
+    "Listener",
     "PickOne",
     "Reply",
     "Role",

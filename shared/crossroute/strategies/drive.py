@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator, Sequence
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from dataclasses import dataclass, field
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from crossroute.errors import CrossRouteError, StrategyError, shortened
 from crossroute.failures import REFUSED, Failure, decision_after, note
@@ -85,47 +86,102 @@ class Transport(Protocol[Part]):
         ...
 
 
-def drive(task: Task, flow: Flow, transport: Transport[Part]) -> Generator[Part, None, None]:
+class EndedAsk(NamedTuple):
+    """An ask of a call that has ended.
+
+    Attributes:
+        charge: What it cost.
+        error: What ended it, None if it went well or was left.
+        refused: Whether it was a refusal that another ask was to mend.
+    """
+
+    charge: Charge
+    error: BaseException | None
+    refused: bool
+
+
+class Ended(NamedTuple):
+    """A call that has ended, however it did.
+
+    Attributes:
+        task: What was to be answered.
+        asks: Every ask, in their order, those too whose model could not be built.
+        model: Id of the model that answered, or had begun to; None if none had.
+        text: What was handed on of the answer.
+        error: What was raised; a `GeneratorExit` or a `CancelledError` where the caller has left.
+        seconds: From the decision to the end of the answer.
+    """
+
+    task: Task
+    asks: Sequence[EndedAsk]
+    model: str | None
+    text: str
+    error: BaseException | None
+    seconds: float
+
+
+Listener = Callable[[Ended], None]
+"""Is told of a call when it has ended, in a worker thread where the call is async; it does not
+raise."""
+
+
+def drive(
+    task: Task, flow: Flow, transport: Transport[Part], ended: Listener | None = None
+) -> Generator[Part, None, None]:
     """Ask what a strategy says, and yield the parts of the answer.
 
     Args:
         task: What the strategy is to answer.
         flow: The strategy's generator.
         transport: Asks the models.
+        ended: Is told of the call when it has ended.
 
     Raises:
         StrategyError: If the strategy asks what cannot be asked.
         Exception: A failure that another model would share, or one of the reply that the strategy
             gives as its answer; what was tried before stands in its notes.
     """
-    asked: list[_Asked[Part]] = []
+    call: _Call[Part] = _Call(time.monotonic())
     try:
-        yield from _run(_course(task, flow, transport, asked, is_async=False), transport)
+        yield from _run(_course(task, flow, transport, call, is_async=False), transport)
+    except BaseException as error:
+        call.error = error
+        raise
     finally:
         flow.close()
         try:
-            for one in asked:
+            for one in call.asked:
                 # A stream that is abandoned ends now, not when it is collected.
                 if hasattr(one.parts, "close"):
                     one.parts.close()
         finally:
-            _note_ends(task, asked)
+            _note_ends(task, call.asked)
+            if ended is not None:
+                ended(call.ended(task))
 
 
-async def adrive(task: Task, flow: Flow, transport: Transport[Part]) -> AsyncGenerator[Part, None]:
+async def adrive(
+    task: Task, flow: Flow, transport: Transport[Part], ended: Listener | None = None
+) -> AsyncGenerator[Part, None]:
     """`drive` without blocking the event loop."""
-    asked: list[_Asked[Part]] = []
+    call: _Call[Part] = _Call(time.monotonic())
     try:
-        async for part in _arun(_course(task, flow, transport, asked, is_async=True), transport):
+        async for part in _arun(_course(task, flow, transport, call, is_async=True), transport):
             yield part
+    except BaseException as error:
+        call.error = error
+        raise
     finally:
         flow.close()
         try:
-            for one in asked:
+            for one in call.asked:
                 if hasattr(one.parts, "aclose"):
                     await one.parts.aclose()
         finally:
-            _note_ends(task, asked)
+            _note_ends(task, call.asked)
+            if ended is not None:
+                # It may write to a disk, and wait for others that do.
+                await asyncio.to_thread(ended, call.ended(task))
 
 
 def _note_ends(task: Task, asked: Sequence[_Asked[Any]]) -> None:
@@ -150,10 +206,38 @@ class _Asked(Generic[Part]):
     parts: Any
     held: list[Part]
     failure: str | None = None
+    error: Exception | None = None
 
     @property
     def reply(self) -> Reply:
         return self.exchange.reply
+
+
+@dataclass(slots=True, eq=False)
+class _Call(Generic[Part]):
+    """A call under way: its asks, and those of which something was handed on."""
+
+    began: float
+    asked: list[_Asked[Part]] = field(default_factory=list)
+    shown: list[_Asked[Part]] = field(default_factory=list)
+    error: BaseException | None = None
+
+    def ended(self, task: Task) -> Ended:
+        return Ended(
+            task,
+            [
+                EndedAsk(
+                    one.exchange.charge,
+                    one.error or one.reply.error,
+                    one.reply.refused and one not in self.shown,
+                )
+                for one in self.asked
+            ],
+            self.shown[-1].ask.model if self.shown else None,
+            "".join(one.reply.text for one in self.shown),
+            self.error,
+            time.monotonic() - self.began,
+        )
 
 
 # What the loops do for a course; each is sent back what came of it, or thrown what it raised.
@@ -190,9 +274,10 @@ _Course = Generator[_Pull | _Close | _Emit | _Tell | _AtOnce, Any, None]
 
 
 def _course(
-    task: Task, flow: Flow, transport: Transport[Any], asked: list[_Asked[Any]], *, is_async: bool
+    task: Task, flow: Flow, transport: Transport[Any], call: _Call[Any], *, is_async: bool
 ) -> _Course:
     """What a strategy says, as single steps of input and output."""
+    asked = call.asked
     failures: list[Failure] = []
     candidates = [candidate.model for candidate in task.decision.candidates]
 
@@ -249,6 +334,8 @@ def _course(
             break
         if isinstance(step, Show):
             one = _of(step.reply, asked)
+            if one not in call.shown:
+                call.shown.append(one)
             yield from (_Emit(part) for part in one.held)
             one.held, one.reply.done = [], True
             yield _Close(one)
@@ -266,6 +353,8 @@ def _course(
     if answer.reply.error is not None:
         note(answer.reply.error, failures)
         raise answer.reply.error
+    if answer not in call.shown:
+        call.shown.append(answer)
     for one in asked:
         if one is not answer:
             yield _Close(one)
@@ -312,13 +401,13 @@ def _listen(one: _Asked[Any], task: Task, failures: list[Failure]) -> _Course:
             part = yield _Pull(one)
         except Exception as error:
             _note_failure(one, task, error)
+            reply.error, reply.done = error, True
             if one.failure is not None and one.exchange.shown:
                 failures.append({"model": one.ask.model, "error": one.failure})
                 yield _Tell({**failures[-1], "next": None})
             if one.failure is None or one.exchange.shown:
                 note(error, failures)
                 raise
-            reply.error, reply.done = error, True
             return
         if part is _END:
             reply.done = True
@@ -353,6 +442,8 @@ def _run(course: _Course, transport: Transport[Part]) -> Generator[Part, None, N
                 _run_at_once(step.courses, transport)
         except Exception as raised:
             error = raised
+            if isinstance(step, _Pull):
+                step.asked.error = raised
 
 
 def _run_at_once(courses: Sequence[_Course], transport: Transport[Any]) -> None:
@@ -392,6 +483,8 @@ async def _arun(course: _Course, transport: Transport[Part]) -> AsyncGenerator[P
                 await _arun_at_once(step.courses, transport)
         except Exception as raised:
             error = raised
+            if isinstance(step, _Pull):
+                step.asked.error = raised
 
 
 async def _arun_at_once(courses: Sequence[_Course], transport: Transport[Any]) -> None:

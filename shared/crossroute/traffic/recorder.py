@@ -1,0 +1,169 @@
+"""Recorder: keeps what each call was, and the feedback on it.
+
+How it is told of calls is an integration's own.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import ValidationError
+
+from crossroute.errors import SHOWN_CHARACTERS, DataError, problems, shortened
+from crossroute.failures import REFUSED
+from crossroute.lines import MOST_LINE_BYTES
+from crossroute.strategies import Ended
+from crossroute.traffic.records import (
+    CallRecord,
+    Feedback,
+    Text,
+    query_hash,
+    recorded_query,
+    recorded_text,
+)
+from crossroute.traffic.sinks import sink_of
+
+logger = logging.getLogger(__name__)
+
+
+class Recorder:
+    """Writes a record of each call that has ended; safe in many threads and processes.
+
+    A record that cannot be written is lost, and no call fails by it: the first time is logged, and
+    `lost` counts them.
+
+    Args:
+        path: Where to: a `.jsonl` file, or a `.db`, `.sqlite` or `.sqlite3` file (SQLite). It is
+            made if it is not there.
+        text: What is kept of a query's text: all (`keep`), its SHA-256 (`hash`), or nothing
+            (`omit`). What looks like a key or a password is `***` in any case.
+        answers: Whether the texts of answers are kept, too.
+
+    Raises:
+        DataError: If the path or `text` is none of these, or there is no such folder.
+    """
+
+    def __init__(self, path: str | Path, *, text: Text = "keep", answers: bool = False) -> None:
+        if text not in get_args(Text):
+            raise DataError(f"text is {shortened(text)}; give one of {', '.join(get_args(Text))}.")
+        # Wherever the process goes later.
+        self.path = Path(path).absolute()
+        self.text: Text = text
+        self.answers = answers
+        self._sink = sink_of(self.path)
+        self._counting = threading.Lock()
+        self._lost = 0
+
+    @property
+    def lost(self) -> int:
+        """Records that could not be written."""
+        return self._lost
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self.path)!r}, text={self.text!r}, lost={self.lost})"
+
+    def feedback(self, call_id: str, score: float, *, source: str = "user") -> None:
+        """Record how good the answer to a call was; it may be in another process, and much later.
+
+        Of what a source says of a call, the latest counts.
+
+        Args:
+            call_id: What stands on the answer, as `call_id` in its decision.
+            score: 0..1.
+            source: Who says so.
+
+        Raises:
+            DataError: If the score is none, or the id or the source is no text of a sensible
+                length.
+        """
+        try:
+            found = Feedback(
+                id=call_id,
+                at=datetime.now(UTC),
+                score=float("nan") if isinstance(score, bool) else score,
+                source=source,
+            )
+        except ValidationError as error:
+            raise DataError(f"Feedback: {problems(error, Feedback)}") from None
+        self._write("feedback", found.id, found.model_dump_json())
+
+    def on_crossroute_call(self, ended: Ended) -> None:
+        """Record a call that has ended."""
+        try:
+            record = self._record(ended)
+            line = record.model_dump_json(exclude_none=True)
+            if len(line.encode()) > MOST_LINE_BYTES:
+                short = {"text": "too long", "query": None, "answer": None}
+                line = record.model_copy(update=short).model_dump_json(exclude_none=True)
+        except Exception as error:
+            # Whatever a message may hold: the call does not fail by it.
+            self._lose(error)
+        else:
+            self._write("call", record.id, line)
+
+    def _record(self, ended: Ended) -> CallRecord:
+        decision, error = ended.task.decision, ended.error
+        asks: list[dict[str, Any]] = [
+            {**one.charge, "error": REFUSED if one.refused else _name(one.error)}
+            for one in ended.asks
+        ]
+        costs = [one["cost_usd"] for one in asks if one["cost_usd"] is not None]
+        query = None if self.text == "omit" else recorded_query(ended.task.messages)
+        hashed = None
+        if self.text == "hash":
+            hashed, query = query_hash(ended.task.messages), None
+        if error is None:
+            outcome = "answered"
+        else:
+            # What is no Exception is a caller that has left or was cancelled.
+            outcome = "failed" if isinstance(error, Exception) else "left"
+        return CallRecord.model_validate(
+            {
+                "id": decision.call_id,
+                "at": datetime.now(UTC) - timedelta(seconds=ended.seconds),
+                "text": self.text,
+                "query": query,
+                "query_hash": hashed,
+                "decision": decision.to_dict(),
+                "model": ended.model,
+                "outcome": outcome,
+                "error": _name(error) if outcome == "failed" else None,
+                "asks": asks,
+                **{
+                    name: sum(one[name] for one in asks)
+                    for name in ("input_tokens", "output_tokens", "cached_tokens")
+                },
+                "cost_usd": sum(costs) if len(costs) == len(asks) else None,
+                "estimated": any(one["estimated"] for one in asks),
+                "latency_s": ended.seconds,
+                "answer": recorded_text(ended.text) if self.answers else None,
+            }
+        )
+
+    def _write(self, kind: str, id_: str, line: str) -> None:
+        try:
+            self._sink.write(kind, id_, line)
+        except Exception as error:
+            self._lose(error)
+
+    def _lose(self, error: Exception) -> None:
+        with self._counting:
+            self._lost += 1
+            first = self._lost == 1
+        if first:
+            logger.warning(
+                "A record could not be written to %s: %s: %s. Calls go on without; `lost` counts "
+                "them.",
+                self.path,
+                type(error).__name__,
+                error,
+            )
+
+
+def _name(error: BaseException | None) -> str | None:
+    # Its text may hold what nobody should read.
+    return None if error is None else type(error).__name__[:SHOWN_CHARACTERS]

@@ -266,5 +266,7 @@ def _trained(
         raise DataError(f"{len(data)} rows are too few to train on; it takes {FEWEST_TO_TRAIN}.")
     group = questions(data)
     held_out = np.random.default_rng(seed).random(group.max() + 1)[group] < VALID
-    rows = replace(data, split=np.where(held_out, "valid", "train"))
+    answers = (~np.isnan(data.score[~held_out])).sum(axis=0)
+    kept = [model for model, n in zip(data.models, answers, strict=True) if n >= FEWEST_SCORES]
+    rows = replace(data, split=np.where(held_out, "valid", "train")).of_models(kept)
     return train(rows, known=known, encoder=base.encoder, seed=seed)

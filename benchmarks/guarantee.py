@@ -3,8 +3,8 @@
     python benchmarks/guarantee.py ../shared/data/mmlu-pro.jsonl.gz --rows 1500 --splits 20
 
 Each split plans with some of the rows and follows the plan on all others. Printed are the
-verdicts, how often the mean loss on the fresh rows exceeds what was allowed, how often the saving on
-them lies in its interval, and how often the plan is worth less than the best single model of the
+verdicts, how often the mean loss on the fresh rows exceeds what was allowed, how often the saving
+on them lies in its interval, and how often the plan is worth less than the best single model of the
 fresh rows: in utility, score - cost / willingness to pay, at its own willingness to pay.
 
 The shipped router has learned from these sets. `--checkpoint` names one that has not; train it with

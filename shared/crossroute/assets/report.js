@@ -26,7 +26,7 @@ const usd = (value) => {
     return "$" + value.toLocaleString("en-US", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
   return "$" + value.toFixed(Math.max(2, 1 - Math.floor(Math.log10(value))));
 };
-const percent = (share) => `${Math.round(100 * share)} %`.replace(/^-0 /, "0 ");
+const percent = (share, digits = 0) => `${(100 * share).toFixed(digits).replace(/^-(?=[0.]*$)/, "")}\u00a0%`;
 const score = (value) => (value === null ? "none" : value.toFixed(3));
 const shortScore = (value) => (value === null ? "none" : String(Number(value.toFixed(2))));
 const lost = (loss) => {
@@ -268,7 +268,7 @@ const showExamples = () => {
       `${baseline}; ${percent(shares.dearer[place])} are as good and not cheaper. Beside each model, its score and cost.`;
     const now = data.examples.map((example) => example.asked.findLast(([from]) => from <= place));
     for (const { kind, count, cards } of columns) {
-      count.textContent = `${(100 * shares[kind][place]).toFixed(1)} % of the prompts`;
+      count.textContent = `${percent(shares[kind][place], 1)} of the prompts`;
       const found = data.examples.filter((_, i) => now[i][2] === kind).slice(0, EXAMPLES);
       const drawn = found.map((example) => {
         const model = now[data.examples.indexOf(example)][1];
@@ -276,7 +276,7 @@ const showExamples = () => {
           html("dl", {}, ...answer(example, model, true), ...answer(example, data.baseline, false)));
       });
       while (drawn.length < EXAMPLES)
-        drawn.push(html("p", { class: "card none" }, drawn.length ? "No other prompt is shown." : "None at this setting."));
+        drawn.push(html("p", { class: "card none" }, drawn.length ? "" : "None at this setting."));
       cards.replaceChildren(...drawn);
     }
   };

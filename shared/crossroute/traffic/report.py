@@ -58,8 +58,8 @@ def page(plan: Plan, calls_per_month: int | None = None) -> str:
         {
             "title": html.escape(f"CrossRoute plan: {headline}"),
             "date": f"{datetime.date.today():%-d %B %Y}",
-            "headline": html.escape(headline),
-            "rest": html.escape(rest),
+            "headline": _escaped(headline),
+            "rest": _escaped(rest),
             "warnings": _warnings(warnings(plan)),
             "figures": figures,
             "basis": _basis(plan),
@@ -82,6 +82,11 @@ def _filled(template: str, values: Mapping[str, str]) -> str:
     return re.sub(r"\{\{([a-z-]+)\}\}", lambda found: values[found[1]], template)
 
 
+def _escaped(text: str) -> str:
+    # A number and its sign stay on one line.
+    return html.escape(text).replace(" %", "&nbsp;%")
+
+
 def _hash(text: str) -> str:
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
 
@@ -93,7 +98,7 @@ def _sentences(text: str) -> tuple[str, str]:
 
 
 def _warnings(lines: list[str]) -> str:
-    items = "".join(f"<li>{html.escape(line)}</li>\n" for line in lines)
+    items = "".join(f"<li>{_escaped(line)}</li>\n" for line in lines)
     return f'<ul class="warnings" aria-label="Warnings">\n{items}</ul>' if items else ""
 
 
@@ -115,7 +120,7 @@ def _basis(plan: Plan) -> str:
     if plan.evidence is None:
         facts = {"Prompts that can be compared": f"{plan.prompts:,}"}
     rows = "\n".join(
-        f"<dt>{name}</dt><dd>{html.escape(value)}</dd>" for name, value in facts.items()
+        f"<dt>{name}</dt><dd>{_escaped(value)}</dd>" for name, value in facts.items()
     )
     said = "" if plan.evidence is None else _meaning(plan)
     return f"<h2>What this rests on</h2>\n<dl>\n{rows}\n</dl>\n{said}"
@@ -156,4 +161,4 @@ def _meaning(plan: Plan) -> str:
         ),
         ("Who may see this", "This file holds excerpts of the prompts."),
     ]
-    return "\n".join(f"<h3>{name}</h3>\n<p>{html.escape(text)}</p>" for name, text in parts)
+    return "\n".join(f"<h3>{name}</h3>\n<p>{_escaped(text)}</p>" for name, text in parts)

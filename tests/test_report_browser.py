@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from fakes_core import make_rows
-from fakes_plan import made_plan
+from fakes_plan import as_log, made_plan
 
 from crossroute.traffic.planning import plan
 from crossroute.traffic.report import write_report
@@ -142,6 +142,19 @@ def test_keys_move_everything_by_one_setting(browser: Chrome, report: Path) -> N
     assert seen(browser) == start
 
 
+def test_keys_leave_no_setting_out(browser: Chrome, report: Path) -> None:
+    opened(browser, report)
+    script = "return JSON.parse(document.getElementById('data').textContent).curve.willingness"
+    expected = browser.execute_script(script)
+    slider = browser.find_element("css selector", "#slider")
+    slider.send_keys("\ue011")
+    found = []
+    for _ in expected:
+        found.append(10 ** float(slider.get_property("value")))
+        slider.send_keys("\ue014")
+    assert found == pytest.approx(expected, rel=1e-6)
+
+
 def test_the_slider_is_dragged_to_settings_alone(browser: Chrome, report: Path) -> None:
     opened(browser, report)
     start = seen(browser)
@@ -203,8 +216,9 @@ def test_it_is_readable_at_any_width_and_loads_nothing(
         const paper = getComputedStyle(document.body).backgroundColor;
         const selectors = ["h1", ".lead", "section > p", "#willingness", "summary", "tbody td",
           "thead th", ".ends", ".legend"];
-        return selectors.map((one) => [one, getComputedStyle(document.querySelector(one)).color, paper])
-          .concat([["card", getComputedStyle(document.querySelector(".card dt")).color,
+        const ink = (one) => getComputedStyle(document.querySelector(one)).color;
+        return selectors.map((one) => [one, ink(one), paper])
+          .concat([["card", ink(".card dt"),
             getComputedStyle(document.querySelector(".card")).backgroundColor]]);
         """
     )
@@ -245,6 +259,16 @@ def test_a_page_without_a_script_is_the_verdict(browser: Chrome, report: Path) -
         assert "which is switched off" in text(browser, "main")
     finally:
         browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+
+
+def test_a_log_has_no_examples_and_says_why(browser: Chrome, tmp_path: Path) -> None:
+    path = tmp_path / "log.html"
+    write_report(as_log(made_plan()), path)
+    opened(browser, path)
+    assert "one answer a prompt" in text(browser, "#examples-text")
+    assert not browser.find_elements("css selector", ".card")
+    assert browser.find_elements("css selector", "#reliability .bin")
+    assert browser.get_log("browser") == []
 
 
 def test_other_verdicts_are_pages_too(browser: Chrome, tmp_path: Path) -> None:

@@ -6,13 +6,14 @@ import base64
 import hashlib
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from fakes_core import Run, make_rows, write_rows
-from fakes_plan import made_plan
+from fakes_plan import as_log, made_plan
 
 from crossroute.errors import DataError
 from crossroute.traffic.goal import Goal
@@ -122,6 +123,40 @@ def test_examples_are_what_they_are_called_at_every_setting() -> None:
 def test_the_diagram_counts_every_answer() -> None:
     content, _ = figures(made_plan())
     assert sum(content["reliability"]["counts"]) == content["reliability"]["answers"] == 300
+
+
+def test_a_log_has_no_examples() -> None:
+    content, curve = figures(as_log(made_plan()))
+    assert content["examples"] is None
+    assert content["reliability"]["answers"] == 100
+    assert curve["loss"] == figures(made_plan())[1]["loss"]
+
+
+def test_without_a_router_there_are_the_single_models() -> None:
+    found = made_plan("fixed")
+    assert found.evidence is not None
+    evidence = found.evidence._replace(
+        families=found.evidence.families[:1], choice=found.evidence.choice._replace(routing=None)
+    )
+    content = data_of(page(replace(found, evidence=evidence)))
+    assert content["curve"] is None
+    assert len(content["singles"]) == 3
+
+
+def test_a_model_with_few_answers_is_placed_beside_the_baseline() -> None:
+    # It answered the easy prompts alone, as well as the baseline, at half of its price.
+    rows = make_rows(400)
+    for row in rows:
+        outputs = row["outputs"]
+        assert isinstance(outputs, dict)
+        if outputs["sage"]["score"] == 1.0 and "*" in str(row["prompt"]):
+            half = outputs["sage"]["cost_usd"] / 2
+            outputs["twin"] = {"score": 1.0, "cost_usd": half}
+    content, _ = figures(made_plan(rows=rows))
+    twin = next(one for one in content["singles"] if content["models"][one["model"]] == "twin")
+    assert twin["loss"] == pytest.approx(0)
+    assert twin["quality"] == pytest.approx(content["base"]["quality"], rel=1e-5)
+    assert twin["cost"] == pytest.approx(content["base"]["cost"] / 2, rel=1e-5)
 
 
 def test_prompts_of_strangers_stay_data() -> None:

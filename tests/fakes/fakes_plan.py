@@ -72,3 +72,13 @@ def made_plan(
         willingness_to_pay=float(family.willingness[setting.place]) if setting.is_routed else None,
         figures=figures_of(problem, setting, goal, goal.error, 0),
     )
+
+
+def as_log(plan: Plan) -> Plan:
+    """The same plan, had it been made of a log with one answer a prompt."""
+    assert plan.evidence is not None
+    data = plan.evidence.data
+    asked = np.arange(len(data)) % len(data.models)
+    seen = np.arange(len(data.models)) == asked[:, None]
+    log = replace(data, score=np.where(seen, data.score, np.nan))
+    return replace(plan, evidence=plan.evidence._replace(data=log))

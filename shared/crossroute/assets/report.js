@@ -63,9 +63,9 @@ const ticks = (low, high, isLog) => {
 };
 
 // A chart's axes, as wide as there is room; gives the places of values.
-const axes = (node, x, y, names) => {
+const axes = (node, x, y, names, most = 440) => {
   const width = Math.max(node.clientWidth, 280);
-  const height = Math.min(Math.max(0.62 * width, 300), 440);
+  const height = Math.min(Math.max(0.62 * width, 300), most);
   node.setAttribute("viewBox", `0 0 ${width} ${height}`);
   node.replaceChildren();
   const box = { left: 56, right: width - 16, top: 14, bottom: height - 58 };
@@ -98,14 +98,16 @@ const axes = (node, x, y, names) => {
 
 // Names beside points, the important first; one that has no room is left out.
 const label = (node, points, box) => {
-  const taken = points.map(({ x, y }) => [x - 6, y - 6, x + 6, y + 6]);
+  const taken = points.map(({ x, y, text }) => (text ? [x - 9, y - 6, x + 9, y + 6] : [x - 3, y - 3, x + 3, y + 3]));
   for (const { x, y, text } of points.filter((point) => point.text)) {
     const short = text.length > 26 ? text.slice(0, 25) + "…" : text;
     const name = svg("text", { class: "name" }, short);
     node.append(name);
     const width = name.getComputedTextLength() || 7.5 * short.length;
     const size = parseFloat(getComputedStyle(name).fontSize) || 13;
-    const places = [[x + 11, y + 4], [x - 11 - width, y + 4], [x - width / 2, y - 12], [x - width / 2, y + 10 + size]];
+    const [above, below] = [y - 13, y + 11 + size];
+    const places = [[x + 15, y + 4], [x - 15 - width, y + 4], [x - width / 2, above], [x - width / 2, below],
+      [x + 6, above], [x + 6, below], [x - 6 - width, above], [x - 6 - width, below]];
     const free = places.find(([left, bottom]) => {
       const edge = [left, bottom - size, left + width, bottom + 3];
       return edge[0] >= box.left && edge[2] <= box.right + 12 && edge[1] >= box.top - 12 && edge[3] <= box.bottom &&
@@ -180,7 +182,8 @@ const drawLegend = () => {
 const showSingles = () => {
   byId("curve-text").textContent = curve
     ? `The line is the router ${curve.router} (${curve.reward} reward) at each willingness to pay. ` +
-      "Up is better, left is cheaper. All figures are of prompts from which nothing was learned."
+      "Up is better, left is cheaper. All figures are of prompts from which nothing was learned." +
+      (data.single === null ? "" : ` The ring is at ${models[data.single]}; the slider shows what the router would do in its place.`)
     : "Each point is one model that answers everything. Up is better, left is cheaper.";
   table(byId("singles"), ["model", "prompts", "quality", `beside ${baseline}`, `cost ${each}`],
     data.singles.map((one) => [models[one.model], one.answers.toLocaleString("en-US"),
@@ -205,7 +208,7 @@ const drawReliability = () => {
   const found = data.reliability;
   const node = byId("reliability");
   const axis = { low: 0, high: 1, isLog: false, text: (value) => value.toFixed(1) };
-  const { px, py } = axes(node, axis, axis, ["predicted quality", "mean score"]);
+  const { px, py } = axes(node, axis, axis, ["predicted quality", "mean score"], 300);
   node.append(svg("line", { class: "even", x1: px(0), y1: py(0), x2: px(1), y2: py(1) }));
   const most = Math.max(...found.counts);
   found.counts.forEach((count, i) => node.append(svg("circle", { class: "bin",
@@ -259,7 +262,7 @@ const showExamples = () => {
   const answer = (example, model, isNow) => {
     const [value, paid] = example.answers[model];
     const attributes = isNow ? { class: "now" } : {};
-    return [html("dt", attributes, `${isNow ? "now" : "before"} ${models[model]}`),
+    return [html("dt", { ...attributes, title: models[model] }, `${isNow ? "now" : "before"} ${models[model]}`),
       html("dd", attributes, `${shortScore(value)} · ${usd(paid)}`)];
   };
   return (place) => {
@@ -346,7 +349,6 @@ showSingles();
 if (data.reliability) showReliability();
 if (curve) {
   byId("cost-name").textContent = each;
-  byId("loss-name").textContent = "mean score is";
   const parts = [showShares(), showExamples(), showTopics()];
   slide((place) => {
     shown = place;

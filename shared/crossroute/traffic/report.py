@@ -119,9 +119,7 @@ def _basis(plan: Plan) -> str:
         facts["Shares at most"] = ", ".join(f"{m} {100 * s:g} %" for m, s in goal.shares.items())
     if plan.evidence is None:
         facts = {"Prompts that can be compared": f"{plan.prompts:,}"}
-    rows = "\n".join(
-        f"<dt>{name}</dt><dd>{_escaped(value)}</dd>" for name, value in facts.items()
-    )
+    rows = "\n".join(f"<dt>{name}</dt><dd>{_escaped(value)}</dd>" for name, value in facts.items())
     said = "" if plan.evidence is None else _meaning(plan)
     return f"<h2>What this rests on</h2>\n<dl>\n{rows}\n</dl>\n{said}"
 

@@ -86,7 +86,7 @@ def content(plan: Plan, evidence: Evidence, calls_per_month: int | None) -> dict
             "examples": _examples(evidence, curve),
             "reliability": _reliability(evidence, curve.family),
         }
-    return _plain(found)
+    return {key: _plain(value) for key, value in found.items()}
 
 
 def _curve(plan: Plan, evidence: Evidence) -> Curve | None:

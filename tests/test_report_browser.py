@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 from fakes_core import make_rows
 from fakes_plan import as_log, made_plan
 
+from crossroute.traffic.choice import Setting
 from crossroute.traffic.planning import plan
 from crossroute.traffic.report import write_report
 
@@ -153,6 +156,25 @@ def test_keys_leave_no_setting_out(browser: Chrome, report: Path) -> None:
         found.append(10 ** float(slider.get_property("value")))
         slider.send_keys("\ue014")
     assert found == pytest.approx(expected, rel=1e-6)
+
+
+def test_settings_at_no_price_and_at_any_have_their_place(browser: Chrome, tmp_path: Path) -> None:
+    found = made_plan()
+    assert found.evidence is not None
+    assert found.setting is not None
+    family, place = found.setting
+    willingness = family.willingness.copy()
+    willingness[0], willingness[-1] = np.inf, 0.0
+    setting = Setting(replace(family, willingness=willingness), place)
+    choice = found.evidence.choice._replace(setting=setting)
+    path = tmp_path / "report.html"
+    write_report(replace(found, evidence=found.evidence._replace(choice=choice)), path)
+    opened(browser, path)
+    assert press(browser, "\ue011")["willingness"] == "$0.00 a unit of quality"
+    assert press(browser, "\ue014")["willingness"] != "$0.00 a unit of quality"
+    assert press(browser, "\ue010")["willingness"] == "any price"
+    assert "any price" in seen(browser)["said"]
+    assert press(browser, "\ue012")["willingness"] != "any price"
 
 
 def test_the_slider_is_dragged_to_settings_alone(browser: Chrome, report: Path) -> None:

@@ -53,11 +53,12 @@ def page(plan: Plan, calls_per_month: int | None = None) -> str:
         found = content(plan, plan.evidence, calls_per_month)
         data = json.dumps(found, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     headline, rest = _sentences(verdict(plan))
+    today = datetime.date.today()
     return _filled(
         _asset("report.html"),
         {
             "title": html.escape(f"CrossRoute plan: {headline}"),
-            "date": f"{datetime.date.today():%-d %B %Y}",
+            "date": f"{today.day} {today:%B %Y}",
             "headline": _escaped(headline),
             "rest": _escaped(rest),
             "warnings": _warnings(warnings(plan)),

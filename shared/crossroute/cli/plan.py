@@ -24,6 +24,7 @@ from crossroute.evaluation.metrics import Interval
 from crossroute.traffic.goal import CONFIDENCE, MAX_LOSS, Goal
 from crossroute.traffic.planning import Evidence, Plan, plan
 from crossroute.traffic.policy import write_policy
+from crossroute.traffic.report import write_report
 from crossroute.traffic.standings import routers, single_models
 from crossroute.traffic.wording import verdict, warnings
 from crossroute.training.data import RoutingData
@@ -59,6 +60,9 @@ def plan_command(
     write: Annotated[
         Path | None, typer.Option(help="Write the decision for ChatCrossRoute(policy=...).")
     ] = None,
+    report: Annotated[
+        Path | None, typer.Option("--out", help="Write a page to look at: report.html.")
+    ] = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the figures to this file, too.")
     ] = None,
@@ -88,6 +92,9 @@ def plan_command(
     _print(found, calls)
     if json_file is not None:
         json_file.write_text(json.dumps(summary(found, calls), indent=2) + "\n", "utf-8")
+    if report is not None:
+        write_report(found, report, calls)
+        out.print(f"Written: {escape(str(report))}", highlight=False)
     if write is not None:
         write_policy(found, write, tuple(path.name for path in files))
         out.print(f"Written: {escape(str(write))}", highlight=False)

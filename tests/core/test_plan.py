@@ -244,15 +244,15 @@ def test_caution_holds_back_all_models_but_the_baseline() -> None:
 
 
 def test_models_that_ship_are_compared_as_they_ship_even_if_they_are_retired() -> None:
-    names = {"sage": "gpt-4o-2024-08-06", "poet": "gpt-4o-mini-2024-07-18", "clerk": "new-model"}
+    names = {"sage": "gpt-4o-2024-05-13", "poet": "gpt-4o-mini-2024-07-18", "clerk": "new-model"}
     rows = [
         {**row, "outputs": {names[model]: output for model, output in row["outputs"].items()}}  # type: ignore[attr-defined]
         for row in make_rows(200, seed=9)
     ]
-    found = plan(rows, baseline="gpt-4o-2024-08-06", max_loss=0.1, confidence=0.8)
+    found = plan(rows, baseline="gpt-4o-2024-05-13", max_loss=0.1, confidence=0.8)
     assert found.evidence is not None
     assert SHIPPED in [family.name for family in found.evidence.families]
-    assert "gpt-4o-2024-08-06" in found.retired
+    assert "gpt-4o-2024-05-13" in found.retired
     assert any("no longer be called" in line for line in warnings(found))
     if found.router is not None:
         # What has answers is a candidate.

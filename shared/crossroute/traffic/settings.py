@@ -86,6 +86,11 @@ class Measured:
         """[s]."""
         return np.asarray(self.loss.mean(axis=1))
 
+    @property
+    def least_loss(self) -> float:
+        """The loss of what is as good as the baseline."""
+        return (self.kept - 1) * float(self.base_score.mean())
+
     @cached_property
     def moment(self) -> FloatArray:
         """[s] mean square of the loss."""

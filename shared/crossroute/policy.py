@@ -180,6 +180,7 @@ def settle(
     willingness_to_pay: float,
     shadow: str | None,
     strategy: object = None,
+    live: object = None,
 ) -> Settled:
     """Put a policy to use, in place of what it decides.
 
@@ -193,6 +194,7 @@ def settle(
         willingness_to_pay: Likewise; `USUAL_WILLINGNESS_TO_PAY` where it is not given.
         shadow: Likewise.
         strategy: Likewise.
+        live: Likewise.
 
     Raises:
         DataError: If the file cannot be read, or is no policy.
@@ -212,7 +214,7 @@ def settle(
     if isinstance(policy, Policy):
         if router is None or models is None:
             raise ConstraintError("policy is one that was read already; give the path of its file.")
-        _check_beside(policy, willingness_to_pay, shadow, strategy)
+        _check_beside(policy, willingness_to_pay, shadow, strategy=strategy, live=live)
         return Settled(models, router, _willingness(policy), policy.model, policy)
     if not isinstance(policy, (str, Path)):
         raise ConstraintError(f"policy is {shortened(policy)}; give the path of its file.")
@@ -222,7 +224,7 @@ def settle(
             f"{path} has a router of its own, for which its promise holds: leave out router (and "
             "from_yaml: policy goes into the constructor), or policy."
         )
-    _check_beside(policy, willingness_to_pay, shadow, strategy)
+    _check_beside(policy, willingness_to_pay, shadow, strategy=strategy, live=live)
     router = policy.load_router(path)
     models = _clients(path, policy, router, models, lazy)
     _warn(path, policy, router, models)
@@ -235,7 +237,8 @@ def _willingness(policy: Policy) -> float:
     return DEFAULT_WILLINGNESS_TO_PAY if found is None else found
 
 
-def _check_beside(policy: Policy, willingness: float, shadow: str | None, strategy: object) -> None:
+def _check_beside(policy: Policy, willingness: float, shadow: str | None, **others: object) -> None:
+    """See that no setting decides otherwise than the policy."""
     way = (
         f"routes at {policy.willingness_to_pay} USD a unit of quality"
         if policy.model is None
@@ -248,8 +251,7 @@ def _check_beside(policy: Policy, willingness: float, shadow: str | None, strate
         broken.append("willingness_to_pay")
     if shadow not in (None, policy.model):
         broken.append("shadow")
-    if strategy is not None:
-        broken.append("strategy")
+    broken += [name for name, value in others.items() if value is not None]
     if broken:
         raise ConstraintError(
             f"The policy {way}; what it promises does not hold beside {' and '.join(broken)}: "

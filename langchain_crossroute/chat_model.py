@@ -10,6 +10,7 @@ import math
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
+from pathlib import Path
 from random import Random
 from typing import Any, ClassVar, Literal, cast
 
@@ -34,6 +35,7 @@ from crossroute.cooldown import DEFAULT_COOLDOWN, Cooldown
 from crossroute.exploration import Exploration
 from crossroute.guard import Guard
 from crossroute.models.followed_folder import FollowedFolder
+from crossroute.policy import USUAL_WILLINGNESS_TO_PAY, Policy, settle
 from crossroute.query import estimate_tokens
 from crossroute.spend import DailySpend
 from crossroute.strategies import Strategy, check_strategy
@@ -90,6 +92,7 @@ class ChatCrossRoute(FromYaml, BaseChatModel):
 
     Args:
         models: A chat model, or a Runnable around one, for each candidate's id; at least two.
+            With `policy`, None makes them of the descriptors beside it.
         router: Predicts quality and cost; the shipped router if None. It is narrowed to `models`,
             and what they can take is completed by their profiles.
         willingness_to_pay: lambda, USD a unit of quality; 0 takes the cheapest model, `math.inf`
@@ -108,6 +111,10 @@ class ChatCrossRoute(FromYaml, BaseChatModel):
         cooldown: When a candidate that fails rests (`crossroute.Cooldown`); None is never.
         daily_spend: Ceilings on what is spent a day (`crossroute.DailySpend`); None is none.
         name: Name of the router's run in a trace.
+        policy: Path of the file that `crossroute plan --write` leaves (`docs/traffic/policy.md`);
+            afterwards the `Policy` in it. It says the models, their router and the willingness to
+            pay, or the one model that answers everything: `router`, `willingness_to_pay`,
+            `shadow`, `strategy` and `live` stay unset. None is none.
         shadow: Id of the model that answers every call in the router's place; the decision says
             what the router would have done (`docs/traffic/recorder.md`). None is none.
         explore: With this probability, 0..1, a candidate is drawn at random and asked; the decision
@@ -126,9 +133,10 @@ class ChatCrossRoute(FromYaml, BaseChatModel):
     Raises:
         UnknownModelError: If the router's pool does not hold an id of `models`, or `models` not the
             one of `shadow`.
-        PoolError: If there are fewer than two models.
+        PoolError: If there are fewer than two models, or not exactly those of the policy.
         WillingnessToPayError: If the willingness to pay is not a number, NaN or negative.
-        ConstraintError: If another setting makes no sense.
+        ConstraintError: If another setting makes no sense, or breaks what the policy promises.
+        DataError: If the file of the policy cannot be read, or is none.
         ValueError: If a setting is given that can only be a candidate's own: `cache`,
             `rate_limiter`, `disable_streaming`.
         pydantic.ValidationError: If an argument is unknown or has the wrong type.
@@ -150,6 +158,7 @@ class ChatCrossRoute(FromYaml, BaseChatModel):
     strategy: SkipValidation[Strategy | None] = None
     cooldown: SkipValidation[Cooldown | None] = DEFAULT_COOLDOWN
     daily_spend: SkipValidation[DailySpend | None] = None
+    policy: SkipValidation[Policy | None] = None
     shadow: SkipValidation[str | None] = None
     explore: SkipValidation[float] = 0.0
     random: SkipValidation[Random | None] = None
@@ -165,9 +174,9 @@ class ChatCrossRoute(FromYaml, BaseChatModel):
     def __init__(
         self,
         *,
-        models: Mapping[str, Runnable[Any, Any]],
+        models: Mapping[str, Runnable[Any, Any]] | None = None,
         router: CrossRouter | None = None,
-        willingness_to_pay: float = DEFAULT_WILLINGNESS_TO_PAY,
+        willingness_to_pay: float = USUAL_WILLINGNESS_TO_PAY,
         attempts: int = DEFAULT_ATTEMPTS,
         stay_margin: float | None = None,
         pass_refusals: bool = False,
@@ -175,6 +184,7 @@ class ChatCrossRoute(FromYaml, BaseChatModel):
         strategy: Strategy | None = None,
         cooldown: Cooldown | None = DEFAULT_COOLDOWN,
         daily_spend: DailySpend | None = None,
+        policy: str | Path | Policy | None = None,
         shadow: str | None = None,
         explore: float = 0.0,
         random: Random | None = None,
@@ -186,15 +196,29 @@ class ChatCrossRoute(FromYaml, BaseChatModel):
         if max_retries is not None:
             attempts = max_retries + 1 if isinstance(max_retries, int) else max_retries
         # Here and not in a validator, where pydantic would wrap CrossRoute's errors in its own.
-        willingness_to_pay = check_settings(willingness_to_pay, attempts, stay_margin)
+        settled = settle(
+            policy,
+            LazyChatModel.of,
+            models=models,
+            router=router,
+            willingness_to_pay=willingness_to_pay,
+            shadow=shadow,
+            strategy=strategy,
+            live=live,
+        )
+        willingness = check_settings(settled.willingness_to_pay, attempts, stay_margin)
         exploration = Exploration.of(
-            models, shadow=shadow, explore=explore, random=random, strategy=strategy
+            settled.models,
+            shadow=settled.shadow,
+            explore=explore,
+            random=random,
+            strategy=strategy,
         )
         # mypy knows only the fields of the base class here.
         super().__init__(  # type: ignore[call-arg]
-            router=CrossRouter.shipped() if router is None else router,
-            models=models,
-            willingness_to_pay=willingness_to_pay,
+            router=settled.router,
+            models=settled.models,
+            willingness_to_pay=willingness,
             attempts=attempts,
             stay_margin=stay_margin,
             pass_refusals=pass_refusals,
@@ -202,7 +226,8 @@ class ChatCrossRoute(FromYaml, BaseChatModel):
             strategy=check_strategy(strategy),
             cooldown=cooldown,
             daily_spend=daily_spend,
-            shadow=shadow,
+            policy=settled.policy,
+            shadow=settled.shadow,
             explore=exploration.explore,
             random=random,
             live=live,

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from random import Random
 from typing import Annotated, Any, NotRequired
 
@@ -33,13 +34,14 @@ from langchain_core.runnables.config import (
 from langgraph.types import Command
 from typing_extensions import override
 
-from crossroute import DEFAULT_WILLINGNESS_TO_PAY, CrossRouter, PoolError
+from crossroute import CrossRouter, PoolError
 from crossroute.candidates import Candidates, FromYaml
 from crossroute.constraints import check_settings
 from crossroute.cooldown import DEFAULT_COOLDOWN, Cooldown
 from crossroute.exploration import Exploration, new_call_id
 from crossroute.guard import Guard
 from crossroute.models.followed_folder import FollowedFolder
+from crossroute.policy import USUAL_WILLINGNESS_TO_PAY, Policy, settle
 from crossroute.spend import DailySpend
 from crossroute.strategies import Strategy, adrive, check_strategy, drive
 from langchain_crossroute.dispatch import (
@@ -80,6 +82,7 @@ class CrossRouteMiddleware(FromYaml, AgentMiddleware[CrossRouteState, ContextT, 
 
     Args:
         models: A chat model for each candidate's id; at least two.
+            With `policy`, None makes them of the descriptors beside it.
         router: Predicts quality and cost; the shipped router if None. It is narrowed to `models`.
         willingness_to_pay: lambda, USD a unit of quality; 0 takes the cheapest model, `math.inf`
             the best one.
@@ -96,6 +99,10 @@ class CrossRouteMiddleware(FromYaml, AgentMiddleware[CrossRouteState, ContextT, 
             strategy has `takes_tools`.
         cooldown: When a candidate that fails rests (`crossroute.Cooldown`); None is never.
         daily_spend: Ceilings on what is spent a day (`crossroute.DailySpend`); None is none.
+        policy: Path of the file that `crossroute plan --write` leaves (`docs/traffic/policy.md`);
+            afterwards the `Policy` in it. It says the models, their router and the willingness to
+            pay, or the one model that answers everything: `router`, `willingness_to_pay`,
+            `shadow`, `strategy` and `live` stay unset. None is none.
         shadow: Id of the model that answers every call in the router's place; the decision says
             what the router would have done (`docs/traffic/recorder.md`). None is none.
         explore: With this probability, 0..1, a candidate is drawn at random and asked; the decision
@@ -106,11 +113,13 @@ class CrossRouteMiddleware(FromYaml, AgentMiddleware[CrossRouteState, ContextT, 
             taken over is its `error`. `router` and `models` are then those of the start.
 
     Raises:
-        PoolError: If a candidate is no chat model, or there are fewer than two.
+        PoolError: If a candidate is no chat model, there are fewer than two, or not
+            exactly those of the policy.
         UnknownModelError: If the router's pool does not hold an id of `models`, or `models` not the
             one of `shadow`.
         WillingnessToPayError: If the willingness to pay is not a number, NaN or negative.
-        ConstraintError: If another setting makes no sense.
+        ConstraintError: If another setting makes no sense, or breaks what the policy promises.
+        DataError: If the file of the policy cannot be read, or is none.
     """
 
     state_schema = CrossRouteState
@@ -119,10 +128,10 @@ class CrossRouteMiddleware(FromYaml, AgentMiddleware[CrossRouteState, ContextT, 
 
     def __init__(
         self,
-        models: Mapping[str, BaseChatModel | LazyChatModel],
+        models: Mapping[str, BaseChatModel | LazyChatModel] | None = None,
         *,
         router: CrossRouter | None = None,
-        willingness_to_pay: float = DEFAULT_WILLINGNESS_TO_PAY,
+        willingness_to_pay: float = USUAL_WILLINGNESS_TO_PAY,
         attempts: int = DEFAULT_ATTEMPTS,
         keep_within_tool_loop: bool = True,
         stay_margin: float | None = None,
@@ -131,29 +140,44 @@ class CrossRouteMiddleware(FromYaml, AgentMiddleware[CrossRouteState, ContextT, 
         strategy: Strategy | None = None,
         cooldown: Cooldown | None = DEFAULT_COOLDOWN,
         daily_spend: DailySpend | None = None,
+        policy: str | Path | Policy | None = None,
         shadow: str | None = None,
         explore: float = 0.0,
         random: Random | None = None,
         live: FollowedFolder[Candidates[LazyChatModel]] | None = None,
     ) -> None:
         super().__init__()
-        check_settings(willingness_to_pay, attempts, stay_margin)
-        exploration = Exploration.of(
-            models, shadow=shadow, explore=explore, random=random, strategy=strategy
+        settled = settle(
+            policy,
+            LazyChatModel.of,
+            models=models,
+            router=router,
+            willingness_to_pay=willingness_to_pay,
+            shadow=shadow,
+            strategy=strategy,
+            live=live,
         )
-        for id_, model in models.items():
+        willingness = check_settings(settled.willingness_to_pay, attempts, stay_margin)
+        exploration = Exploration.of(
+            settled.models,
+            shadow=settled.shadow,
+            explore=explore,
+            random=random,
+            strategy=strategy,
+        )
+        for id_, model in settled.models.items():
             if not isinstance(model, (BaseChatModel, LazyChatModel)):
                 raise PoolError(
                     f"The candidate {id_!r} is a {type(model).__name__}; an agent needs a chat "
                     "model (BaseChatModel). CrossRouteRunnable takes any Runnable."
                 )
-        self.live = live
+        self.live, self.policy = live, settled.policy
         self.keep_within_tool_loop = keep_within_tool_loop
-        self.router = over_models(CrossRouter.shipped() if router is None else router, models)
+        self.router = over_models(settled.router, settled.models)
         self._dispatch = Dispatch(
             self.router,
-            models,
-            willingness_to_pay,
+            settled.models,
+            willingness,
             attempts,
             stay_margin=stay_margin,
             pass_refusals=pass_refusals,

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import aclosing
+from pathlib import Path
 from random import Random
 from typing import Any, ClassVar
 
@@ -26,6 +27,7 @@ from crossroute.cooldown import DEFAULT_COOLDOWN, Cooldown
 from crossroute.exploration import Exploration
 from crossroute.guard import Guard
 from crossroute.models.followed_folder import FollowedFolder
+from crossroute.policy import USUAL_WILLINGNESS_TO_PAY, Policy, settle
 from crossroute.spend import DailySpend
 from crossroute.strategies import Strategy, check_strategy
 from langchain_crossroute.dispatch import (
@@ -73,6 +75,7 @@ class CrossRouteRunnable(FromYaml, RunnableSerializable[Any, Any]):
 
     Args:
         models: A chat model, or any other Runnable, for each candidate's id; at least two.
+            With `policy`, None makes them of the descriptors beside it.
         router: Predicts quality and cost; the shipped router if None. It is narrowed to `models`.
         willingness_to_pay: lambda, USD a unit of quality; 0 takes the cheapest model, `math.inf`
             the best one.
@@ -92,6 +95,10 @@ class CrossRouteRunnable(FromYaml, RunnableSerializable[Any, Any]):
         query: What to route by, where the input is not what a chat model takes (a string, a
             prompt value, messages): a function of the input, such as `itemgetter("question")`.
             The chosen model gets the whole input.
+        policy: Path of the file that `crossroute plan --write` leaves (`docs/traffic/policy.md`);
+            afterwards the `Policy` in it. It says the models, their router and the willingness to
+            pay, or the one model that answers everything: `router`, `willingness_to_pay`,
+            `shadow`, `strategy` and `live` stay unset. None is none.
         shadow: Id of the model that answers every call in the router's place; the decision says
             what the router would have done (`docs/traffic/recorder.md`). None is none.
         explore: With this probability, 0..1, a candidate is drawn at random and asked; the decision
@@ -105,9 +112,10 @@ class CrossRouteRunnable(FromYaml, RunnableSerializable[Any, Any]):
     Raises:
         UnknownModelError: If the router's pool does not hold an id of `models`, or `models` not the
             one of `shadow`.
-        PoolError: If there are fewer than two models.
+        PoolError: If there are fewer than two models, or not exactly those of the policy.
         WillingnessToPayError: If the willingness to pay is not a number, NaN or negative.
-        ConstraintError: If another setting makes no sense.
+        ConstraintError: If another setting makes no sense, or breaks what the policy promises.
+        DataError: If the file of the policy cannot be read, or is none.
         pydantic.ValidationError: If an argument has the wrong type.
     """
 
@@ -127,6 +135,7 @@ class CrossRouteRunnable(FromYaml, RunnableSerializable[Any, Any]):
     strategy: SkipValidation[Strategy | None] = None
     cooldown: SkipValidation[Cooldown | None] = DEFAULT_COOLDOWN
     daily_spend: SkipValidation[DailySpend | None] = None
+    policy: SkipValidation[Policy | None] = None
     shadow: SkipValidation[str | None] = None
     explore: SkipValidation[float] = 0.0
     random: SkipValidation[Random | None] = None
@@ -137,9 +146,9 @@ class CrossRouteRunnable(FromYaml, RunnableSerializable[Any, Any]):
     def __init__(
         self,
         *,
-        models: Mapping[str, Runnable[Any, Any]],
+        models: Mapping[str, Runnable[Any, Any]] | None = None,
         router: CrossRouter | None = None,
-        willingness_to_pay: float = DEFAULT_WILLINGNESS_TO_PAY,
+        willingness_to_pay: float = USUAL_WILLINGNESS_TO_PAY,
         attempts: int = DEFAULT_ATTEMPTS,
         stay_margin: float | None = None,
         pass_refusals: bool = False,
@@ -147,6 +156,7 @@ class CrossRouteRunnable(FromYaml, RunnableSerializable[Any, Any]):
         strategy: Strategy | None = None,
         cooldown: Cooldown | None = DEFAULT_COOLDOWN,
         daily_spend: DailySpend | None = None,
+        policy: str | Path | Policy | None = None,
         shadow: str | None = None,
         explore: float = 0.0,
         random: Random | None = None,
@@ -155,15 +165,29 @@ class CrossRouteRunnable(FromYaml, RunnableSerializable[Any, Any]):
         name: str | None = None,
     ) -> None:
         # Here and not in a validator, where pydantic would wrap CrossRoute's errors in its own.
-        willingness_to_pay = check_settings(willingness_to_pay, attempts, stay_margin)
+        settled = settle(
+            policy,
+            LazyChatModel.of,
+            models=models,
+            router=router,
+            willingness_to_pay=willingness_to_pay,
+            shadow=shadow,
+            strategy=strategy,
+            live=live,
+        )
+        willingness = check_settings(settled.willingness_to_pay, attempts, stay_margin)
         exploration = Exploration.of(
-            models, shadow=shadow, explore=explore, random=random, strategy=strategy
+            settled.models,
+            shadow=settled.shadow,
+            explore=explore,
+            random=random,
+            strategy=strategy,
         )
         # mypy knows only the fields of the base class here.
         super().__init__(  # type: ignore[call-arg]
-            router=CrossRouter.shipped() if router is None else router,
-            models=models,
-            willingness_to_pay=willingness_to_pay,
+            router=settled.router,
+            models=settled.models,
+            willingness_to_pay=willingness,
             attempts=attempts,
             stay_margin=stay_margin,
             pass_refusals=pass_refusals,
@@ -171,7 +195,8 @@ class CrossRouteRunnable(FromYaml, RunnableSerializable[Any, Any]):
             strategy=check_strategy(strategy),
             cooldown=cooldown,
             daily_spend=daily_spend,
-            shadow=shadow,
+            policy=settled.policy,
+            shadow=settled.shadow,
             explore=exploration.explore,
             random=random,
             query=query,

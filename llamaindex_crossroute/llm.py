@@ -8,6 +8,7 @@ import asyncio
 import json
 from collections.abc import AsyncGenerator, Generator, Iterator, Mapping, Sequence
 from inspect import getattr_static
+from pathlib import Path
 from random import Random
 from typing import Any, ClassVar
 
@@ -47,6 +48,7 @@ from crossroute.constraints import check_settings
 from crossroute.cooldown import DEFAULT_COOLDOWN, Cooldown
 from crossroute.exploration import Exploration
 from crossroute.guard import Guard
+from crossroute.policy import USUAL_WILLINGNESS_TO_PAY, Policy, settle
 from crossroute.spend import DailySpend
 from crossroute.strategies import Strategy, check_strategy
 from llamaindex_crossroute.dispatch import aanswer, answer, astream, stream
@@ -77,6 +79,7 @@ class CrossRouteLLM(FromYaml, FunctionCallingLLM):
 
     Args:
         models: An LLM for each candidate's id; at least two.
+            With `policy`, None makes them of the descriptors beside it.
         router: Predicts quality and cost; the shipped router if None. It is narrowed to `models`,
             and what they can take is completed by their metadata.
         willingness_to_pay: lambda, USD a unit of quality; 0 takes the cheapest model, `math.inf`
@@ -94,6 +97,10 @@ class CrossRouteLLM(FromYaml, FunctionCallingLLM):
             strategy has `takes_tools`, and every call of a candidate's own way with a prompt.
         cooldown: When a candidate that fails rests (`crossroute.Cooldown`); None is never.
         daily_spend: Ceilings on what is spent a day (`crossroute.DailySpend`); None is none.
+        policy: Path of the file that `crossroute plan --write` leaves (`docs/traffic/policy.md`);
+            afterwards the `Policy` in it. It says the models, their router and the willingness to
+            pay, or the one model that answers everything: `router`, `willingness_to_pay`,
+            `shadow`, `strategy` and `live` stay unset. None is none.
         shadow: Id of the model that answers every call in the router's place; the decision says
             what the router would have done (`docs/traffic/recorder.md`). None is none.
         explore: With this probability, 0..1, a candidate is drawn at random and asked; the decision
@@ -110,9 +117,10 @@ class CrossRouteLLM(FromYaml, FunctionCallingLLM):
     Raises:
         UnknownModelError: If the router's pool does not hold an id of `models`, or `models` not the
             one of `shadow`.
-        PoolError: If there are fewer than two models.
+        PoolError: If there are fewer than two models, or not exactly those of the policy.
         WillingnessToPayError: If the willingness to pay is not a number, NaN or negative.
-        ConstraintError: If another setting makes no sense.
+        ConstraintError: If another setting makes no sense, or breaks what the policy promises.
+        DataError: If the file of the policy cannot be read, or is none.
         ValueError: If `rate_limiter` is given, which can only be a candidate's own.
         pydantic.ValidationError: If an argument is unknown or has the wrong type.
 
@@ -147,6 +155,7 @@ class CrossRouteLLM(FromYaml, FunctionCallingLLM):
     strategy: SkipValidation[Strategy | None] = Field(default=None, exclude=True)
     cooldown: SkipValidation[Cooldown | None] = Field(default=DEFAULT_COOLDOWN, exclude=True)
     daily_spend: SkipValidation[DailySpend | None] = Field(default=None, exclude=True)
+    policy: SkipValidation[Policy | None] = Field(default=None, exclude=True)
     shadow: SkipValidation[str | None] = None
     explore: SkipValidation[float] = 0.0
     random: SkipValidation[Random | None] = Field(default=None, exclude=True)
@@ -161,9 +170,9 @@ class CrossRouteLLM(FromYaml, FunctionCallingLLM):
     def __init__(
         self,
         *,
-        models: Mapping[str, LLM | LazyLLM],
+        models: Mapping[str, LLM | LazyLLM] | None = None,
         router: CrossRouter | None = None,
-        willingness_to_pay: float = DEFAULT_WILLINGNESS_TO_PAY,
+        willingness_to_pay: float = USUAL_WILLINGNESS_TO_PAY,
         attempts: int = DEFAULT_ATTEMPTS,
         stay_margin: float | None = None,
         strict_streams: bool = False,
@@ -171,6 +180,7 @@ class CrossRouteLLM(FromYaml, FunctionCallingLLM):
         strategy: Strategy | None = None,
         cooldown: Cooldown | None = DEFAULT_COOLDOWN,
         daily_spend: DailySpend | None = None,
+        policy: str | Path | Policy | None = None,
         shadow: str | None = None,
         explore: float = 0.0,
         random: Random | None = None,
@@ -179,13 +189,28 @@ class CrossRouteLLM(FromYaml, FunctionCallingLLM):
         **settings: Any,
     ) -> None:
         # Here and not in a validator, where pydantic would wrap CrossRoute's errors in its own.
+        settled = settle(
+            policy,
+            LazyLLM.of,
+            models=models,
+            router=router,
+            willingness_to_pay=willingness_to_pay,
+            shadow=shadow,
+            strategy=strategy,
+            live=live,
+        )
+        willingness = check_settings(settled.willingness_to_pay, attempts, stay_margin)
         exploration = Exploration.of(
-            models, shadow=shadow, explore=explore, random=random, strategy=strategy
+            settled.models,
+            shadow=settled.shadow,
+            explore=explore,
+            random=random,
+            strategy=strategy,
         )
         super().__init__(
-            models=models,
-            router=CrossRouter.shipped() if router is None else router,
-            willingness_to_pay=check_settings(willingness_to_pay, attempts, stay_margin),
+            router=settled.router,
+            models=settled.models,
+            willingness_to_pay=willingness,
             attempts=attempts,
             stay_margin=stay_margin,
             strict_streams=strict_streams,
@@ -193,7 +218,8 @@ class CrossRouteLLM(FromYaml, FunctionCallingLLM):
             strategy=check_strategy(strategy),
             cooldown=cooldown,
             daily_spend=daily_spend,
-            shadow=shadow,
+            policy=settled.policy,
+            shadow=settled.shadow,
             explore=exploration.explore,
             random=random,
             live=live,

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from crossroute.cli.common import (
     CheckpointOption,
@@ -150,7 +150,7 @@ def _print(found: Plan, calls: int | None) -> None:
 
 def _singles(found: Plan, evidence: Evidence, calls: int | None) -> Table:
     table = Table(
-        "single model",
+        Column("single model", overflow="fold"),
         "answers",
         "quality",
         f"less than {escape(found.baseline)}",

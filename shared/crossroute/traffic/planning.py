@@ -199,27 +199,30 @@ def plan(
         on_step: Called with what is being done.
 
     Raises:
-        DataError: If a row is broken, or the baseline has no answers.
+        DataError: If a row is broken, or the baseline or a model of `goal.shares` has no answers.
         ConstraintError: If a number of the goal makes no sense.
     """
     goal = goal or Goal(max_loss=max_loss, confidence=confidence)
     base = router or CrossRouter.shipped()
     data = _read(rows).priced(base.pool)
-    if baseline is not None and baseline not in data.models:
-        known = did_you_mean(baseline, data.models)
-        raise DataError(f"No row has an answer of the baseline {baseline!r}{known}")
+    for model in (*goal.shares, *([] if baseline is None else [baseline])):
+        if model not in data.models:
+            raise DataError(f"No row has an answer of {model!r}{did_you_mean(model, data.models)}")
     answered = ~np.isnan(data.score + data.cost_usd)
     compared = answered.sum(axis=1) > 1
     explored = (answered & ~np.isnan(data.probability)).any(axis=1)
     is_log = int(compared.sum()) < min(FEWEST_ROWS, int(explored.sum()))
     data = data.select(np.asarray(explored if is_log else compared))
-    if len(data) >= FEWEST_ROWS:
-        name = baseline or _best_single(data, Parts.of(data, seed), goal)
-        if not is_log:
-            data = data.select(~np.isnan(data.score + data.cost_usd)[:, data.models.index(name)])
     if len(data) < FEWEST_ROWS:
         return _too_few(len(data), baseline, goal)
     parts = Parts.of(data, seed)
+    name = baseline or _best_single(data, parts, goal)
+    if not is_log:
+        # Only where the baseline answered, too, others can be compared with it.
+        kept = ~np.isnan(data.score + data.cost_usd)[:, data.models.index(name)]
+        data, parts = data.select(kept), parts.among(kept)
+        if len(data) < FEWEST_ROWS:
+            return _too_few(len(data), name, goal)
     made, notes = contenders(data, parts, base, name, seed=seed, on_step=on_step)
     problem = Problem(
         data.models,

@@ -48,7 +48,8 @@ def write_scores(
                 "its descriptor."
             )
         written[model] = (path, len(lines[model]))
-    folder.mkdir(parents=True, exist_ok=True)
+    if written:
+        folder.mkdir(parents=True, exist_ok=True)
     for model, (path, _) in written.items():
         replace_file(path, "".join(lines[model]))
     return written, found

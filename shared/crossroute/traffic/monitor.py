@@ -387,7 +387,7 @@ def _said(figure: Figure, together: Window, baseline: str) -> str:
         return f"{model} gets {realised:.0%} of the calls, not {expected:.0%} as promised"
     if kind in ("price", "cost"):
         whose, what = (
-            ("a call", "promised") if model is None else (f"an answer of {model}", "predicted")
+            ("A call", "promised") if model is None else (f"An answer of {model}", "predicted")
         )
         more = realised / expected - 1
         return f"{whose} costs {usd(realised)}, {more:.0%} more than {what} ({usd(expected)})"
@@ -399,9 +399,9 @@ def _said(figure: Figure, together: Window, baseline: str) -> str:
         types = Counter({name: n for (whose, name), n in together.errors.items() if whose == model})
         listed = ", ".join(f"{n:,} {name}" for name, n in types.most_common(SHOWN_ERRORS))
         return f"{realised:.1%} of the asks of {model} fail ({listed}), more than {expected:.1%}"
-    whose, what = ("", "promised") if model is None else (f"answers of {model}: ", "predicted")
+    whose, what = ("All", "promised") if model is None else (model, "predicted")
     return (
-        f"{whose}mean score {realised:.3f} of {figure.calls:,} with feedback, "
+        f"{whose}: mean score {realised:.3f} of {figure.calls:,} with feedback, "
         f"{expected - realised:.3f} below that {what}"
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from dataclasses import replace
 from pathlib import Path
@@ -185,3 +186,17 @@ def test_feedback_of_a_recorder_is_heard(run: Run, promise: Path, tmp_path: Path
     code, out, _ = run("monitor", path, "--policy", promise)
     assert code == 3
     assert "mean score 0.000 of 60 with feedback" in out
+
+
+def test_the_page_names_options_and_files_that_are_there(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = Path(__file__).parents[2] / "docs" / "traffic" / "monitor.md"
+    text = page.read_text("utf-8")
+    for link in re.findall(r"\]\(([^)#]+)\)", text):
+        assert (page.parent / link).exists(), link
+    monkeypatch.setenv("COLUMNS", "200")
+    known = set(re.findall(r"--[a-z-]+", run("monitor", "--help")[1]))
+    assert set(re.findall(r"`(--[a-z-]+)", text)) <= known
+    table = next(part for part in text.split("\n\n") if part.startswith("| option |"))
+    assert known - {"--help", "--policy", "--write"} == set(re.findall(r"`(--[a-z-]+)", table))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import numpy as np
@@ -21,14 +22,21 @@ from fakes_monitor import (
     records,
     write_records,
 )
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
 
+from crossroute.cli.monitor import summary
 from crossroute.errors import ConstraintError, DataError
 from crossroute.onboarding.scores import load_scores
 from crossroute.traffic import surprise, windows
 from crossroute.traffic.feedback import write_scores
 from crossroute.traffic.monitor import LEAST_CALLS, Monitored, Tolerances, monitor
 from crossroute.traffic.records import CallRecord, Feedback, Prediction, read_records
+
+HOURS = (-12, 0, 14)
+SOME = list(records([USUAL], 80))
+SOME_POLICY = policy()
 
 
 def shifted(**changes: float) -> list[World]:
@@ -324,6 +332,50 @@ def test_sizes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_tolerances_that_make_no_sense(wrong: dict[str, float]) -> None:
     with pytest.raises(ConstraintError, match=next(iter(wrong))):
         Tolerances(**wrong)
+
+
+NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.datetimes(timezones=st.sampled_from([timezone(timedelta(hours=h)) for h in HOURS])),
+            st.floats(0, 1e6),
+            NUMBERS,
+            NUMBERS,
+            st.floats(0, 1),
+            st.floats(0, 1e9),
+        ),
+        min_size=1,
+        max_size=5,
+    )
+)
+def test_records_that_hold_any_numbers(
+    found: list[tuple[datetime, float, float, float, float, float]],
+) -> None:
+    def any_records() -> Iterator[CallRecord]:
+        for number, one in enumerate(SOME):
+            at, cost, predicted, quality, score, latency = found[number % len(found)]
+            candidates = tuple(
+                c.model_copy(update={"cost_usd": predicted, "quality": quality})
+                for c in one.decision.candidates
+            )
+            asks = tuple(ask.model_copy(update={"cost_usd": cost}) for ask in one.asks)
+            yield one.model_copy(
+                update={
+                    "at": at,
+                    "cost_usd": cost,
+                    "latency_s": latency,
+                    "asks": asks,
+                    "decision": one.decision.model_copy(update={"candidates": candidates}),
+                    "feedback": {"user": Feedback(id=one.id, at=one.at, score=score)},
+                }
+            )
+
+    seen = monitor(any_records(), SOME_POLICY, window=40)
+    json.dumps(summary(seen), allow_nan=False)
+    monitor(any_records(), SOME_POLICY)
 
 
 # Files

@@ -19,7 +19,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from crossroute.decision import usd
-from crossroute.errors import ConstraintError, shortened
+from crossroute.errors import ConstraintError, plain, shortened
 from crossroute.traffic import surprise
 from crossroute.traffic.policy import Policy, Promised
 from crossroute.traffic.records import CallRecord
@@ -397,7 +397,7 @@ def _said(figure: Figure, together: Window, baseline: str) -> str:
         return f"{realised:.1%} of the calls fail, more than {expected:.1%}"
     if kind == "failures":
         types = Counter({name: n for (whose, name), n in together.errors.items() if whose == model})
-        listed = ", ".join(f"{n:,} {name}" for name, n in types.most_common(SHOWN_ERRORS))
+        listed = ", ".join(f"{n:,} {plain(name)}" for name, n in types.most_common(SHOWN_ERRORS))
         return f"{realised:.1%} of the asks of {model} fail ({listed}), more than {expected:.1%}"
     whose, what = ("All", "promised") if model is None else (model, "predicted")
     return (

@@ -25,6 +25,8 @@ Width = Literal["day", "hour"] | int
 MOST_WINDOWS = 10_000
 MOST_NAMES = 1_000
 """Of models and errors in a window."""
+MOST_USD = 1e6
+"""Of an answer; more is no prediction."""
 NOT_ASKED = (REFUSED, "RestingError", "CostLimitError", "DailySpendError")
 """What ended an ask and is no failure of the provider."""
 STEP = 1.05
@@ -53,7 +55,9 @@ class Paired:
         self.calls += 1
         self.realised += realised
         self.expected += expected
-        self.squares += (realised - expected) ** 2
+        off = realised - expected
+        # A power would raise an error where a product is infinite.
+        self.squares += off * off
 
     def merge(self, other: Paired) -> None:
         """Add all calls of another one."""
@@ -153,18 +157,19 @@ class Window:
         predicted, asked = record.predicted, record.answering
         if predicted is not None and asked is not None and asked.cost_usd is not None:
             prices = self.prices.setdefault(record.model, Paired())
-            prices.add(asked.cost_usd, max(predicted.cost_usd, 0.0))
+            prices.add(asked.cost_usd, _within(predicted.cost_usd, MOST_USD))
         followed = own is None or own.model == decision.model
         if promised is not None and followed and record.cost_usd is not None:
             self.cost.add(record.cost_usd, promised.cost_usd)
             for one in decision.candidates:
                 if one.model == promised.baseline:
-                    self.saving.add(record.cost_usd, (1 - promised.saving) * one.cost_usd)
-                    self.base_usd += one.cost_usd
+                    base = _within(one.cost_usd, MOST_USD)
+                    self.saving.add(record.cost_usd, (1 - promised.saving) * base)
+                    self.base_usd += base
         score = record.score(source)
         if score is not None and predicted is not None:
             kept = self._scores.setdefault(record.model, array("d"))
-            kept.extend((score, min(max(predicted.quality, 0.0), 1.0), followed))
+            kept.extend((score, _within(predicted.quality, 1.0), followed))
 
     def merge(self, other: Window) -> None:
         """Add all calls of another one."""
@@ -216,6 +221,19 @@ class Window:
         return math.nan
 
 
+def _within(value: float, most: float) -> float:
+    """A prediction as what is predicted can be, whatever a file says."""
+    return min(max(value, 0.0), most)
+
+
+def _utc(at: datetime) -> datetime:
+    try:
+        return at.astimezone(UTC)
+    except OverflowError:
+        # In the first or the last hours of all years.
+        return at.replace(tzinfo=UTC)
+
+
 def _step(latency_s: float) -> int:
     return math.ceil(math.log(max(latency_s, FASTEST_S) / FASTEST_S, STEP))
 
@@ -242,7 +260,7 @@ def windows_of(
     """
     windows: dict[float, Window] = {}
     for number, record in enumerate(records):
-        start = record.at.astimezone(UTC)
+        start = _utc(record.at)
         if isinstance(width, int):
             place: float = number // width
         else:

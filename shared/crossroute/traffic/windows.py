@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from crossroute.errors import DataError
 from crossroute.failures import REFUSED
-from crossroute.traffic.policy import Promised
+from crossroute.policy import Promised
 from crossroute.traffic.records import CallRecord
 
 FloatArray = NDArray[np.float64]

@@ -203,6 +203,11 @@ def test_rows_that_ask_the_same_are_in_one_part() -> None:
     assert sum(len(one) for one in of) == len(set.union(*of)) == 60
     assert sorted(np.concatenate([parts.calibration, parts.learning])) == list(range(180))
     assert Parts.of(data, 0).calibration.tolist() == parts.calibration.tolist()
+    # Where some rows are left out, the others stay in their parts.
+    kept = np.arange(180) % 2 == 0
+    fewer = parts.among(kept)
+    assert (2 * fewer.calibration).tolist() == [i for i in parts.calibration if i % 2 == 0]
+    assert (2 * fewer.learning).tolist() == [i for i in parts.learning if i % 2 == 0]
     assert Parts.of(data, 1).calibration.tolist() != parts.calibration.tolist()
 
 
@@ -300,5 +305,5 @@ def test_bad_rows_are_named() -> None:
         plan([ROWS[0], {"prompt": "x"}])
     with pytest.raises(DataError, match="no rows"):
         plan([])
-    with pytest.raises(DataError, match="baseline 'saga'; did you mean 'sage'"):
+    with pytest.raises(DataError, match="answer of 'saga'; did you mean 'sage'"):
         plan(ROWS[:100], baseline="saga")

@@ -24,6 +24,7 @@ from crossroute.cli.models import (
     models_show,
     models_validate,
 )
+from crossroute.cli.monitor import monitor_command
 from crossroute.cli.new import models_new
 from crossroute.cli.onboarding import models_onboard
 from crossroute.cli.plan import plan_command
@@ -45,6 +46,7 @@ app.command("train")(train)
 app.command("evaluate")(evaluate_command)
 app.command("benchmark")(benchmark_command)
 app.command("plan")(plan_command)
+app.command("monitor")(monitor_command)
 app.command("import-routerbench")(import_routerbench_command)
 app.command("demo")(demo)
 app.command("collect")(collect)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,7 +20,7 @@ from crossroute.cli.common import (
     out,
 )
 from crossroute.decision import usd
-from crossroute.errors import ConstraintError, DataError
+from crossroute.errors import ConstraintError
 from crossroute.evaluation.metrics import Interval
 from crossroute.traffic.goal import CONFIDENCE, MAX_LOSS, Goal
 from crossroute.traffic.planning import Evidence, Plan, plan
@@ -77,9 +78,6 @@ def plan_command(
         shares=_shares(share or []),
     )
     data = RoutingData.load(files, skip_broken=skip_broken)
-    for model in goal.shares:
-        if model not in data.models:
-            raise DataError(f"--share names {model!r}, of which no row has an answer.")
     with err.status("Planning") as status:
         found = plan(
             data,
@@ -200,7 +198,7 @@ def summary(found: Plan, calls: int | None = None) -> dict[str, Any]:
         "said": verdict(found),
         "warnings": warnings(found),
         "model": found.model,
-        "willingness_to_pay": found.willingness_to_pay,
+        "willingness_to_pay": _finite(found.willingness_to_pay),
         "reward": found.router.reward if found.router else None,
         "baseline": found.baseline,
         "max_loss": found.goal.max_loss,
@@ -231,3 +229,8 @@ def summary(found: Plan, calls: int | None = None) -> dict[str, Any]:
         if calls is not None:
             content |= {"usd_a_month": cost * calls, "baseline_usd_a_month": base * calls}
     return content
+
+
+def _finite(value: float | None) -> float | str | None:
+    """A number as JSON can have it."""
+    return "inf" if value is not None and math.isinf(value) else value

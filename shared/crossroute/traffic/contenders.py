@@ -57,6 +57,12 @@ class Parts(NamedTuple):
         """[l] places of the rows that are learned from."""
         return np.sort(np.concatenate(self.folds))
 
+    def among(self, kept: BoolArray) -> Parts:
+        """The same parts where only some of the rows are left, [n] whether each is."""
+        place = np.cumsum(kept) - 1
+        calibration, *folds = (place[part[kept[part]]] for part in (self.calibration, *self.folds))
+        return Parts(calibration, tuple(folds))
+
     @classmethod
     def of(cls, data: RoutingData, seed: int) -> Parts:
         """Divide rows at random."""

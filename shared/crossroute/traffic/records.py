@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -192,7 +192,12 @@ _ANY: TypeAdapter[CallRecord | Feedback] = TypeAdapter(
 )
 
 
-def read_records(path: str | Path, *, skip_broken: bool = False) -> Iterator[CallRecord]:
+def read_records(
+    path: str | Path,
+    *,
+    skip_broken: bool = False,
+    on_broken: Callable[[str], None] | None = None,
+) -> Iterator[CallRecord]:
     """The calls of a file of records, with their feedback; of a source's, the latest.
 
     The file is read twice: first for the feedback, then call by call.
@@ -200,6 +205,7 @@ def read_records(path: str | Path, *, skip_broken: bool = False) -> Iterator[Cal
     Args:
         path: A `.jsonl`, `.jsonl.gz`, `.db`, `.sqlite` or `.sqlite3` file.
         skip_broken: Leave broken records out, as a crash may leave one, instead of refusing them.
+        on_broken: Called for each that is left out, with where it is and what is wrong.
 
     Raises:
         DataError: If the file cannot be read, or has broken records (each is named).
@@ -229,8 +235,11 @@ def read_records(path: str | Path, *, skip_broken: bool = False) -> Iterator[Cal
             yield found.model_copy(update={"feedback": feedback.get(found.id, {})})
         elif not isinstance(found, Feedback):
             count += 1
+            said = f"{where}: {problems(found, CallRecord)}"
+            if on_broken is not None:
+                on_broken(said)
             if count <= SHOWN_BROKEN:
-                broken.append(f"  {where}: {problems(found, CallRecord)}")
+                broken.append(f"  {said}")
     if count and not skip_broken:
         more = [f"  ... and {count - SHOWN_BROKEN} more"] if count > SHOWN_BROKEN else []
         raise DataError(

@@ -12,7 +12,6 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from crossroute.cli.common import (
-    CheckpointOption,
     Files,
     SkipBroken,
     err,
@@ -56,7 +55,15 @@ def plan_command(
         list[str] | None,
         typer.Option(help="MODEL=0.3: at most that share of the calls; repeat it."),
     ] = None,
-    checkpoint: CheckpointOption = None,
+    models: Annotated[
+        Path | None,
+        typer.Option(
+            "--models",
+            "--checkpoint",
+            help="Folder of the models' descriptors (prices, providers), or of a checkpoint; the "
+            "shipped ones if absent.",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of everything random.")] = 0,
     write: Annotated[
         Path | None, typer.Option(help="Write the decision for ChatCrossRoute(policy=...).")
@@ -84,7 +91,7 @@ def plan_command(
             baseline,
             goal=goal,
             seed=seed,
-            router=load_router(checkpoint),
+            router=load_router(models),
             on_step=lambda step: status.update(f"Planning: {step}"),
         )
     _print(found, calls)
@@ -96,6 +103,19 @@ def plan_command(
     if write is not None:
         write_policy(found, write, tuple(path.name for path in files))
         out.print(f"Written: {escape(str(write))}", highlight=False)
+        _tell_unreachable(found)
+
+
+def _tell_unreachable(found: Plan) -> None:
+    """Say of which models a policy cannot make clients."""
+    pool = found.router.pool.values() if found.router else ()
+    if without := [model.id for model in pool if model.provider is None]:
+        out.print(
+            f"[yellow]Note:[/] nothing says how {escape(', '.join(without))} can be reached: give "
+            "clients beside the policy (models={...}), or plan with --models, a folder of "
+            "descriptors with providers.",
+            highlight=False,
+        )
 
 
 def _allowed(max_loss: float | None, quality_at_least: float | None) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -19,11 +20,12 @@ from crossroute.cli.common import (
     out,
 )
 from crossroute.decision import usd
-from crossroute.errors import ConstraintError, DataError
+from crossroute.errors import ConstraintError
 from crossroute.evaluation.metrics import Interval
 from crossroute.traffic.goal import CONFIDENCE, MAX_LOSS, Goal
 from crossroute.traffic.planning import Evidence, Plan, plan
 from crossroute.traffic.policy import write_policy
+from crossroute.traffic.report import write_report
 from crossroute.traffic.standings import routers, single_models
 from crossroute.traffic.wording import verdict, warnings
 from crossroute.training.data import RoutingData
@@ -59,6 +61,9 @@ def plan_command(
     write: Annotated[
         Path | None, typer.Option(help="Write the decision for ChatCrossRoute(policy=...).")
     ] = None,
+    report: Annotated[
+        Path | None, typer.Option("--out", help="Write a page to look at: report.html.")
+    ] = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the figures to this file, too.")
     ] = None,
@@ -73,9 +78,6 @@ def plan_command(
         shares=_shares(share or []),
     )
     data = RoutingData.load(files, skip_broken=skip_broken)
-    for model in goal.shares:
-        if model not in data.models:
-            raise DataError(f"--share names {model!r}, of which no row has an answer.")
     with err.status("Planning") as status:
         found = plan(
             data,
@@ -88,6 +90,9 @@ def plan_command(
     _print(found, calls)
     if json_file is not None:
         json_file.write_text(json.dumps(summary(found, calls), indent=2) + "\n", "utf-8")
+    if report is not None:
+        write_report(found, report, calls)
+        out.print(f"Written: {escape(str(report))}", highlight=False)
     if write is not None:
         write_policy(found, write, tuple(path.name for path in files))
         out.print(f"Written: {escape(str(write))}", highlight=False)
@@ -193,7 +198,7 @@ def summary(found: Plan, calls: int | None = None) -> dict[str, Any]:
         "said": verdict(found),
         "warnings": warnings(found),
         "model": found.model,
-        "willingness_to_pay": found.willingness_to_pay,
+        "willingness_to_pay": _finite(found.willingness_to_pay),
         "reward": found.router.reward if found.router else None,
         "baseline": found.baseline,
         "max_loss": found.goal.max_loss,
@@ -224,3 +229,8 @@ def summary(found: Plan, calls: int | None = None) -> dict[str, Any]:
         if calls is not None:
             content |= {"usd_a_month": cost * calls, "baseline_usd_a_month": base * calls}
     return content
+
+
+def _finite(value: float | None) -> float | str | None:
+    """A number as JSON can have it."""
+    return "inf" if value is not None and math.isinf(value) else value

@@ -148,7 +148,7 @@ def _path(problem: Problem, families: Sequence[Family], goal: Goal, steps: int) 
             settings.append(Setting(family, int(place)))
             worth.append(_worth(learned, goal)[place])
             # That a choice is better than the baseline is not counted on.
-            loss.append(max(float(learned.mean_loss[place]), 0.0))
+            loss.append(max(float(learned.mean_loss[place]), learned.least_loss))
             moment.append(float(learned.moment[place]))
     rows, error = len(problem.calibration), goal.error
     bound = np.array(

@@ -57,6 +57,12 @@ class Parts(NamedTuple):
         """[l] places of the rows that are learned from."""
         return np.sort(np.concatenate(self.folds))
 
+    def among(self, kept: BoolArray) -> Parts:
+        """The same parts where only some of the rows are left, [n] whether each is."""
+        place = np.cumsum(kept) - 1
+        calibration, *folds = (place[part[kept[part]]] for part in (self.calibration, *self.folds))
+        return Parts(calibration, tuple(folds))
+
     @classmethod
     def of(cls, data: RoutingData, seed: int) -> Parts:
         """Divide rows at random."""
@@ -266,5 +272,7 @@ def _trained(
         raise DataError(f"{len(data)} rows are too few to train on; it takes {FEWEST_TO_TRAIN}.")
     group = questions(data)
     held_out = np.random.default_rng(seed).random(group.max() + 1)[group] < VALID
-    rows = replace(data, split=np.where(held_out, "valid", "train"))
+    answers = (~np.isnan(data.score[~held_out])).sum(axis=0)
+    kept = [model for model, n in zip(data.models, answers, strict=True) if n >= FEWEST_SCORES]
+    rows = replace(data, split=np.where(held_out, "valid", "train")).of_models(kept)
     return train(rows, known=known, encoder=base.encoder, seed=seed)

@@ -12,7 +12,7 @@ prediction is, as long as it was made without the row.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,6 +65,6 @@ class Outcomes(NamedTuple):
             worst=float(weight.max(initial=1.0)),
         )
 
-    def of(self, chosen: IntArray, rows: IntArray) -> tuple[FloatArray, FloatArray]:
+    def of(self, chosen: NDArray[np.integer[Any]], rows: IntArray) -> tuple[FloatArray, FloatArray]:
         """Scores and costs of choices [..., k] at rows [k]."""
         return self.score[rows, chosen], self.cost_usd[rows, chosen]

@@ -199,27 +199,30 @@ def plan(
         on_step: Called with what is being done.
 
     Raises:
-        DataError: If a row is broken, or the baseline has no answers.
+        DataError: If a row is broken, or the baseline or a model of `goal.shares` has no answers.
         ConstraintError: If a number of the goal makes no sense.
     """
     goal = goal or Goal(max_loss=max_loss, confidence=confidence)
     base = router or CrossRouter.shipped()
     data = _read(rows).priced(base.pool)
-    if baseline is not None and baseline not in data.models:
-        known = did_you_mean(baseline, data.models)
-        raise DataError(f"No row has an answer of the baseline {baseline!r}{known}")
+    for model in (*goal.shares, *([] if baseline is None else [baseline])):
+        if model not in data.models:
+            raise DataError(f"No row has an answer of {model!r}{did_you_mean(model, data.models)}")
     answered = ~np.isnan(data.score + data.cost_usd)
     compared = answered.sum(axis=1) > 1
     explored = (answered & ~np.isnan(data.probability)).any(axis=1)
     is_log = int(compared.sum()) < min(FEWEST_ROWS, int(explored.sum()))
     data = data.select(np.asarray(explored if is_log else compared))
-    if len(data) >= FEWEST_ROWS:
-        name = baseline or _best_single(data, Parts.of(data, seed), goal)
-        if not is_log:
-            data = data.select(~np.isnan(data.score + data.cost_usd)[:, data.models.index(name)])
     if len(data) < FEWEST_ROWS:
         return _too_few(len(data), baseline, goal)
     parts = Parts.of(data, seed)
+    name = baseline or _best_single(data, parts, goal)
+    if not is_log:
+        # Only where the baseline answered, too, others can be compared with it.
+        kept = ~np.isnan(data.score + data.cost_usd)[:, data.models.index(name)]
+        data, parts = data.select(kept), parts.among(kept)
+        if len(data) < FEWEST_ROWS:
+            return _too_few(len(data), name, goal)
     made, notes = contenders(data, parts, base, name, seed=seed, on_step=on_step)
     problem = Problem(
         data.models,
@@ -285,14 +288,13 @@ def _estimated(data: RoutingData, parts: Parts, made: list[Contender]) -> Outcom
 def _plan(evidence: Evidence, goal: Goal, notes: tuple[str, ...], seed: int) -> Plan:
     data, problem, _, choice = evidence
     base = data.models[problem.baseline]
-    router = choice.routing.family.router if choice.routing else None
     if choice.setting is None:
         more = _more(choice.needed, len(data))
         return Plan(
             verdict="fixed" if more is None else "more data",
             model=base,
             willingness_to_pay=None,
-            router=router,
+            router=_router_with(evidence, base),
             figures=NOTHING,
             baseline=base,
             goal=goal,
@@ -302,15 +304,18 @@ def _plan(evidence: Evidence, goal: Goal, notes: tuple[str, ...], seed: int) -> 
             evidence=evidence,
         )
     family, place = choice.setting
-    asked = np.bincount(family.chosen[place], minlength=len(data.models))
-    # A router that asks one model for everything is that model.
-    alone = data.models[int(asked.argmax())] if asked.max() == len(data) else None
-    is_fixed = family.contender is None or alone is not None
+    asked = np.unique(family.chosen[place])
+    alone: str | None = None
+    if family.contender is None:
+        alone = data.models[place]
+    elif len(asked) == 1:
+        # A router that asks one model for everything is that model.
+        alone = data.models[asked[0]]
     return Plan(
-        verdict="fixed" if is_fixed else "route",
-        model=(alone or data.models[place]) if is_fixed else None,
-        willingness_to_pay=None if is_fixed else float(family.willingness[place]),
-        router=family.router or router,
+        verdict="route" if alone is None else "fixed",
+        model=alone,
+        willingness_to_pay=float(family.willingness[place]) if alone is None else None,
+        router=family.router if alone is None else _router_with(evidence, alone),
         figures=figures_of(problem, choice.setting, goal, choice.error, seed),
         baseline=base,
         goal=goal,
@@ -318,6 +323,15 @@ def _plan(evidence: Evidence, goal: Goal, notes: tuple[str, ...], seed: int) -> 
         notes=notes,
         evidence=evidence,
     )
+
+
+def _router_with(evidence: Evidence, model: str) -> CrossRouter | None:
+    """The router that was tested, if it knows a model, else another one that does."""
+    tested = [evidence.choice.routing.family] if evidence.choice.routing else []
+    for family in (*tested, *evidence.families):
+        if family.contender is not None and model in family.contender.router.pool:
+            return family.router
+    return None
 
 
 def _more(needed: float, prompts: int) -> int | None:

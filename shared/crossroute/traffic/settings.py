@@ -17,6 +17,8 @@ from crossroute.traffic.outcomes import Outcomes
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.intp]
+Columns = NDArray[np.int16]
+"""Of models, of which there are at most 10,000."""
 
 REWARDS: tuple[RewardName, ...] = get_args(RewardName)
 
@@ -37,7 +39,7 @@ class Family:
     contender: Contender | None
     reward: RewardName
     willingness: FloatArray
-    chosen: IntArray
+    chosen: Columns
 
     @property
     def router(self) -> CrossRouter | None:
@@ -85,6 +87,11 @@ class Measured:
     def mean_loss(self) -> FloatArray:
         """[s]."""
         return np.asarray(self.loss.mean(axis=1))
+
+    @property
+    def least_loss(self) -> float:
+        """The loss of what is as good as the baseline."""
+        return (self.kept - 1) * float(self.base_score.mean())
 
     @cached_property
     def moment(self) -> FloatArray:
@@ -141,7 +148,8 @@ class Problem:
         """Each model for all rows; where it has no answer, the baseline's."""
         known = self.outcomes.known
         chosen = np.where(known.T, np.arange(len(self.models))[:, None], self.baseline)
-        return Family("single models", None, "linear", np.full(len(self.models), np.nan), chosen)
+        none = np.full(len(self.models), np.nan)
+        return Family("single models", None, "linear", none, chosen.astype(np.int16))
 
     def routed(self, contender: Contender, reward: RewardName) -> Family:
         """A router at each willingness to pay that changes something."""
@@ -162,4 +170,5 @@ class Problem:
         starts = np.flatnonzero((chosen[1:] != chosen[:-1]).any(axis=1)) + 1
         ranges = np.split(np.arange(len(SWEEP)), starts)
         places = [int(np.median(part)) for part in reversed(ranges)]
-        return Family(name, None, reward, np.array(SWEEP)[places], chosen[places])
+        columns = chosen[places].astype(np.int16)
+        return Family(name, None, reward, np.array(SWEEP)[places], columns)

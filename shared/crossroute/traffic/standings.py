@@ -89,8 +89,9 @@ def _standing(evidence: Evidence, family: Family) -> Router:
     base = np.full(len(evidence.data), problem.baseline)
     score, cost = problem.outcomes.score, problem.outcomes.cost_usd
     name = evidence.data.models[problem.baseline]
-    found = saving({name: base}, family.chosen, score, cost)
-    gain = quality_gain(base, family.chosen, score, cost)
+    chosen = family.chosen.astype(np.intp)
+    found = saving({name: base}, chosen, score, cost)
+    gain = quality_gain(base, chosen, score, cost)
     return Router(family.name, family.reward, None if found is None else found.share, gain)
 
 

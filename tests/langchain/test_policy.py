@@ -150,6 +150,22 @@ def test_where_it_fails_another_one_answers(
     assert [one["model"] for one in decision_of(answer)["attempts"]] == ["sage"]
 
 
+@BOTH
+@pytest.mark.usefixtures("keys")
+def test_where_it_has_retired_another_one_answers(
+    kind: type[Any], provided: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "one").mkdir()
+    path = fixed(provided, tmp_path / "one", "clerk")
+    file = tmp_path / "one" / "policy.router" / "models" / "clerk.yaml"
+    file.write_text(file.read_text("utf-8") + "\nretired: 2026-01-01\n", "utf-8")
+    routed = kind(policy=path)
+    assert sum("have retired 'clerk'" in warning for warning in told(caplog)) == 1
+    decision = decision_of(routed.invoke(STORY))
+    assert decision["model"] == "poet"
+    assert decision["removed"]["clerk"] == "retired 2026-01-01"
+
+
 async def test_one_model_answers_an_agent(toy_policy: Path, tmp_path: Path) -> None:
     models = {name: ToolCaller(model_name=name) for name in NAMES}
     await run_agent("ainvoke", agent_of(models, policy=fixed(toy_policy, tmp_path)), STORY)

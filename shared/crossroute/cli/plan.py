@@ -12,7 +12,6 @@ from rich.markup import escape
 from rich.table import Table
 
 from crossroute.cli.common import (
-    CheckpointOption,
     Files,
     SkipBroken,
     err,
@@ -56,7 +55,15 @@ def plan_command(
         list[str] | None,
         typer.Option(help="MODEL=0.3: at most that share of the calls; repeat it."),
     ] = None,
-    checkpoint: CheckpointOption = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(
+            "--models",
+            "--checkpoint",
+            help="Folder of descriptors (prices, providers, capabilities), or of a checkpoint; the "
+            "shipped one if absent.",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of everything random.")] = 0,
     write: Annotated[
         Path | None, typer.Option(help="Write the decision for ChatCrossRoute(policy=...).")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from fakes_core import QUICK, Run, make_rows, write_rows
@@ -11,6 +12,9 @@ from crossroute import CrossRouter
 from crossroute.cli import app
 from crossroute.training.data import RoutingData
 from crossroute.training.train import train
+
+if TYPE_CHECKING:
+    from crossroute.traffic import Plan
 
 # Tests by hypothesis: the same few examples on every machine, whatever its speed. `make fuzz` takes
 # many and new ones.
@@ -46,6 +50,24 @@ def toy_data(toy_file: Path) -> RoutingData:
 @pytest.fixture(scope="session")
 def toy_router(toy_data: RoutingData) -> CrossRouter:
     return train(toy_data, settings=QUICK)
+
+
+@pytest.fixture(scope="session")
+def toy_plan() -> Plan:
+    """To route, without a network of its own: there are too few rows to train on."""
+    from crossroute.traffic import plan
+
+    return plan(make_rows(180), baseline="sage", max_loss=0.1, confidence=0.9)
+
+
+@pytest.fixture(scope="session")
+def toy_policy(toy_plan: Plan, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The policy of that plan: its models have no providers."""
+    from crossroute.traffic.policy import write_policy
+
+    path = tmp_path_factory.mktemp("policy") / "policy.yaml"
+    write_policy(toy_plan, path, ("scored.jsonl",))
+    return path
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import subprocess
 import sys
 from graphlib import TopologicalSorter
@@ -99,6 +100,47 @@ import {package}
 from crossroute import CrossRouter
 CrossRouter.default().route("Why is the sky blue?", willingness_to_pay=0.01)
 print([name for name in {HEAVY!r} if name in sys.modules])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PATH": "", "HOME": "/nonexistent"},
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_to_use_a_policy_loads_nothing_that_plans(tmp_path: Path) -> None:
+    """It is read whenever an application starts."""
+    router = crossroute.CrossRouter.default()
+    models = [*router.pool][:2]
+    router.subset(models).save(tmp_path / "policy.router")
+    promised = {
+        **dict.fromkeys(("saving", "saving_low", "saving_high", "loss", "loss_high"), 0.0),
+        "baseline": models[0],
+        "shares": {models[0]: 0.5, models[1]: 0.5},
+        "max_loss": 0.01,
+        "confidence": 0.95,
+        "quality": 0.9,
+        "cost_usd": 0.01,
+    }
+    policy = {
+        "models": models,
+        "router": "policy.router",
+        "willingness_to_pay": 0.01,
+        "promised": promised,
+        "data": {"prompts": 9, "calibration": 9, "planned": "2026-11-29"},
+    }
+    # JSON is YAML.
+    (tmp_path / "policy.yaml").write_text(json.dumps(policy), "utf-8")
+    code = f"""
+import sys
+sys.path[:0] = {[str(CORE.parent), str(ROOT)]!r}
+from langchain_crossroute import ChatCrossRoute
+assert ChatCrossRoute(policy={str(tmp_path / "policy.yaml")!r}).policy.models
+planning = ("crossroute.traffic", "crossroute.evaluation", "scipy")
+print([name for name in sys.modules if name.startswith({HEAVY!r} + planning)])
 """
     done = subprocess.run(
         [sys.executable, "-c", code],

@@ -7,15 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fakes_core import with_providers
 from llama_index.core.instrumentation import get_dispatcher
 from openai_server import OpenAIServer, Reply
 
 from crossroute import CrossRouter
 from crossroute.models.descriptor import Provider
 from crossroute.models.pool import ModelPool
+from crossroute.policy import Policy, Promised
 from crossroute.traffic.records import read_records
 
-PAGE = Path(__file__).parents[1] / "docs" / "traffic" / "recorder.md"
+PAGES = Path(__file__).parents[1] / "docs" / "traffic"
+PAGE = PAGES / "recorder.md"
 MODELS = ("gpt-5.5", "gpt-4o-mini-2024-07-18")
 
 
@@ -58,3 +61,35 @@ def test_the_page_of_the_recorder_runs(
     assert call.decision.shadow is not None
     for link in re.findall(r"\]\(([^)#]+)\)", PAGE.read_text("utf-8")):
         assert (PAGE.parent / link).exists(), link
+
+
+def test_the_page_of_the_policy_runs(
+    toy_policy: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    page = (PAGES / "policy.md").read_text("utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("SOME_KEY", "any")
+    names = ("clerk", "poet", "sage")
+    with OpenAIServer() as server:
+        server.answers = dict.fromkeys(names, Reply("Once upon a time."))
+        common = {"base_url": server.url, "api_key_env": "SOME_KEY"}
+        with_providers(
+            toy_policy,
+            tmp_path,
+            **{name: {"chat_model": f"openai:{name}"} | common for name in names},
+        )
+        for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL):
+            found: dict[str, Any] = {}
+            exec(code, found)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["poet", "poet"]
+    for name in Policy.model_fields:
+        assert f"| `{name}" in page, name
+    for name in Promised.model_fields:
+        assert f"`{name}`" in page or f"`promised.{name}`" in page, name
+    for link in re.findall(r"\]\(([^)#]+)\)", page):
+        assert (PAGES / link).exists(), link

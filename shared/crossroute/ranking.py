@@ -123,6 +123,14 @@ def rank(preferences: FloatArray, quality: FloatArray, cost_usd: FloatArray) -> 
     return np.lexsort((-quality, cost_usd, -preferences), axis=-1)
 
 
+def first(preferences: FloatArray, quality: FloatArray, cost_usd: FloatArray) -> IntArray:
+    """The first of each row of `rank`, without ordering the others: [n] indices of candidates."""
+    tied = preferences == preferences.max(axis=-1, keepdims=True)
+    cost = np.where(tied, cost_usd, np.inf)
+    tied &= cost == cost.min(axis=-1, keepdims=True)
+    return np.asarray(np.where(tied, quality, -np.inf).argmax(axis=-1))
+
+
 def switching_point(
     name: RewardName,
     quality: FloatArray,

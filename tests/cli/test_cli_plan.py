@@ -32,6 +32,8 @@ def test_it_says_what_to_do_and_writes_it(run: Run, file: Path, tmp_path: Path) 
         assert model in out
     assert "100,000 calls a month: $" in out
     assert "Who gets the calls" in out
+    # The models of the rows are nobody's.
+    assert "nothing says how" in out
     content = json.loads((tmp_path / "plan.json").read_text())
     assert content["verdict"] == "route"
     assert content["loss_high"] <= 0.08

@@ -9,6 +9,7 @@ from crossroute import WillingnessToPayError
 from crossroute.ranking import (
     RewardName,
     check_willingness_to_pay,
+    first,
     preference,
     rank,
     reward,
@@ -105,3 +106,16 @@ def test_no_switching_point_beyond_the_best() -> None:
         switching_point("exponential", QUALITY[0], COST[0], 0, dearer=True, willingness_to_pay=1.0)
         is None
     )
+
+
+def test_the_first_is_the_first_of_the_ranking() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        # With many ties, and candidates that cost infinitely much.
+        quality = rng.integers(0, 4, (50, 6)) / 4
+        cost = rng.choice([0.0, 0.1, 0.2, np.inf], (50, 6), p=[0.3, 0.3, 0.3, 0.1])
+        for name in ("exponential", "linear"):
+            for value in (0.0, 0.1, 10.0, math.inf):
+                preferences = preference(name, quality, cost, value)
+                expected = rank(preferences, quality, cost)[:, 0]
+                assert first(preferences, quality, cost).tolist() == expected.tolist()

@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import random
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
+import yaml
 from numpy.typing import NDArray
 
 from crossroute.models.descriptor import ModelDescriptor
@@ -139,6 +141,36 @@ def eventually(holds: Callable[[], bool]) -> None:
     while not holds():
         assert time.monotonic() < end
         time.sleep(0.01)
+
+
+# A policy
+
+
+def rewritten(policy: Path, folder: Path, **changes: object) -> Path:
+    """A policy with other fields (None: without one), beside a copy of its router."""
+    content = yaml.safe_load(policy.read_text("utf-8")) | changes
+    shutil.copytree(policy.parent / content["router"], folder / content["router"])
+    path = folder / "policy.yaml"
+    kept = {name: value for name, value in content.items() if value is not None}
+    path.write_text(yaml.safe_dump(kept, sort_keys=False), "utf-8")
+    return path
+
+
+def fixed(policy: Path, folder: Path, model: str = "sage") -> Path:
+    """A policy by which one model answers everything."""
+    return rewritten(policy, folder, willingness_to_pay=None, model=model)
+
+
+def with_providers(policy: Path, folder: Path, **providers: dict[str, object]) -> Path:
+    """A policy whose models can be reached, by what is given of each; `changes` of a descriptor."""
+    path = rewritten(policy, folder)
+    models = folder / "policy.router" / "models"
+    for model, provider in providers.items():
+        changes = provider.pop("changes", {})
+        content = yaml.safe_load((models / f"{model}.yaml").read_text("utf-8"))
+        content |= {"provider": provider} | dict(changes)  # type: ignore[call-overload]
+        ModelDescriptor.model_validate(content).save(models)
+    return path
 
 
 @dataclass

@@ -382,9 +382,10 @@ async def responses(way: str, llm: CrossRouteLLM, *arguments: Any) -> list[Any]:
     return list(answer)
 
 
-async def ask(way: str, llm: CrossRouteLLM) -> tuple[str, dict[str, Any]]:
+async def ask(way: str, llm: CrossRouteLLM, question: str = QUESTION) -> tuple[str, dict[str, Any]]:
     """The text and the decision."""
-    answer = (await responses(way, llm))[-1]
+    argument = [ChatMessage(question)] if "chat" in way else question
+    answer = (await responses(way, llm, argument))[-1]
     text = answer.message.content if "chat" in way else answer.text
     return text, answer.additional_kwargs["crossroute"]
 

@@ -22,9 +22,9 @@ from crossroute.files import replace_file
 from crossroute.models.descriptor import ModelDescriptor
 from crossroute.models.pool import MODELS
 from crossroute.onboarding.scores import FEW_SCORES
+from crossroute.policy import Policy, read_policy
 from crossroute.traffic.feedback import write_scores
 from crossroute.traffic.monitor import ERROR, Figure, Monitored, Tolerances, monitor
-from crossroute.traffic.policy import Policy, read_policy
 from crossroute.traffic.records import CallRecord, read_records
 from crossroute.traffic.windows import Width, Window
 

@@ -55,13 +55,13 @@ def plan_command(
         list[str] | None,
         typer.Option(help="MODEL=0.3: at most that share of the calls; repeat it."),
     ] = None,
-    models: Annotated[
+    checkpoint: Annotated[
         Path | None,
         typer.Option(
             "--models",
             "--checkpoint",
-            help="Folder of the models' descriptors (prices, providers), or of a checkpoint; the "
-            "shipped ones if absent.",
+            help="Folder of descriptors (prices, providers, capabilities), or of a checkpoint; the "
+            "shipped one if absent.",
         ),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of everything random.")] = 0,
@@ -91,7 +91,7 @@ def plan_command(
             baseline,
             goal=goal,
             seed=seed,
-            router=load_router(models),
+            router=load_router(checkpoint),
             on_step=lambda step: status.update(f"Planning: {step}"),
         )
     _print(found, calls)

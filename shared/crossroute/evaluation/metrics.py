@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from crossroute.ranking import RewardName, preference, rank
+from crossroute.ranking import RewardName, first, preference
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.intp]
@@ -56,7 +56,7 @@ def sweep(
         cost_usd = np.where(available, cost_usd, np.inf)
     return np.stack(
         [
-            rank(preference(reward, quality, cost_usd, value), quality, cost_usd)[:, 0]
+            first(preference(reward, quality, cost_usd, value), quality, cost_usd)
             for value in willingness_to_pay
         ]
     )

@@ -20,8 +20,8 @@ import numpy as np
 
 from crossroute.decision import usd
 from crossroute.errors import ConstraintError, plain, shortened
+from crossroute.policy import Policy, Promised
 from crossroute.traffic import surprise
-from crossroute.traffic.policy import Policy, Promised
 from crossroute.traffic.records import CallRecord
 from crossroute.traffic.windows import Paired, Width, Window, windows_of
 

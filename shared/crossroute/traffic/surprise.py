@@ -7,18 +7,18 @@ which makes that one say rather too seldom that they have grown.
 from __future__ import annotations
 
 import math
+from types import ModuleType
 
 import numpy as np
 from numpy.typing import NDArray
 
+from crossroute.errors import MissingExtraError
 from crossroute.traffic import guarantee
 
 FloatArray = NDArray[np.float64]
 
 STEPS = 60
 """Halvings of the range in which a bound is looked for."""
-SMALLEST = 1e-17
-"""Share of a sum that is left out of it."""
 
 
 def other_share(count: int, calls: int, promised: int, rows: int) -> float:
@@ -30,47 +30,19 @@ def other_share(count: int, calls: int, promised: int, rows: int) -> float:
         promised: Rows that it was to get.
         rows: All rows.
     """
-    more = _tail(count, calls, promised, rows)
-    fewer = _tail(calls - count, calls, rows - promised, rows)
-    return min(1.0, 2 * min(more, fewer))
-
-
-def _tail(count: int, calls: int, promised: int, rows: int) -> float:
-    """With which probability so many or more of what both have together would be among the calls.
-
-    It is a hypergeometric one.
-    """
-    both, others = count + promised, calls + rows - count - promised
-    term = math.exp(
-        _log_choices(both, count)
-        + _log_choices(others, calls - count)
-        - _log_choices(both + others, calls)
-    )
-    total, k = term, count
-    while k < min(both, calls):
-        term *= (both - k) * (calls - k) / ((k + 1) * (others - calls + k + 1))
-        k += 1
-        total += term
-        # Beyond the mode, what is left is less than a geometric series.
-        if term < total * SMALLEST:
-            break
-    return min(total, 1.0)
-
-
-def _log_choices(n: int, k: int) -> float:
-    return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
+    of_both = _stats().hypergeom(calls + rows, count + promised, calls)
+    return min(1.0, 2 * float(min(of_both.sf(count - 1), of_both.cdf(count))))
 
 
 def higher_rate(count: int, calls: int, most: float) -> float:
-    """Of a rate being at most that high: the bound of Chernoff.
+    """Of a rate being at most that high: the exact binomial test.
 
     Args:
         count: Calls of which it is true.
         calls: All calls.
         most: The rate, above 0 and below 1.
     """
-    rate = count / calls
-    return math.exp(-calls * _divergence(rate, most)) if rate > most else 1.0
+    return float(_stats().binom.sf(count - 1, calls, most))
 
 
 def lowest_mean(mean: float, rows: int, error: float) -> float:
@@ -107,10 +79,7 @@ def higher_mean(excess: float, error: float, calls: int) -> float:
     """
     if error <= 0:
         return 0.0 if excess > 0 else 1.0
-    free, t = calls - 1, excess / error
-    # Wallace's approximation by the normal distribution, true within 0.02 standard deviations.
-    z = (8 * free + 1) / (8 * free + 3) * math.sqrt(free * math.log1p(t * t / free))
-    return math.erfc(math.copysign(z, t) / math.sqrt(2)) / 2
+    return float(_stats().t.sf(excess / error, calls - 1))
 
 
 def lower_score(score: FloatArray, expected: FloatArray, error: float) -> float:
@@ -128,3 +97,12 @@ def lower_score(score: FloatArray, expected: FloatArray, error: float) -> float:
     worst = max(float((1 - expected).max()), 1 / len(score))
     bet = guarantee.stake(moment, len(score), error, worst)
     return guarantee.p_value(score - expected, 0.0, bet)
+
+
+def _stats() -> ModuleType:
+    """Scipy's distributions, which only the watch needs, and which take a second to load."""
+    try:
+        from scipy import stats
+    except ImportError as error:
+        raise MissingExtraError("scipy", "monitor") from error
+    return stats  # type: ignore[no-any-return]

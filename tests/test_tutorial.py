@@ -56,15 +56,15 @@ def steps() -> Iterator[Step]:
 
 def check_printed(step: Step, printed: str) -> None:
     """The parts of what is shown were printed in this order, with about these numbers."""
-    at = 0
+    at, printed = 0, re.sub("[─━]+", "─", printed)
     for part in re.split(r"\.\.\.", step.shown):
         # Where a table's column is as wide as its longest number, its spaces and lines may differ.
-        words = re.split(f"({MAY_VARY})", " ".join(re.sub("─+", "─", part).split()))
+        words = re.split(f"({MAY_VARY})", " ".join(re.sub("[─━]+", "─", part).split()))
         pattern = "".join(
             f"({MAY_VARY})" if odd % 2 else re.escape(text).replace(r"\ ", r"\s+")
             for odd, text in enumerate(words)
         )
-        found = re.compile(pattern).search(re.sub("─+", "─", printed), at)
+        found = re.compile(pattern).search(printed, at)
         assert found, f"{step.run}\nshows {part!r}\nbut printed\n{printed}"
         at = found.end()
         for place, (said, is_now) in enumerate(zip(words[1::2], found.groups(), strict=True)):
@@ -110,7 +110,7 @@ def test_the_tutorial_does_what_it_says(folder: Path) -> None:
         **os.environ,
         "PYTHONPATH": os.pathsep.join((str(ROOT / "shared"), str(ROOT))),
         "PYTHONIOENCODING": "utf-8",
-        "NO_PROXY": "127.0.0.1",
+        **dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1"),
         # As wide as the page.
         "COLUMNS": "100",
         # Several threads for small matrices take ten times as long where other tests are running.
@@ -140,9 +140,9 @@ def test_the_tutorial_does_what_it_says(folder: Path) -> None:
                     encoding="utf-8",
                 )
             )
+            running.callback(process.kill)
             assert process.stdout is not None
             if words[-1] == "&":
-                running.callback(process.kill)
                 printed = process.stdout.readline().replace(port, PORT)
             else:
                 printed, _ = process.communicate(timeout=300)

@@ -81,13 +81,14 @@ def regress(
     for noise, *spreads in product(noises, *(group.spreads for group in groups)):
         spread = np.repeat([1.0, *spreads], sizes)
         inner = np.eye(len(spread)) + gram * np.outer(spread, spread) / noise**2
-        weights = np.linalg.solve(inner, projected * spread) * spread / noise**2
+        scaled = average * spread
+        solved = np.linalg.solve(inner, np.stack([projected * spread, scaled], axis=1))
+        weights = solved[:, 0] * spread / noise**2
         misfit = (square - float(projected @ weights)) / noise**2
         evidence = -0.5 * (misfit + float(np.linalg.slogdet(inner)[1]))
         evidence -= len(rest) * np.log(noise)
         evidence -= sum(g.doubt for g, one in zip(groups, spreads, strict=True) if one > 0)
-        scaled = average * spread
-        found.append((evidence, weights, float(scaled @ np.linalg.solve(inner, scaled))))
+        found.append((evidence, weights, float(scaled @ solved[:, 1])))
     logs = np.array([evidence for evidence, _, _ in found])
     share = np.exp(logs - logs.max())
     total = share.sum()

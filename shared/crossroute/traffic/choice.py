@@ -79,7 +79,7 @@ class Choice(NamedTuple):
         error: With which chance the tests of its path may be wrong.
         routing: The router's setting that was tested first, or would have been.
         needed: About how many calibration rows would show that some setting suffices; infinite
-            where none seems to.
+            where none seems to, or one is shown to.
     """
 
     setting: Setting | None
@@ -114,8 +114,25 @@ def choose(problem: Problem, families: Sequence[Family], goal: Goal) -> Choice:
     if len(candidates) == 2 and _is_surely_better(problem, candidates[1], candidates[0], goal):
         best = candidates[1]
     first = routing.settings[0] if routing and routing.settings else None
-    needed = min((path.needed for path in (fixed, *routers)), default=math.inf)
+    needed = math.inf if best else _needed(problem, [fixed, *routers], goal)
     return Choice(best, error, first, needed)
+
+
+def _needed(problem: Problem, paths: Sequence[Path], goal: Goal) -> float:
+    """About how many calibration rows would show that a setting suffices, by all rows.
+
+    By those on which it failed, too, and with a standard error on top: of many settings, the one
+    that seems to need the fewest rows is the luckiest.
+    """
+    needed = math.inf
+    for setting in (one for path in paths for one in path.settings):
+        family = setting.family.only(setting.place)
+        measured = Measured.of(problem, family, problem.everything, goal.kept)
+        if _allowed(problem, family, problem.everything, measured, goal)[0]:
+            loss = max(float(measured.mean_loss[0]), measured.least_loss)
+            rows = guarantee.rows_needed(loss, float(measured.moment[0]), goal.max_loss, goal.error)
+            needed = min(needed, rows)
+    return needed
 
 
 def _soonest(fixed: Path, routing: Path | None) -> Path:

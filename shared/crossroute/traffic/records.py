@@ -33,7 +33,7 @@ from crossroute.traffic.sinks import stored
 from crossroute.training.data import AnswerTokens, AnswerUsd, Name, Score
 
 MOST_FEEDBACK = 1_000_000
-"""Of one file: it is held in memory while the calls are read."""
+"""Of all files: it is held in memory while the calls are read."""
 MOST_ASKS = 1_000
 MOST_CANDIDATES = 10_000
 SHOWN_BROKEN = 10
@@ -193,38 +193,56 @@ _ANY: TypeAdapter[CallRecord | Feedback] = TypeAdapter(
 
 
 def read_records(
-    path: str | Path,
-    *,
+    *paths: str | Path,
     skip_broken: bool = False,
     on_broken: Callable[[str], None] | None = None,
 ) -> Iterator[CallRecord]:
-    """The calls of a file of records, with their feedback; of a source's, the latest.
+    """The calls of files of records, with their feedback; of a source's, the latest.
 
-    The file is read twice: first for the feedback, then call by call.
+    Feedback may be in another file than its call, as where files are moved away while they are
+    written. The files are read twice: first for the feedback, then call by call.
 
     Args:
-        path: A `.jsonl`, `.jsonl.gz`, `.db`, `.sqlite` or `.sqlite3` file.
+        *paths: `.jsonl`, `.jsonl.gz`, `.db`, `.sqlite` or `.sqlite3` files.
         skip_broken: Leave broken records out, as a crash may leave one, instead of refusing them.
         on_broken: Called for each that is left out, with where it is and what is wrong.
 
     Raises:
-        DataError: If the file cannot be read, or has broken records (each is named).
+        DataError: If a file cannot be read, or has broken records (each is named).
     """
-    path = Path(path)
+    feedback = _feedback([Path(path) for path in paths])
+    for path in map(Path, paths):
+        yield from _calls(path, feedback, skip_broken=skip_broken, on_broken=on_broken)
+
+
+def _feedback(paths: Sequence[Path]) -> dict[str, dict[str, Feedback]]:
+    """The latest feedback of each source, by the id of the call and the source."""
     feedback: dict[str, dict[str, Feedback]] = {}
     read = 0
-    for _, kind, line in stored(path):
-        # What is broken is told when the calls are read.
-        if kind == "call" or not isinstance(one := _record(line), Feedback):
-            continue
-        read += 1
-        if read > MOST_FEEDBACK:
-            raise DataError(
-                f"{path}: more than {MOST_FEEDBACK:,} records are feedback; split the file."
-            )
-        sources = feedback.setdefault(one.id, {})
-        if one.source not in sources or sources[one.source].at <= one.at:
-            sources[one.source] = one
+    for path in paths:
+        for _, kind, line in stored(path):
+            # What is broken is told when the calls are read.
+            if kind == "call" or not isinstance(one := _record(line), Feedback):
+                continue
+            read += 1
+            if read > MOST_FEEDBACK:
+                raise DataError(
+                    f"{path}: more than {MOST_FEEDBACK:,} records are feedback; split the file."
+                )
+            sources = feedback.setdefault(one.id, {})
+            if one.source not in sources or sources[one.source].at <= one.at:
+                sources[one.source] = one
+    return feedback
+
+
+def _calls(
+    path: Path,
+    feedback: Mapping[str, dict[str, Feedback]],
+    *,
+    skip_broken: bool,
+    on_broken: Callable[[str], None] | None,
+) -> Iterator[CallRecord]:
+    """The calls of one file."""
     broken: list[str] = []
     count = 0
     for where, kind, line in stored(path):

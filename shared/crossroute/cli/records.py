@@ -62,6 +62,11 @@ def records_rows(
         f"drawn with a known probability. Answers: {models}."
     )
     out.print(escape(told))
+    if found.apart:
+        err.print(
+            f"{found.apart:,} more were drawn among other candidates than usual, as where a model "
+            "rests or may not serve the call: they are in the rows without a probability."
+        )
     if skipped:
         err.print(escape(f"Not in the rows, of {found.calls:,} calls:{skipped}"))
 

@@ -366,12 +366,15 @@ class Rows:
         rows: One for each prompt, or for each call that was drawn.
         calls: Calls that were read.
         used: Those that are in the rows.
+        apart: Those of them that were drawn among other candidates than the usual ones, so that
+            their rows have no `probability`.
         skipped: How many are not, by the reason.
     """
 
     rows: list[dict[str, Any]] = field(default_factory=list)
     calls: int = 0
     used: int = 0
+    apart: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
 
 
@@ -380,7 +383,8 @@ def records_to_rows(records: Iterable[CallRecord], *, source: str | None = None)
 
     Calls with the same prompt make one row, with the mean over the calls of each model. A call
     whose model was drawn is a row of its own, with the `probability` of that model: an estimate
-    weighs it by that.
+    weighs it by that. It is right only where each model might have been drawn in each call, so
+    that only those calls count as drawn which had the same candidates, those that tell most.
 
     Args:
         records: As `read_records` gives them.
@@ -388,6 +392,12 @@ def records_to_rows(records: Iterable[CallRecord], *, source: str | None = None)
     """
     found = Rows()
     together: dict[str, tuple[Any, dict[str, list[dict[str, float]]]]] = {}
+    drawn: list[tuple[frozenset[str], Any, str, dict[str, float]]] = []
+
+    def put_together(query: Any, model: str, output: dict[str, float]) -> None:  # noqa: ANN401
+        _, outputs = together.setdefault(_canonical(query), (query, {}))
+        outputs.setdefault(model, []).append(output)
+
     for record in records:
         found.calls += 1
         ask, score = record.answering, record.score(source)
@@ -401,12 +411,23 @@ def records_to_rows(records: Iterable[CallRecord], *, source: str | None = None)
             output["input_tokens"] = ask.input_tokens
         if ask.cost_usd is not None:
             output["cost_usd"] = ask.cost_usd
-        if record.probability is not None:
-            output["probability"] = record.probability
-            found.rows.append({"prompt": record.query, "outputs": {ask.model: output}})
+        if record.probability is None:
+            put_together(record.query, ask.model, output)
             continue
-        _, outputs = together.setdefault(_canonical(record.query or ""), (record.query, {}))
-        outputs.setdefault(ask.model, []).append(output)
+        output["probability"] = record.probability
+        among = frozenset(one.model for one in record.decision.candidates)
+        drawn.append((among, record.query, ask.model, output))
+    sets = Counter(among for among, *_ in drawn)
+    # Of one candidate, nothing is compared.
+    usual = max(sets, key=lambda among: sets[among] * (len(among) - 1), default=None)
+    for among, query, model, output in drawn:
+        if among == usual:
+            found.rows.append({"prompt": query, "outputs": {model: output}})
+            continue
+        # A model that rests, is over its ceiling or may not serve the call could not be drawn.
+        found.apart += 1
+        del output["probability"]
+        put_together(query, model, output)
     for prompt, outputs in together.values():
         means = {model: _mean(answers) for model, answers in outputs.items()}
         found.rows.append({"prompt": prompt, "outputs": means})

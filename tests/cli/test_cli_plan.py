@@ -21,7 +21,7 @@ GOAL = ("--baseline", "sage", "--max-loss", 0.08, "--confidence", 0.9)
 
 
 def test_it_says_what_to_do_and_writes_it(run: Run, file: Path, tmp_path: Path) -> None:
-    code, out, _ = run(
+    code, out, err = run(
         *("plan", file, *GOAL, "--calls-per-month", 100_000),
         *("--json", tmp_path / "plan.json", "--write", tmp_path / "policy.yaml"),
         *("--out", tmp_path / "report.html"),
@@ -43,6 +43,8 @@ def test_it_says_what_to_do_and_writes_it(run: Run, file: Path, tmp_path: Path) 
     assert policy["willingness_to_pay"] == content["willingness_to_pay"]
     assert policy["promised"]["baseline"] == "sage"
     assert policy["data"]["files"] == ["scored.jsonl"]
+    # No descriptor says where these models are.
+    assert "can be reached: plan with --checkpoint FOLDER" in " ".join(err.split())
     router = CrossRouter.load(tmp_path / policy["router"], reward=policy["reward"])
     assert set(router.pool) == set(policy["models"])
     # No prompt goes into the files that are meant to be kept and shown.

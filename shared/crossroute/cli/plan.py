@@ -94,8 +94,17 @@ def plan_command(
         write_report(found, report, calls)
         out.print(f"Written: {escape(str(report))}", highlight=False)
     if write is not None:
-        write_policy(found, write, tuple(path.name for path in files))
+        policy = write_policy(found, write, tuple(path.name for path in files))
         out.print(f"Written: {escape(str(write))}", highlight=False)
+        pool = policy.load_router(write).pool
+        if without := [model for model in policy.models if pool[model].provider is None]:
+            err.print(
+                escape(
+                    f"Nothing in it says how {', '.join(without)} can be reached: plan with "
+                    "--checkpoint FOLDER, the folder that `collect --models` took, or give "
+                    "ChatCrossRoute(policy=...) the models, too."
+                )
+            )
 
 
 def _allowed(max_loss: float | None, quality_at_least: float | None) -> float:

@@ -7,7 +7,7 @@ import gzip
 import json
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,13 +22,21 @@ FREE_BYTES = 4 * 2**20
 """A small file may inflate to this, whatever its own length."""
 
 
-def read_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+def read_lines(
+    path: Path, *, on_long: Callable[[int], None] | None = None
+) -> Iterator[tuple[int, bytes]]:
     """The lines of a file that are not blank, with their numbers; otherwise `read_all_lines`."""
-    return ((number, line) for number, line in read_all_lines(path) if line.strip())
+    return ((number, line) for number, line in read_all_lines(path, on_long) if line.strip())
 
 
-def read_all_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+def read_all_lines(
+    path: Path, on_long: Callable[[int], None] | None = None
+) -> Iterator[tuple[int, bytes]]:
     """The lines of a file, of a `.gz` file too, with their numbers from 1; no byte order mark.
+
+    Args:
+        path: The file.
+        on_long: Called with the number of a line that is too long, which is left out then.
 
     Raises:
         DataError: If the file cannot be read, or a line or what it inflates to is too long.
@@ -45,13 +53,21 @@ def read_all_lines(path: Path) -> Iterator[tuple[int, bytes]]:
         while line := _next(lines, path, number):
             number += 1
             size += len(line)
-            if len(line) > MOST_LINE_BYTES:
+            is_long = len(line) > MOST_LINE_BYTES
+            if is_long and on_long is None:
                 raise DataError(
                     f"{path}:{number}: the line is longer than {MOST_LINE_BYTES:,} bytes; write "
                     "one row a line, and shorten its prompt."
                 )
+            while is_long and not line.endswith(b"\n") and (line := _next(lines, path, number)):
+                size += len(line)
+                if lines is not file:
+                    check_inflated(path, size, file.tell(), number)
             if size > FREE_BYTES and lines is not file:
                 check_inflated(path, size, file.tell(), number)
+            if is_long and on_long is not None:
+                on_long(number)
+                continue
             yield number, line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
 
 

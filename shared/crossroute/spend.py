@@ -131,8 +131,10 @@ class DailySpend:
             return
         day = self._day()
         with self._lock:
+            # The day before stays: a clock that is set right at midnight may go back to it.
+            kept = sorted({day, *(of for of, _ in self._held)})[-2:]
             self._held = {
-                key: cost for key, cost in self._held.items() if self.file or key[0] == day
+                key: cost for key, cost in self._held.items() if self.file or key[0] in kept
             }
             self._held[day, model] = self._held.get((day, model), 0.0) + cost_usd
             if self.file is None:

@@ -45,6 +45,8 @@ def test_it_says_what_to_do_and_writes_it(run: Run, file: Path, tmp_path: Path) 
     assert policy["willingness_to_pay"] == content["willingness_to_pay"]
     assert policy["promised"]["baseline"] == "sage"
     assert policy["data"]["files"] == ["scored.jsonl"]
+    # No descriptor says where these models are.
+    assert "can be reached: give clients beside the policy" in " ".join(out.split())
     router = CrossRouter.load(tmp_path / policy["router"], reward=policy["reward"])
     assert set(router.pool) == set(policy["models"])
     # No prompt goes into the files that are meant to be kept and shown.

@@ -116,3 +116,23 @@ def test_feedback(suffix: str, run: Run, ended: Ended, tmp_path: Path) -> None:
     assert (code, "score" in err) == (1, True)
     code, _, _ = run("records", "feedback", tmp_path, "one", 1)
     assert code == 1
+    wrong = tmp_path / f"recrods{suffix}"
+    code, _, err = run("records", "feedback", wrong, "one", 1)
+    assert (code, "there is no such file" in err, wrong.exists()) == (1, True, False)
+
+
+@pytest.mark.parametrize("order", [["old", "new"], ["new", "old"]])
+def test_feedback_is_found_in_another_file(
+    order: list[str], run: Run, ended: Ended, tmp_path: Path
+) -> None:
+    # The file was moved away between the call and its feedback.
+    Recorder(tmp_path / "old.jsonl").on_crossroute_call(ended)
+    Recorder(tmp_path / "new.jsonl").feedback("one", 0.25)
+    files, rows = [tmp_path / f"{name}.jsonl" for name in order], tmp_path / "scored.jsonl"
+    code, _, err = run("records", "rows", *files, "--out", rows)
+    assert code == 0, err
+    assert json.loads(rows.read_text("utf-8"))["outputs"]["sage"]["score"] == 0.25
+    found = json.loads(run("records", "show", *files, "--json")[1])
+    assert found["models"]["sage"]["score"] == 0.25
+    code, out, _ = run("monitor", *files, "--scores-out", tmp_path / "scores")
+    assert (code, "Scores of 1 of 1 calls" in out) == (0, True)

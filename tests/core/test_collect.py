@@ -118,6 +118,15 @@ def test_prompts_are_read_from_files_and_one_twice_is_one(tmp_path: Path) -> Non
     assert [case.prompt for case in load_cases(text)] == ["A?", "B?"]
 
 
+@pytest.mark.parametrize("name", ["prompts.json", "prompts.csv", "prompts.json.gz"])
+def test_a_document_is_not_asked_line_by_line(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text('[\n{"prompt": "A?"}\n]\n', "utf-8")
+    with pytest.raises(DataError, match="prompts are JSON lines"):
+        load_cases(tmp_path / name)
+    (tmp_path / "prompts.ndjson").write_text('{"prompt": "A?"}\n', "utf-8")
+    assert [case.prompt for case in load_cases(tmp_path / "prompts.ndjson")] == ["A?"]
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [

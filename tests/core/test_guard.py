@@ -22,6 +22,7 @@ from crossroute import (
 )
 from crossroute.failures import may_pass_elsewhere
 from crossroute.guard import Guard
+from crossroute.models.price import Price
 from crossroute.strategies import (
     Ask,
     Charge,
@@ -48,6 +49,7 @@ class Models:
     router: CrossRouter
     script: dict[str, list[str | Exception]]
     asked: list[str] = field(default_factory=list)
+    prices: dict[str, Price | None] | None = None
 
     def exchange(self, ask: Ask, _: dict[str, Any]) -> Exchange:
         return Exchange(self, ask, Reply(ask.model, was_asked=False))
@@ -68,7 +70,9 @@ class Exchange:
 
     @property
     def charge(self) -> Charge:
-        price = self.models.router.pool[self.ask.model].price
+        pool = self.models.router.pool
+        prices = self.models.prices or {model: one.price for model, one in pool.items()}
+        price = prices[self.ask.model]
         return charge(self.ask, self.reply, price, Query.of(QUESTION))
 
     def open(self) -> Iterator[str]:
@@ -255,6 +259,38 @@ def test_a_call_that_is_left_says_what_came_of_it(house: House, way: str) -> Non
     house.models.script[SAGE] = [TimeoutError("slow")]
     house.ask(way)
     assert house.out() == {}
+
+
+@WAYS
+def test_a_wrong_request_is_no_answer_of_a_model(house: House, way: str) -> None:
+    def wrong_request() -> None:
+        house.models.script[SAGE] = [ValueError("no such tool")]
+        with pytest.raises(ValueError, match="no such tool"):
+            house.ask(way)
+        house.models.script[SAGE] = [TimeoutError("slow")]
+
+    # It is no success between two failures.
+    house.ask(way)
+    wrong_request()
+    house.ask(way)
+    assert house.out() == {SAGE: "rests for 30 s more, as it has failed"}
+    # After the rest it is not the try that ends it.
+    house.clock[0] += 30
+    wrong_request()
+    house.ask(way)
+    assert house.out() == {SAGE: "rests for 60 s more, as it has failed"}
+
+
+@WAYS
+def test_a_wrong_request_to_a_model_without_a_price_costs_nothing(house: House, way: str) -> None:
+    spend = DailySpend(usd=1)
+    pool = house.router.pool
+    house.guard = Guard(None, spend, pool)
+    house.models.script[SAGE] = [ValueError("no such tool")]
+    house.models.prices = {**{model: one.price for model, one in pool.items()}, SAGE: None}
+    with pytest.raises(ValueError, match="no such tool"):
+        house.ask(way)
+    assert spend.spent == {}
 
 
 @WAYS

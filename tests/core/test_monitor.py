@@ -256,6 +256,32 @@ def test_drawn_calls_are_no_shadow() -> None:
     assert found.together.cost.calls == 570
 
 
+def test_a_policy_for_one_model_is_not_held_against_the_routers_choice() -> None:
+    promise = policy()
+    shares = promise.promised.model_copy(update={"shares": {DEAR: 1.0}, "saving": 0.0})
+    promise = promise.model_copy(
+        update={"willingness_to_pay": None, "model": DEAR, "promised": shares}
+    )
+
+    def answered(passed_on: int) -> Iterator[CallRecord]:
+        """All by the dear model; of 10 calls, so many by the other one after a failure."""
+        for number, one in enumerate(records([USUAL], 600)):
+            cost = {c.model: c.cost_usd for c in one.decision.candidates}
+            model = CHEAP if number % 10 < passed_on else DEAR
+            own = one.decision.candidates[0]
+            decision = one.decision.model_copy(update={"model": DEAR, "shadow": own})
+            asks = (one.asks[0].model_copy(update={"model": model, "cost_usd": cost[model]}),)
+            update = {"model": model, "cost_usd": cost[model], "decision": decision, "asks": asks}
+            yield one.model_copy(update=update)
+
+    found = monitor(answered(0), promise)
+    assert found.together.chosen == {DEAR: 600}
+    assert found.together.counts["in shadow"] == 0
+    assert not [alarm.text for alarm in found.alarms if alarm.kind == "share"]
+    assert "cost" in {one.kind for one in found.figures}
+    assert ("share", DEAR) in kinds(monitor(answered(3), promise))
+
+
 # Windows
 
 

@@ -50,6 +50,16 @@ def test_it_routes_where_cheap_models_do_as_well_on_their_kinds_of_prompts(found
     assert sum(found.shares().values()) == pytest.approx(1)
 
 
+def test_a_baseline_whose_answers_compare_nothing_needs_more_data() -> None:
+    # Such are the calls in which it was not drawn, beside those of others that were.
+    rows = [
+        {**row, "outputs": {"clerk": {**row["outputs"]["clerk"], "probability": 1}}} for row in ROWS
+    ]
+    rows += [{**row, "outputs": {"sage": row["outputs"]["sage"]}} for row in ROWS[:100]]
+    found = plan(rows, baseline="sage", seed=0)
+    assert (found.verdict, found.prompts) == ("more data", 0)
+
+
 def test_its_router_keeps_what_it_promises_on_fresh_prompts(found: Plan) -> None:
     fresh = RoutingData.from_rows(Row.model_validate(row) for row in make_rows(600, seed=2))
     assert found.router is not None

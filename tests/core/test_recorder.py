@@ -578,6 +578,32 @@ def test_a_call_that_was_drawn_is_a_row_of_its_own(end: End, tmp_path: Path) -> 
     assert [row["outputs"]["sage"].get("probability") for row in rows] == [0.9, 0.9, None]
 
 
+def test_drawn_among_other_candidates_is_not_drawn(end: End, tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    recorder = Recorder(path)
+
+    def record(query: str, missing: dict[str, str]) -> None:
+        ended = end(query, probability=0.5)
+        decision = replace(ended.task.decision.without(missing), model="sage")
+        recorder.on_crossroute_call(ended._replace(task=replace(ended.task, decision=decision)))
+        recorder.feedback(decision.call_id or "", 1.0)
+
+    # Calls in which sage alone was left are the most, and compare nothing.
+    for number in range(3):
+        record(f"Alone {number}?", {"clerk": "it rests", "poet": "it rests"})
+    record("Two?", {"poet": "it rests"})
+    for number in range(2):
+        record(f"All {number}?", {})
+    found = records_to_rows(read_records(path))
+    drawn = {row["prompt"]: row["outputs"]["sage"].get("probability") for row in found.rows}
+    assert drawn == {
+        **{f"All {number}?": 0.5 for number in range(2)},
+        **{f"Alone {number}?": None for number in range(3)},
+        "Two?": None,
+    }
+    assert (found.used, found.apart) == (6, 4)
+
+
 def test_calls_that_make_no_row_are_counted_by_the_reason(end: End, tmp_path: Path) -> None:
     path = tmp_path / "records.jsonl"
     keeping, hashing = Recorder(path), Recorder(path, text="hash")

@@ -59,6 +59,18 @@ def test_the_ceiling_of_all_stops_calls(file: Path | None) -> None:
         spend.without_budget(CANDIDATES)
 
 
+def test_a_clock_that_is_set_back_over_midnight_finds_what_was_spent(file: Path | None) -> None:
+    clock = Clock(datetime(2026, 11, 29, 23, 59, 59, tzinfo=UTC))
+    spend = DailySpend(usd=1, file=file, clock=clock)
+    spend.add("a", 0.9)
+    clock.now += timedelta(seconds=2)
+    spend.add("a", 0.01)
+    clock.now -= timedelta(seconds=2)
+    assert spend.spent == {"a": pytest.approx(0.9)}
+    clock.now += timedelta(seconds=2)
+    assert spend.spent == {"a": pytest.approx(0.01)}
+
+
 def test_a_new_day_begins_in_utc(file: Path | None) -> None:
     clock = Clock()
     spend = DailySpend(usd=1, file=file, clock=clock)

@@ -14,6 +14,7 @@ import pytest
 from crossroute.errors import DataError
 from crossroute.evaluation.comparison import load_prompts
 from crossroute.secret_text import looks_like_secret, mask_secrets
+from crossroute.traffic.cases import load_cases
 from crossroute.traffic.imports import Imported, import_traffic
 
 SYSTEM = {"role": "system", "content": "You are a clerk."}
@@ -378,6 +379,62 @@ def test_what_cannot_be_read_is_told(tmp_path: Path) -> None:
     text = "\n".join(found.reasons())
     assert "3 x not JSON" in text
     assert "DuckDB" in text
+
+
+def test_a_line_that_is_too_long_does_not_hide_those_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("lines", "traffic.imports"):
+        monkeypatch.setattr(f"crossroute.{module}.MOST_LINE_BYTES", 100)
+    long = {"prompt": "x" * 1_000}
+    found, rows = imported(tmp_path, {"prompt": "a"}, long, {"prompt": "b"}, long)
+    assert [row["prompt"] for row in rows] == ["a", "b"]
+    (reason,) = found.reasons()
+    assert reason.startswith("2 x a line of more than 100 bytes: ")
+    assert reason.endswith(f"log.jsonl:2, {tmp_path / 'log.jsonl'}:4")
+    log = tmp_path / "log.jsonl.gz"
+    log.write_bytes(gzip.compress((tmp_path / "log.jsonl").read_bytes()))
+    assert import_traffic([log], tmp_path / "prompts.jsonl").written == 2
+
+
+def test_text_in_utf_16_is_not_read_as_prompts(tmp_path: Path) -> None:
+    (tmp_path / "log.txt").write_text("one\ntwo\n", "utf-16")
+    with pytest.raises(DataError, match="not text in UTF-8"):
+        import_traffic([tmp_path / "log.txt"], tmp_path / "prompts.jsonl")
+
+
+def test_what_is_written_can_be_collected(tmp_path: Path) -> None:
+    deep = json.loads("[" * 400 + "]" * 400)
+    found, rows = imported(
+        tmp_path,
+        {"prompt": "a", "topic": "t" * 150},
+        run({"messages": json.dumps([USER, {**USER, "tool_calls": deep}])}),
+        {"prompt": "b"},
+    )
+    assert [(row["prompt"], row.get("topic")) for row in rows] == [("a", "t" * 100), ("b", None)]
+    assert list(found.skipped) == ["lists in lists, too deep to be read"]
+    assert len(load_cases(tmp_path / "prompts.jsonl")) == 2
+
+
+@pytest.mark.parametrize("operation", [["chat"], {"a": 1}, 5])
+def test_an_operation_that_is_no_text_is_none(tmp_path: Path, operation: object) -> None:
+    attributes = {"gen_ai.operation.name": operation, "gen_ai.prompt": "hi"}
+    found, _ = imported(tmp_path, {"attributes": attributes, "context": {}}, {"prompt": "a"})
+    (reason,) = found.skipped
+    assert reason.startswith("a span that asks no model")
+
+
+def test_secrets_are_masked_by_their_names_and_in_topics(tmp_path: Path) -> None:
+    arguments = {"api_key": "abcdef", "user": "me"}
+    call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": arguments}}
+    turn = [USER, {"role": "assistant", "content": None, "tool_calls": [call]}, TOOL_TURN[2]]
+    topic = "sk-abc123abc123abc123"
+    found, (row,) = imported(tmp_path, {"prompt": turn, "topic": topic})
+    assert row["prompt"][1]["tool_calls"][0]["function"]["arguments"] == {
+        "api_key": "***",
+        "user": "me",
+    }
+    assert (row["topic"], found.masked) == ("***", 1)
 
 
 def test_only_the_first_places_are_kept(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ import math
 import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -113,9 +112,7 @@ def monitor_command(
 
 
 def _read(files: Sequence[Path], tell: Callable[[str], None]) -> Iterator[CallRecord]:
-    return chain.from_iterable(
-        read_records(file, skip_broken=True, on_broken=tell) for file in files
-    )
+    return read_records(*files, skip_broken=True, on_broken=tell)
 
 
 def _width(text: str) -> Width:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import asdict
-from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
@@ -48,8 +47,7 @@ def records_rows(
     """
     if out_file.suffix != ".jsonl":
         raise DataError(f"{out_file}: name a file that ends in .jsonl.")
-    read = chain.from_iterable(read_records(file, skip_broken=skip_broken) for file in files)
-    found = records_to_rows(read, source=source)
+    found = records_to_rows(read_records(*files, skip_broken=skip_broken), source=source)
     skipped = "".join(f"\n  {count:,} {reason}" for reason, count in found.skipped.most_common())
     if not found.rows:
         raise DataError(f"No call of {found.calls:,} makes a row:{skipped or ' there is none.'}")
@@ -64,6 +62,11 @@ def records_rows(
         f"drawn with a known probability. Answers: {models}."
     )
     out.print(escape(told))
+    if found.apart:
+        err.print(
+            f"{found.apart:,} more were drawn among other candidates than usual, as where a model "
+            "rests or may not serve the call: they are in the rows without a probability."
+        )
     if skipped:
         err.print(escape(f"Not in the rows, of {found.calls:,} calls:{skipped}"))
 
@@ -73,9 +76,7 @@ def records_show(
     files: RecordFiles, skip_broken: SkipBroken = False, as_json: AsJson = False
 ) -> None:
     """Say who answered, what it cost beside what was predicted, and how good it was."""
-    found = Summary.of(
-        chain.from_iterable(read_records(file, skip_broken=skip_broken) for file in files)
-    )
+    found = Summary.of(read_records(*files, skip_broken=skip_broken))
     if as_json:
         times = {"first": found.first, "last": found.last}
         print_json({**asdict(found), **{n: at and at.isoformat() for n, at in times.items()}})
@@ -127,6 +128,9 @@ def records_feedback(
     source: Annotated[str, typer.Option(help="Who says so.")] = "user",
 ) -> None:
     """Add feedback on a call to a file of records."""
+    if not file.exists():
+        # A recorder would make it, and whoever mistypes a name would lose the feedback.
+        raise DataError(f"{file}: there is no such file; name the records that hold the call.")
     recorder = Recorder(file)
     recorder.feedback(call_id, score, source=source)
     if recorder.lost:

@@ -189,7 +189,9 @@ def _note_ends(task: Task, asked: Sequence[_Asked[Any]]) -> None:
     for one in asked:
         reply = one.reply
         if task.watch is not None and reply.was_asked:
-            came = reply.done or reply.has_words or reply.refused
+            # A request that is wrong itself is done, too, but was not answered.
+            ended_well = reply.done and (one.error or reply.error) is None
+            came = ended_well or reply.has_words or reply.refused
             task.watch.ended(
                 one.ask.model,
                 answered=came and one.failure is None,

@@ -18,6 +18,7 @@ from crossroute.query import Message
 from crossroute.training.data import Messages, Name, Prompt, Split
 
 SHOWN_BROKEN = 5
+_JSON_LINES = (".jsonl", ".jsonl.gz", ".ndjson", ".ndjson.gz")
 
 
 class Case(BaseModel):
@@ -81,14 +82,21 @@ def load_cases(path: str | Path) -> list[Case]:
     """Read prompts from a text file, one a line, or from JSON lines; a prompt twice is one.
 
     Args:
-        path: `*.jsonl` or `*.jsonl.gz` has a `Case` a line; any other file has a prompt a line.
+        path: `*.jsonl` or `*.ndjson` (`.gz` too) has a `Case` a line; any other file, but for
+            documents and tables, has a prompt a line.
 
     Raises:
-        DataError: If the file cannot be read, lines are broken (each is named), or it has no
-            prompt.
+        DataError: If the file cannot be read, is a document or a table, lines are broken (each is
+            named), or it has no prompt.
     """
     path = Path(path)
-    is_text = not path.name.endswith((".jsonl", ".jsonl.gz"))
+    if path.name.endswith((".json", ".json.gz", ".csv", ".parquet", ".yaml", ".yml")):
+        # Each of its lines would be asked as a prompt, and paid for.
+        raise DataError(
+            f"{path}: prompts are JSON lines (.jsonl), or a text file with a prompt a line; "
+            "crossroute traffic import makes the former of many logs."
+        )
+    is_text = not path.name.endswith(_JSON_LINES)
     cases: dict[str, Case] = {}
     broken = []
     for number, line in read_lines(path):

@@ -17,9 +17,9 @@ from pydantic_core import from_json
 
 from crossroute.errors import DataError, QueryError
 from crossroute.files import check_regular, replacing
-from crossroute.lines import read_all_lines, read_lines
+from crossroute.lines import MOST_LINE_BYTES, read_all_lines, read_lines
 from crossroute.query import Query
-from crossroute.secret_text import mask_secrets
+from crossroute.secret_text import SECRET_NAME, mask_secrets
 from crossroute.traffic.log_formats import Call, Unread, format_of
 from crossroute.traffic.log_messages import LogError
 
@@ -32,7 +32,11 @@ MOST_DOCUMENT_BYTES = 256 * 2**20
 MOST_HELD = 20_000
 """Chains whose model calls may still come in the files: they are held in memory."""
 
+MOST_TOPIC = 100
+"""Characters of a topic, as of the `task` that it becomes in routing data."""
+
 PLAIN_TEXT = "lines of text"
+TOO_DEEP = "lists in lists, too deep to be read"
 
 _JSON = (".json", ".jsonl", ".ndjson")
 _TABLES = {
@@ -181,7 +185,7 @@ def _calls_of(path: Path, found: Imported) -> Iterator[tuple[Call, str]]:
                 except LogError as error:
                     found.skip(str(error), place)
                 except RecursionError:
-                    found.skip("lists in lists, too deep to be read", place)
+                    found.skip(TOO_DEEP, place)
     except DataError as error:
         found.skip(str(error).removeprefix(f"{path}: "), str(path))
 
@@ -196,7 +200,9 @@ def _records(path: Path) -> Iterator[tuple[str, Mapping[str, Any] | str | Unread
         yield from document
         return
     is_json = name.endswith(_JSON)
-    for number, line in read_lines(path):
+    long: list[int] = []
+    for number, line in read_lines(path, on_long=long.append):
+        yield from _too_long(path, long)
         place = f"{path}:{number}"
         if is_json:
             yield from _unfolded(_parsed(line), place)
@@ -206,10 +212,22 @@ def _records(path: Path) -> Iterator[tuple[str, Mapping[str, Any] | str | Unread
         if isinstance(value, dict) and format_of(value):
             yield place, value
             continue
+        if b"\0" in line:
+            # As of UTF-16, which PowerShell writes.
+            yield place, Unread("not text in UTF-8")
+            continue
         try:
             yield place, line.decode().strip()
         except UnicodeDecodeError:
             yield place, Unread("not text in UTF-8")
+    yield from _too_long(path, long)
+
+
+def _too_long(path: Path, long: list[int]) -> Iterator[tuple[str, Unread]]:
+    """Tell of the lines that were left out since the last time."""
+    for number in long:
+        yield f"{path}:{number}", Unread(f"a line of more than {MOST_LINE_BYTES:,} bytes")
+    long.clear()
 
 
 def _document(path: Path) -> Iterator[tuple[str, Mapping[str, Any] | str | Unread]] | None:
@@ -311,17 +329,24 @@ def _rows(calls: Iterable[tuple[Call, str]], found: Imported, score: str) -> Ite
         if is_blank:
             found.skip("a prompt without text", place)
             continue
-        key = _key(call.prompt)
+        try:
+            key, prompt = _key(call.prompt), _masked(call.prompt)
+            # Nobody could read it again.
+            is_deep = isinstance(_parsed(_line(prompt)), Unread)
+        except RecursionError:
+            is_deep = True
+        if is_deep:
+            found.skip(TOO_DEEP, place)
+            continue
         if key in seen:
             found.duplicates += 1
             continue
         seen.add(key)
         found.distinct += 1
-        prompt = _masked(call.prompt)
         found.masked += prompt != call.prompt
         row = {
             "prompt": prompt,
-            "topic": call.topic,
+            "topic": call.topic and mask_secrets(call.topic)[:MOST_TOPIC],
             "model": call.model,
             "input_tokens": call.input_tokens,
             "output_tokens": call.output_tokens,
@@ -331,8 +356,12 @@ def _rows(calls: Iterable[tuple[Call, str]], found: Imported, score: str) -> Ite
             "needs": sorted(call.needs),
         }
         kept = {name: value for name, value in row.items() if value not in (None, {}, [])}
-        # What is left of a broken character is a question mark.
-        yield json.dumps(kept, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+        yield _line(kept)
+
+
+def _line(value: object) -> bytes:
+    # What is left of a broken character is a question mark.
+    return json.dumps(value, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
 
 
 def _score(value: float | None) -> float | None:
@@ -351,17 +380,30 @@ def _squeezed(value: object) -> object:
 
 def _masked(value: object) -> object:
     # What is encoded in an address, as images are, is no text.
-    return _each_text(value, lambda text: text if text.startswith("data:") else mask_secrets(text))
+    return _each_text(
+        value,
+        lambda text: text if text.startswith("data:") else mask_secrets(text),
+        is_hidden=lambda name: SECRET_NAME.search(name) is not None,
+    )
 
 
-def _each_text(value: object, change: Callable[[str], str]) -> object:
-    """A value with the texts in it changed."""
+def _each_text(
+    value: object,
+    change: Callable[[str], str],
+    is_hidden: Callable[[str], bool] = lambda _: False,
+) -> object:
+    """A value with the texts in it changed, and `***` for those whose names say it."""
     if isinstance(value, str):
         return change(value)
     if isinstance(value, Mapping):
-        return {name: _each_text(inner, change) for name, inner in value.items()}
+        return {
+            name: "***"
+            if isinstance(inner, str) and is_hidden(str(name))
+            else _each_text(inner, change, is_hidden)
+            for name, inner in value.items()
+        }
     if isinstance(value, list):
-        return [_each_text(inner, change) for inner in value]
+        return [_each_text(inner, change, is_hidden) for inner in value]
     return value
 
 

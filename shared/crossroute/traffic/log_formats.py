@@ -279,7 +279,8 @@ def _read_span(span: Record) -> Found:
         yield Unread("a span that is of no model")
         return
     operation = said.get("gen_ai.operation.name", said.get("openinference.span.kind"))
-    if operation is not None and operation not in _ASKING:
+    # Whatever a log holds there: what is no text is in no set.
+    if operation is not None and str(operation) not in _ASKING:
         yield Unread("a span that asks no model itself, as an agent's, a tool's or of embeddings")
         return
     prompt = to_prompt(

@@ -195,7 +195,8 @@ def monitor(
         )
     allowed = tolerances or Tolerances()
     promised = policy.promised if policy is not None else None
-    windows = windows_of(records, window, last=last, promised=promised, source=source)
+    fixed = policy.model if policy is not None else None
+    windows = windows_of(records, window, last=last, promised=promised, source=source, fixed=fixed)
     together = Window(windows[0].start if windows else datetime.now(UTC))
     for one in windows:
         together.merge(one)

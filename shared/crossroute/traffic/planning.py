@@ -215,6 +215,9 @@ def plan(
     data = data.select(np.asarray(explored if is_log else compared))
     if len(data) < FEWEST_ROWS:
         return _too_few(len(data), baseline, goal)
+    if baseline is not None and baseline not in data.models:
+        # All its answers are in rows that compare nothing.
+        return _too_few(0, baseline, goal)
     parts = Parts.of(data, seed)
     name = baseline or _best_single(data, parts, goal)
     if not is_log:

@@ -33,7 +33,7 @@ from crossroute.traffic.sinks import stored
 from crossroute.training.data import AnswerTokens, AnswerUsd, Name, Score
 
 MOST_FEEDBACK = 1_000_000
-"""Of one file: it is held in memory while the calls are read."""
+"""Of all files: it is held in memory while the calls are read."""
 MOST_ASKS = 1_000
 MOST_CANDIDATES = 10_000
 SHOWN_BROKEN = 10
@@ -193,38 +193,56 @@ _ANY: TypeAdapter[CallRecord | Feedback] = TypeAdapter(
 
 
 def read_records(
-    path: str | Path,
-    *,
+    *paths: str | Path,
     skip_broken: bool = False,
     on_broken: Callable[[str], None] | None = None,
 ) -> Iterator[CallRecord]:
-    """The calls of a file of records, with their feedback; of a source's, the latest.
+    """The calls of files of records, with their feedback; of a source's, the latest.
 
-    The file is read twice: first for the feedback, then call by call.
+    Feedback may be in another file than its call, as where files are moved away while they are
+    written. The files are read twice: first for the feedback, then call by call.
 
     Args:
-        path: A `.jsonl`, `.jsonl.gz`, `.db`, `.sqlite` or `.sqlite3` file.
+        *paths: `.jsonl`, `.jsonl.gz`, `.db`, `.sqlite` or `.sqlite3` files.
         skip_broken: Leave broken records out, as a crash may leave one, instead of refusing them.
         on_broken: Called for each that is left out, with where it is and what is wrong.
 
     Raises:
-        DataError: If the file cannot be read, or has broken records (each is named).
+        DataError: If a file cannot be read, or has broken records (each is named).
     """
-    path = Path(path)
+    feedback = _feedback([Path(path) for path in paths])
+    for path in map(Path, paths):
+        yield from _calls(path, feedback, skip_broken=skip_broken, on_broken=on_broken)
+
+
+def _feedback(paths: Sequence[Path]) -> dict[str, dict[str, Feedback]]:
+    """The latest feedback of each source, by the id of the call and the source."""
     feedback: dict[str, dict[str, Feedback]] = {}
     read = 0
-    for _, kind, line in stored(path):
-        # What is broken is told when the calls are read.
-        if kind == "call" or not isinstance(one := _record(line), Feedback):
-            continue
-        read += 1
-        if read > MOST_FEEDBACK:
-            raise DataError(
-                f"{path}: more than {MOST_FEEDBACK:,} records are feedback; split the file."
-            )
-        sources = feedback.setdefault(one.id, {})
-        if one.source not in sources or sources[one.source].at <= one.at:
-            sources[one.source] = one
+    for path in paths:
+        for _, kind, line in stored(path):
+            # What is broken is told when the calls are read.
+            if kind == "call" or not isinstance(one := _record(line), Feedback):
+                continue
+            read += 1
+            if read > MOST_FEEDBACK:
+                raise DataError(
+                    f"{path}: more than {MOST_FEEDBACK:,} records are feedback; split the file."
+                )
+            sources = feedback.setdefault(one.id, {})
+            if one.source not in sources or sources[one.source].at <= one.at:
+                sources[one.source] = one
+    return feedback
+
+
+def _calls(
+    path: Path,
+    feedback: Mapping[str, dict[str, Feedback]],
+    *,
+    skip_broken: bool,
+    on_broken: Callable[[str], None] | None,
+) -> Iterator[CallRecord]:
+    """The calls of one file."""
     broken: list[str] = []
     count = 0
     for where, kind, line in stored(path):
@@ -348,12 +366,15 @@ class Rows:
         rows: One for each prompt, or for each call that was drawn.
         calls: Calls that were read.
         used: Those that are in the rows.
+        apart: Those of them that were drawn among other candidates than the usual ones, so that
+            their rows have no `probability`.
         skipped: How many are not, by the reason.
     """
 
     rows: list[dict[str, Any]] = field(default_factory=list)
     calls: int = 0
     used: int = 0
+    apart: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
 
 
@@ -362,7 +383,8 @@ def records_to_rows(records: Iterable[CallRecord], *, source: str | None = None)
 
     Calls with the same prompt make one row, with the mean over the calls of each model. A call
     whose model was drawn is a row of its own, with the `probability` of that model: an estimate
-    weighs it by that.
+    weighs it by that. It is right only where each model might have been drawn in each call, so
+    that only those calls count as drawn which had the same candidates, those that tell most.
 
     Args:
         records: As `read_records` gives them.
@@ -370,6 +392,12 @@ def records_to_rows(records: Iterable[CallRecord], *, source: str | None = None)
     """
     found = Rows()
     together: dict[str, tuple[Any, dict[str, list[dict[str, float]]]]] = {}
+    drawn: list[tuple[frozenset[str], Any, str, dict[str, float]]] = []
+
+    def put_together(query: Any, model: str, output: dict[str, float]) -> None:  # noqa: ANN401
+        _, outputs = together.setdefault(_canonical(query), (query, {}))
+        outputs.setdefault(model, []).append(output)
+
     for record in records:
         found.calls += 1
         ask, score = record.answering, record.score(source)
@@ -383,12 +411,23 @@ def records_to_rows(records: Iterable[CallRecord], *, source: str | None = None)
             output["input_tokens"] = ask.input_tokens
         if ask.cost_usd is not None:
             output["cost_usd"] = ask.cost_usd
-        if record.probability is not None:
-            output["probability"] = record.probability
-            found.rows.append({"prompt": record.query, "outputs": {ask.model: output}})
+        if record.probability is None:
+            put_together(record.query, ask.model, output)
             continue
-        _, outputs = together.setdefault(_canonical(record.query or ""), (record.query, {}))
-        outputs.setdefault(ask.model, []).append(output)
+        output["probability"] = record.probability
+        among = frozenset(one.model for one in record.decision.candidates)
+        drawn.append((among, record.query, ask.model, output))
+    sets = Counter(among for among, *_ in drawn)
+    # Of one candidate, nothing is compared.
+    usual = max(sets, key=lambda among: sets[among] * (len(among) - 1), default=None)
+    for among, query, model, output in drawn:
+        if among == usual:
+            found.rows.append({"prompt": query, "outputs": {model: output}})
+            continue
+        # A model that rests, is over its ceiling or may not serve the call could not be drawn.
+        found.apart += 1
+        del output["probability"]
+        put_together(query, model, output)
     for prompt, outputs in together.values():
         means = {model: _mean(answers) for model, answers in outputs.items()}
         found.rows.append({"prompt": prompt, "outputs": means})

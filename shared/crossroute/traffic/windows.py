@@ -95,7 +95,8 @@ class Window:
             failure or a refusal), `blank` (without words to route by), `in shadow` (not left to the
             router), `unpriced` (answered at a cost that is not known), `input tokens` and `output
             tokens`.
-        chosen: Calls by the model that answered, or that the router by itself would have asked.
+        chosen: Calls by the model that answered, or that the router by itself, or a plan for one
+            model, would have asked.
         asks: How often each model was asked.
         failures: How often each one failed.
         errors: Failures by model and type of the error.
@@ -121,22 +122,33 @@ class Window:
     base_usd: float = 0.0
     _scores: dict[str, array[float]] = field(default_factory=dict)
 
-    def add(self, record: CallRecord, promised: Promised | None, source: str | None) -> None:
+    def add(
+        self,
+        record: CallRecord,
+        promised: Promised | None,
+        source: str | None,
+        fixed: str | None = None,
+    ) -> None:
         """Add a call.
 
         Args:
             record: The call.
             promised: What a plan promised of calls.
             source: The source of feedback to go by; None is the mean over the sources of a call.
+            fixed: Id of the one model that a plan has answer everything; None where it routes.
         """
-        decision, own = record.decision, record.decision.shadow
+        decision = record.decision
+        own = None if decision.shadow is None else decision.shadow.model
+        if own is not None and fixed is not None:
+            # What the router would have done was not promised.
+            own = None if decision.model == fixed else fixed
         self.counts["calls"] += 1
         self.counts[record.outcome] += 1
         self.counts["blank"] += decision.blank
         # Where it draws, the usual one is the router's own, so that what is drawn is rare.
         self.counts["in shadow"] += (
             own is not None
-            and own.model != decision.model
+            and own != decision.model
             and (decision.probability is None or decision.probability > 0.5)
         )
         for ask in record.asks:
@@ -151,14 +163,14 @@ class Window:
         self.counts["input tokens"] += round(record.input_tokens)
         self.counts["output tokens"] += round(record.output_tokens)
         self.latency[_step(record.latency_s)] += 1
-        self.chosen[own.model if own is not None else record.model] += 1
+        self.chosen[record.model if own is None else own] += 1
         self.counts["unpriced"] += record.cost_usd is None
         self.usd += record.cost_usd or 0.0
         predicted, asked = record.predicted, record.answering
         if predicted is not None and asked is not None and asked.cost_usd is not None:
             prices = self.prices.setdefault(record.model, Paired())
             prices.add(asked.cost_usd, _within(predicted.cost_usd, MOST_USD))
-        followed = own is None or own.model == decision.model
+        followed = own is None or own == decision.model
         if promised is not None and followed and record.cost_usd is not None:
             self.cost.add(record.cost_usd, promised.cost_usd)
             for one in decision.candidates:
@@ -245,6 +257,7 @@ def windows_of(
     last: int | None = None,
     promised: Promised | None = None,
     source: str | None = None,
+    fixed: str | None = None,
 ) -> list[Window]:
     """The windows of records, by time.
 
@@ -254,6 +267,7 @@ def windows_of(
         last: How many windows to keep, the latest; None is all.
         promised: What a plan promised of calls.
         source: The source of feedback to go by; None is the mean over the sources of a call.
+        fixed: Id of the one model that a plan has answer everything; None where it routes.
 
     Raises:
         DataError: If there are too many windows or models.
@@ -268,7 +282,7 @@ def windows_of(
             start = start.replace(hour=0) if width == "day" else start
             place = start.timestamp()
         window = windows.setdefault(place, Window(start))
-        window.add(record, promised, source)
+        window.add(record, promised, source, fixed)
         if len(window.chosen) + len(window.asks) + len(window.errors) > MOST_NAMES:
             raise DataError(
                 f"The records of {start:%Y-%m-%d} name more than {MOST_NAMES:,} models and errors; "

@@ -22,6 +22,7 @@ from crossroute.traffic.contenders import (
     Contender,
     Parts,
     contenders,
+    questions,
     taken,
 )
 from crossroute.traffic.figures import NOTHING, Figures, figures_of
@@ -32,6 +33,7 @@ from crossroute.training.data import RoutingData, Row
 from crossroute.training.levels import FixedOrder
 
 BoolArray = NDArray[np.bool_]
+IntArray = NDArray[np.intp]
 
 Verdict = Literal["route", "fixed", "more data"]
 Rows = RoutingData | Iterable[Row | Mapping[str, Any]]
@@ -230,6 +232,7 @@ def plan(
         data.models.index(name),
         parts.learning,
         parts.calibration,
+        _repeated(data),
     )
     families = (
         problem.singles,
@@ -267,6 +270,12 @@ def _best_single(data: RoutingData, parts: Parts, goal: Goal) -> str:
         affordable = possible & (order.cost_usd <= order.cost_usd[possible].min())
     # Of equals the cheaper.
     return past.models[int(np.lexsort((order.cost_usd, -order.level, ~affordable))[0])]
+
+
+def _repeated(data: RoutingData) -> IntArray | None:
+    """[n] the number of what each row asks; None where none asks what another does."""
+    asked = questions(data)
+    return asked if len(np.unique(asked)) < len(asked) else None
 
 
 def _estimated(data: RoutingData, parts: Parts, made: list[Contender]) -> Outcomes:

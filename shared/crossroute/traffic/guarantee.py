@@ -5,10 +5,10 @@ calibration rows from which nothing was learned. The test bets against it: a cap
 multiplied with `1 + stake * (limit - loss)` row by row cannot be expected to grow while the
 hypothesis is true, so by Ville's inequality it reaches `1 / error` with a probability of at most
 `error` (Waudby-Smith and Ramdas, arXiv 2010.09686). It holds for any bounded losses and any number
-of rows. Rows that ask the same are not independent of each other: they are one step of the bet, whose
-loss is the sum of theirs. Settings are tested in an order that was fixed before, up to the first that fails: then all
-that passed hold together at the same confidence (Learn then Test, arXiv 2110.01052; the order is
-learned on other rows, as in Pareto testing, arXiv 2210.07913).
+of rows. Rows that ask the same are not independent of each other: they are one step of the bet,
+whose loss is the sum of theirs. Settings are tested in an order that was fixed before, up to the
+first that fails: then all that passed hold together at the same confidence (Learn then Test, arXiv
+2110.01052; the order is learned on other rows, as in Pareto testing, arXiv 2210.07913).
 """
 
 from __future__ import annotations

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from crossroute.traffic.choice import WORTH, Choice, choose
+from crossroute.traffic.choice import WORTH, Choice, Setting, choose
 from crossroute.traffic.contenders import Contender
 from crossroute.traffic.figures import figures_of, fresh_saving
 from crossroute.traffic.goal import Goal
 from crossroute.traffic.outcomes import Outcomes
-from crossroute.traffic.settings import REWARDS, Problem
+from crossroute.traffic.settings import REWARDS, Measured, Problem
 
 MODELS = ("cheap", "dear", "middle")
 COST = np.array([0.1, 1.0, 0.5])
@@ -142,3 +143,44 @@ def test_the_saving_on_fresh_prompts_lies_in_its_interval_as_often_as_it_says() 
         low, high = fresh_saving(cost[i], base[i], 0.9, seed=i)
         inside.append(low <= 1 - cost[i + 1].sum() / base[i + 1].sum() <= high)
     assert np.mean(inside) == pytest.approx(0.9, abs=0.07)
+
+
+def test_prompts_that_ask_the_same_are_one_witness() -> None:
+    """Each of 100 questions is asked 30 times: the test must not take them for 3,000."""
+    error, broken, bounds, goal = 0.1, [], [], Goal(max_loss=0.05, confidence=0.9)
+    for seed in range(150):
+        # All prompts for `cheap` lose just more than is allowed.
+        world = World(100, seed, sees=0.0, easy=0.87)
+        problem, times = world.problem, 30
+        score, cost = (np.repeat(table, times, axis=0) for table in problem.outcomes[:2])
+        learning = np.arange(50 * times)
+        calibration = np.random.default_rng(seed).permutation(learning + 50 * times)
+        again = Problem(
+            MODELS,
+            Outcomes(score, cost),
+            1,
+            learning,
+            calibration,
+            np.repeat(np.arange(100), times),
+        )
+        found = choose(again, [again.singles], goal)
+        broken.append(found.setting is not None)
+        bounds.append(
+            figures_of(again, Setting(again.singles, 0), goal, error, seed).loss_high < 0.13 * 0.45
+        )
+    assert np.mean(broken) <= error
+    assert np.mean(bounds) <= error + 3 * math.sqrt(error / 150)
+
+
+def test_questions_that_are_asked_once_are_measured_as_rows_are() -> None:
+    problem = World(200, 0).problem
+    alike = replace(problem, question=np.arange(200))
+    one, other = (Measured.of(p, p.singles, p.calibration, 1.0) for p in (problem, alike))
+    assert other.moment == pytest.approx(one.moment)
+    assert other.rows_a_question.tolist() == [1.0] * 100
+    assert sorted(other.by_question(other.loss)[0]) == sorted(one.loss[0])
+    twice = replace(problem, question=np.arange(200) // 2)
+    both = Measured.of(twice, twice.singles, twice.calibration, 1.0)
+    assert both.rows_a_question.tolist() == [2.0] * 50
+    assert both.by_question(both.loss).sum(axis=1) == pytest.approx(one.loss.sum(axis=1))
+    assert twice.worst == 2

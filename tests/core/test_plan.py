@@ -24,6 +24,9 @@ from crossroute.traffic.contenders import (
     questions,
 )
 from crossroute.traffic.outcomes import Outcomes
+from crossroute.traffic.planning import outcomes_of
+from crossroute.traffic.report_content import content
+from crossroute.traffic.settings import Measured, Problem
 from crossroute.traffic.standings import routers, single_models
 from crossroute.traffic.wording import verdict, warnings
 from crossroute.training.data import RoutingData, Row
@@ -317,3 +320,79 @@ def test_bad_rows_are_named() -> None:
         plan([])
     with pytest.raises(DataError, match="answer of 'saga'; did you mean 'sage'"):
         plan(ROWS[:100], baseline="saga")
+
+
+def with_gaps(rows: list[dict[str, Any]], models: set[str], share: float) -> list[dict[str, Any]]:
+    """Rows of which a share lacks the answers of some models, at random."""
+    chance = random.Random(0)
+    return [
+        {
+            **row,
+            "outputs": {
+                model: output
+                for model, output in row["outputs"].items()
+                if model not in models or chance.random() >= share
+            },
+        }
+        for row in rows
+    ]
+
+
+def test_answers_that_are_missing_are_not_taken_for_those_of_the_baseline() -> None:
+    """`poet` loses 0.1 everywhere; where it was not asked, nobody saw that."""
+    chance = random.Random(0)
+    rows = make_rows(1_500, seed=10)
+    for row in rows:
+        for model, output in row["outputs"].items():  # type: ignore[attr-defined]
+            output["score"] = float(chance.random() < {"sage": 0.9, "poet": 0.8}.get(model, 0.1))
+    data = RoutingData.from_rows(Row.model_validate(row) for row in with_gaps(rows, {"poet"}, 0.6))
+    problem_rows = np.arange(len(data))
+    parts = Parts.of(data, 0)
+    problem = Problem(
+        data.models,
+        outcomes_of(data, parts, [], is_log=False),
+        data.models.index("sage"),
+        parts.learning,
+        parts.calibration,
+    )
+    poet = problem.singles.only(data.models.index("poet"))
+    measured = Measured.of(problem, poet, problem_rows, 1.0)
+    assert measured.mean_loss[0] == pytest.approx(0.1, abs=0.05)
+    assert measured.saving[0] == pytest.approx(0.95, abs=0.02)
+    assert problem.worst == pytest.approx(2.5, abs=0.2)
+    assert (abs(measured.loss) <= problem.worst).all()
+    # An answer that is there is counted as it is where its model always answered.
+    clerk = data.models.index("clerk")
+    assert problem.outcomes.score[:, clerk].tolist() == data.score[:, clerk].tolist()
+
+
+def test_a_plan_over_answers_that_are_missing() -> None:
+    rows = with_gaps(make_rows(700, seed=11), {"poet", "clerk"}, 0.3)
+    rows[0]["outputs"]["seldom"] = rows[0]["outputs"]["sage"]
+    for row in rows[:200]:
+        row["outputs"].get("poet", {}).pop("cost_usd", None)
+    found = plan(rows, baseline="sage", max_loss=0.15, confidence=0.8)
+    assert found.verdict == "route"
+    assert found.saving > 0.5
+    assert found.loss <= found.loss_high <= 0.15
+    assert found.evidence is not None
+    assert "seldom" not in found.evidence.data.models
+    said = " ".join(warnings(found))
+    assert "seldom answered 1 of " in said
+    assert "scored answers have no cost" in said
+    assert found.router is not None
+    assert "seldom" not in found.router.pool
+    shown = content(found, found.evidence, None)["examples"]
+    assert shown
+    for example in shown:
+        assert all(score in (0.0, 1.0) for score, _ in example["answers"].values())
+
+
+def test_answers_without_costs_are_not_said_to_be_missing() -> None:
+    rows = make_rows(100)
+    for row in rows:
+        for output in row["outputs"].values():  # type: ignore[attr-defined]
+            del output["cost_usd"]
+    found = plan(rows, baseline="sage")
+    assert found.verdict == "more data"
+    assert any("sage: 100 of its 100 scored answers have no cost" in one for one in warnings(found))

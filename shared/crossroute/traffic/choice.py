@@ -219,7 +219,8 @@ def _tested(problem: Problem, path: Path, goal: Goal, error: float) -> Setting |
         learned = Measured.of(problem, one, problem.learning, goal.kept)
         measured = Measured.of(problem, one, rows, goal.kept)
         bet = guarantee.stake(float(learned.moment[0]), len(rows), error, problem.worst)
-        return guarantee.p_value(measured.loss[0], goal.max_loss, bet)
+        loss = measured.by_question(measured.loss)[0]
+        return guarantee.p_value(loss, goal.max_loss, bet, measured.rows_a_question)
 
     count = guarantee.first_failure(map(p_value, path.settings), error)
     for noise in (0.0, NOISE / 2):

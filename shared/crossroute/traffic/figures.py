@@ -49,8 +49,12 @@ def figures_of(problem: Problem, setting: Setting, goal: Goal, error: float, see
     measured = Measured.of(problem, one, problem.calibration, goal.kept)
     rows = len(problem.calibration)
     bet = guarantee.stake(float(learned.moment[0]), rows, error, problem.worst)
-    bound = guarantee.upper_bound(measured.loss[0], bet, error, problem.worst)
-    low, high = fresh_saving(measured.cost_usd[0], measured.base_cost, goal.confidence, seed)
+    loss = measured.by_question(measured.loss)[0]
+    bound = guarantee.upper_bound(
+        loss, bet, error, problem.outcomes.worst, measured.rows_a_question
+    )
+    cost = measured.by_question(np.stack([measured.cost_usd[0], measured.base_cost]))
+    low, high = fresh_saving(cost[0], cost[1], goal.confidence, seed)
     lost = measured.base_score.mean() - measured.mean_score[0]
     # Of the share that is to be kept, the rest may be lost beside the maximum.
     given = (1 - goal.kept) * float(measured.base_score.mean())
@@ -66,7 +70,7 @@ def fresh_saving(
     fresh prompts is from that on these.
 
     Args:
-        cost_usd: [n] of a setting.
+        cost_usd: [n] of a setting, of each question.
         base_cost: [n] of the baseline.
         confidence: With which it is to be between them.
         seed: Of the resamples.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -22,6 +22,7 @@ from crossroute.traffic.contenders import (
     Contender,
     Parts,
     contenders,
+    questions,
     taken,
 )
 from crossroute.traffic.figures import NOTHING, Figures, figures_of
@@ -32,12 +33,15 @@ from crossroute.training.data import RoutingData, Row
 from crossroute.training.levels import FixedOrder
 
 BoolArray = NDArray[np.bool_]
+IntArray = NDArray[np.intp]
 
 Verdict = Literal["route", "fixed", "more data"]
 Rows = RoutingData | Iterable[Row | Mapping[str, Any]]
 
 FEWEST_ROWS = 60
 """Prompts that can be compared; with fewer, nothing is."""
+LEAST_ANSWERED = 0.5
+"""Share of the prompts: a model that answered fewer is not compared."""
 MOST_MORE = 20
 """Times the rows at hand: what only more rows than that could show is not waited for."""
 WAITED_FOR = 5_000
@@ -205,6 +209,7 @@ def plan(
     goal = goal or Goal(max_loss=max_loss, confidence=confidence)
     base = router or CrossRouter.shipped()
     data = _read(rows).priced(base.pool)
+    unpriced = _unpriced(data)
     for model in (*goal.shares, *([] if baseline is None else [baseline])):
         if model not in data.models:
             raise DataError(f"No row has an answer of {model!r}{did_you_mean(model, data.models)}")
@@ -214,10 +219,10 @@ def plan(
     is_log = int(compared.sum()) < min(FEWEST_ROWS, int(explored.sum()))
     data = data.select(np.asarray(explored if is_log else compared))
     if len(data) < FEWEST_ROWS:
-        return _too_few(len(data), baseline, goal)
+        return _too_few(len(data), baseline, goal, unpriced)
     if baseline is not None and baseline not in data.models:
         # All its answers are in rows that compare nothing.
-        return _too_few(0, baseline, goal)
+        return _too_few(0, baseline, goal, unpriced)
     parts = Parts.of(data, seed)
     name = baseline or _best_single(data, parts, goal)
     if not is_log:
@@ -225,21 +230,24 @@ def plan(
         kept = ~np.isnan(data.score + data.cost_usd)[:, data.models.index(name)]
         data, parts = data.select(kept), parts.among(kept)
         if len(data) < FEWEST_ROWS:
-            return _too_few(len(data), name, goal)
+            return _too_few(len(data), name, goal, unpriced)
+        data, rare = _without_rare(data)
+        unpriced += rare
     made, notes = contenders(data, parts, base, name, seed=seed, on_step=on_step)
     problem = Problem(
         data.models,
-        _estimated(data, parts, made) if is_log else Outcomes(data.score, data.cost_usd),
+        outcomes_of(data, parts, made, is_log=is_log),
         data.models.index(name),
         parts.learning,
         parts.calibration,
+        _repeated(data),
     )
     families = (
         problem.singles,
         *(problem.routed(contender, reward) for contender in made for reward in REWARDS),
     )
     choice = choose(problem, families, goal)
-    return _plan(Evidence(data, problem, families, choice), goal, tuple(notes), seed)
+    return _plan(Evidence(data, problem, families, choice), goal, (*unpriced, *notes), seed)
 
 
 def _read(rows: Rows) -> RoutingData:
@@ -270,6 +278,56 @@ def _best_single(data: RoutingData, parts: Parts, goal: Goal) -> str:
         affordable = possible & (order.cost_usd <= order.cost_usd[possible].min())
     # Of equals the cheaper.
     return past.models[int(np.lexsort((order.cost_usd, -order.level, ~affordable))[0])]
+
+
+def _unpriced(data: RoutingData) -> list[str]:
+    """What to say of answers that have a score but no cost."""
+    scored = ~np.isnan(data.score)
+    without = (scored & np.isnan(data.cost_usd)).sum(axis=0)
+    return [
+        f"{model}: {without[j]:,} of its {scored[:, j].sum():,} scored answers have no cost and "
+        "were left out. Give outputs.*.cost_usd, or tokens and a model with a known price."
+        for j, model in enumerate(data.models)
+        if without[j]
+    ]
+
+
+def _without_rare(data: RoutingData) -> tuple[RoutingData, list[str]]:
+    """The rows without models of too few answers to say what they would do on the others."""
+    answered = (~np.isnan(data.score + data.cost_usd)).sum(axis=0)
+    kept = [
+        m for m, n in zip(data.models, answered, strict=True) if n >= LEAST_ANSWERED * len(data)
+    ]
+    rare = [
+        f"{model} answered {n:,} of {len(data):,} prompts, which is too few: it was left out."
+        for model, n in zip(data.models, answered, strict=True)
+        if model not in kept
+    ]
+    return (data.of_models(kept) if rare else data), rare
+
+
+def outcomes_of(
+    data: RoutingData, parts: Parts, made: list[Contender], *, is_log: bool
+) -> Outcomes:
+    """What answers scored and cost; where a prompt lacks some, what they would have.
+
+    To leave a prompt out wherever the answer that a router asks for is missing, or to take the
+    baseline's for it, would show the loss of only those that are there. So an answer is missing as
+    it is in a log that explored: it was asked for with the probability with which it is there.
+    """
+    answered = ~np.isnan(data.score + data.cost_usd)
+    if is_log:
+        return _estimated(data, parts, made)
+    if answered.all():
+        return Outcomes(data.score, data.cost_usd)
+    probability = np.where(answered, answered.mean(axis=0), np.nan)
+    return _estimated(replace(data, probability=probability), parts, made)
+
+
+def _repeated(data: RoutingData) -> IntArray | None:
+    """[n] the number of what each row asks; None where none asks what another does."""
+    asked = questions(data)
+    return asked if len(np.unique(asked)) < len(asked) else None
 
 
 def _estimated(data: RoutingData, parts: Parts, made: list[Contender]) -> Outcomes:
@@ -345,7 +403,7 @@ def _more(needed: float, prompts: int) -> int | None:
     return more if more <= max(MOST_MORE * prompts, WAITED_FOR) else None
 
 
-def _too_few(prompts: int, baseline: str | None, goal: Goal) -> Plan:
+def _too_few(prompts: int, baseline: str | None, goal: Goal, notes: Iterable[str]) -> Plan:
     return Plan(
         verdict="more data",
         model=baseline,
@@ -356,4 +414,5 @@ def _too_few(prompts: int, baseline: str | None, goal: Goal) -> Plan:
         goal=goal,
         prompts=prompts,
         rows_needed=FEWEST_ROWS - prompts,
+        notes=tuple(notes),
     )

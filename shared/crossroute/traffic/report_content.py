@@ -6,6 +6,7 @@ topics and settings; of each the report has as many as a page can show.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from crossroute.evaluation.metrics import calibration
 from crossroute.query import Query
 from crossroute.traffic.choice import Setting
+from crossroute.traffic.outcomes import Outcomes
 from crossroute.traffic.planning import Evidence, Plan
 from crossroute.traffic.settings import Family, Measured, Problem
 from crossroute.training.data import RoutingData
@@ -75,7 +77,7 @@ def content(plan: Plan, evidence: Evidence, calls_per_month: int | None) -> dict
         "baseline": problem.baseline,
         "calls": calls_per_month,
         "base": {"cost": base.base_cost.mean(), "quality": base.base_score.mean()},
-        "singles": _singles(problem),
+        "singles": _singles(problem, evidence.data),
         "single": None if setting is None or setting.is_routed else setting.place,
         "curve": None,
     }
@@ -149,7 +151,7 @@ def _kind(problem: Problem, asked: IntArray, rows: IntArray) -> IntArray:
     return np.select(conditions, places, KINDS.index("dearer"))
 
 
-def _singles(problem: Problem) -> list[dict[str, Any]]:
+def _singles(problem: Problem, data: RoutingData) -> list[dict[str, Any]]:
     """Single models beside the baseline, by the calibration rows that both answered."""
     rows, baseline = problem.calibration, problem.baseline
     score, cost = problem.outcomes.score[rows], problem.outcomes.cost_usd[rows]
@@ -166,7 +168,7 @@ def _singles(problem: Problem) -> list[dict[str, Any]]:
         found.append(
             {
                 "model": j,
-                "answers": both.sum(),
+                "answers": (~np.isnan(data.score[rows, j])).sum(),
                 "quality": score[:, baseline].mean() - loss,
                 "cost": times * base_cost if paid > 0 else cost[both, j].mean(),
                 "loss": loss,
@@ -214,6 +216,8 @@ def _examples(evidence: Evidence, curve: Curve) -> list[dict[str, Any]] | None:
     data, problem = evidence.data, evidence.problem
     if not ((~np.isnan(data.score)).sum(axis=1) > 1).any():
         return None
+    # What was answered, not what was estimated; so only where each answer is there.
+    problem = replace(problem, outcomes=Outcomes(data.score, data.cost_usd))
     found, known = [], set[str]()
     for row in _rows_to_show(problem, curve):
         asked = curve.family.chosen[curve.places, row]
@@ -238,7 +242,8 @@ def _examples(evidence: Evidence, curve: Curve) -> list[dict[str, Any]] | None:
 
 def _rows_to_show(problem: Problem, curve: Curve) -> list[int]:
     """A few rows of each kind at each setting; those of settings near the first one come first."""
-    rows = problem.calibration
+    asked = curve.family.chosen[curve.places][:, problem.calibration]
+    rows = problem.calibration[problem.outcomes.known[problem.calibration, asked].all(axis=0)]
     shown: dict[int, None] = {}
     for place in sorted(range(len(curve.places)), key=lambda i: (abs(i - curve.start), i)):
         kinds = _kind(problem, curve.family.chosen[curve.places[place], rows], rows)

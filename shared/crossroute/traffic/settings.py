@@ -61,6 +61,7 @@ class Measured:
         base_score: [k] of the baseline.
         base_cost: [k] of the baseline in USD.
         kept: Share of the baseline's quality that counts: a loss is `kept * base_score - score`.
+        question: [k] number of the question that a row asks, None where each row asks another.
     """
 
     score: FloatArray
@@ -68,6 +69,7 @@ class Measured:
     base_score: FloatArray
     base_cost: FloatArray
     kept: float = 1.0
+    question: IntArray | None = None
 
     @classmethod
     def of(cls, problem: Problem, family: Family, rows: IntArray, kept: float) -> Measured:
@@ -75,7 +77,12 @@ class Measured:
         outcomes, baseline = problem.outcomes, problem.baseline
         score, cost = outcomes.of(family.chosen[:, rows], rows)
         return cls(
-            score, cost, outcomes.score[rows, baseline], outcomes.cost_usd[rows, baseline], kept
+            score,
+            cost,
+            outcomes.score[rows, baseline],
+            outcomes.cost_usd[rows, baseline],
+            kept,
+            None if problem.question is None else problem.question[rows],
         )
 
     @cached_property
@@ -95,8 +102,27 @@ class Measured:
 
     @cached_property
     def moment(self) -> FloatArray:
-        """[s] mean square of the loss."""
-        return np.asarray((self.loss**2).mean(axis=1))
+        """[s] mean square of the loss; rows that ask the same count as one large loss."""
+        return np.asarray((self.by_question(self.loss) ** 2).sum(axis=1) / self.loss.shape[1])
+
+    @cached_property
+    def rows_a_question(self) -> FloatArray:
+        """[q] how many rows ask each question, in the order of `by_question`."""
+        return self.by_question(np.ones((1, len(self.base_score))))[0]
+
+    def by_question(self, values: FloatArray) -> FloatArray:
+        """Sums [s, q] of values [s, k] over the rows that ask the same.
+
+        Questions are independent of each other, rows that ask the same are not. Their order is
+        random: neither their texts nor how often they are asked have a say in it.
+        """
+        if self.question is None:
+            return values
+        numbers, place = np.unique(self.question, return_inverse=True)
+        place = np.random.default_rng(0).permutation(len(numbers))[place]
+        sums = np.zeros((len(numbers), len(values)))
+        np.add.at(sums, place, values.T)
+        return sums.T
 
     @cached_property
     def mean_cost(self) -> FloatArray:
@@ -125,6 +151,8 @@ class Problem:
         baseline: Column of the model that is compared with.
         learning: [l] places of the rows that routers learned from.
         calibration: [c] places of the rows that nothing was learned from.
+        question: [n] number of the question that a row asks; rows of one are either all learned
+            from or none. None where each row asks another.
     """
 
     models: tuple[str, ...]
@@ -132,6 +160,7 @@ class Problem:
     baseline: int
     learning: IntArray
     calibration: IntArray
+    question: IntArray | None = None
 
     @property
     def everything(self) -> IntArray:
@@ -140,8 +169,9 @@ class Problem:
 
     @property
     def worst(self) -> float:
-        """No loss is further from 0."""
-        return self.outcomes.worst
+        """No loss is further from 0, of all rows together that ask the same."""
+        most = 1 if self.question is None else int(np.bincount(self.question).max())
+        return most * self.outcomes.worst
 
     @cached_property
     def singles(self) -> Family:

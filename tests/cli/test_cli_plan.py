@@ -123,3 +123,13 @@ def test_a_log_says_what_to_collect_and_writes_no_policy(run: Run, tmp_path: Pat
     assert "collect" in out
     assert "nothing to write" in err
     assert not (tmp_path / "policy.yaml").exists()
+
+
+@pytest.mark.parametrize("option", ["--write", "--out", "--json"])
+def test_a_folder_that_is_not_there_is_said_before_the_work(
+    run: Run, file: Path, tmp_path: Path, option: str
+) -> None:
+    code, out, err = run("plan", file, *GOAL, option, tmp_path / "missing" / "file")
+    assert code == 1
+    assert "make the folder" in err
+    assert not out

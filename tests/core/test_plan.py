@@ -378,8 +378,8 @@ def test_a_plan_over_answers_that_are_missing() -> None:
     assert found.evidence is not None
     assert "seldom" not in found.evidence.data.models
     said = " ".join(warnings(found))
-    assert "seldom answered 1 of " in said
-    assert "scored answers have no cost" in said
+    assert "were left out: seldom (1)." in said
+    assert "Scored answers without a cost were left out: poet (" in said
     assert found.router is not None
     assert "seldom" not in found.router.pool
     shown = content(found, found.evidence, None)["examples"]
@@ -395,4 +395,65 @@ def test_answers_without_costs_are_not_said_to_be_missing() -> None:
             del output["cost_usd"]
     found = plan(rows, baseline="sage")
     assert found.verdict == "more data"
-    assert any("sage: 100 of its 100 scored answers have no cost" in one for one in warnings(found))
+    said = " ".join(warnings(found))
+    assert "without a cost were left out: clerk (100), poet (100), sage (100)." in said
+
+
+def graded(count: int) -> tuple[list[dict[str, Any]], float]:
+    """Prompts on which `sage` is best by far, and its mean cost; no router sees anything."""
+    chance, rows = random.Random(0), make_rows(count, seed=12)
+    right = {"sage": 0.9, "poet": 0.6, "clerk": 0.3}
+    for row in rows:
+        for model, output in row["outputs"].items():  # type: ignore[attr-defined]
+            output["score"] = float(chance.random() < right[model])
+    return rows, float(np.mean([row["outputs"]["sage"]["cost_usd"] for row in rows]))  # type: ignore[index]
+
+
+def test_a_budget_that_affords_the_baseline_is_not_said_to_find_nothing_cheaper() -> None:
+    rows, dear = graded(200)
+    found = plan(rows, "sage", goal=Goal(max_loss=0.6, confidence=0.8, usd_a_prompt=2 * dear))
+    assert (found.verdict, found.model) == ("fixed", "sage")
+    assert verdict(found).startswith("Use sage for all prompts: the budget affords it.")
+    assert "Stay" not in verdict(found)
+    assert warnings(found) == list(found.notes)
+
+
+@pytest.mark.parametrize("limit", ["budget", "share"])
+def test_a_limit_that_the_baseline_breaks_is_said_to_be_broken(limit: str) -> None:
+    rows, dear = graded(200)
+    goal = (
+        Goal(max_loss=0.05, confidence=0.9, usd_a_prompt=dear / 2)
+        if limit == "budget"
+        else Goal(max_loss=0.05, confidence=0.9, shares={"sage": 0.3})
+    )
+    found = plan(rows, "sage", goal=goal)
+    assert found.model == "sage"
+    said = " ".join(warnings(found))
+    expected = "The budget is not kept" if limit == "budget" else "sage gets 100 % of the calls"
+    assert expected in said
+    assert {"budget": "nothing within the budget", "share": "within the shares"}[limit] in (
+        verdict(found)
+    )
+
+
+def test_one_prompt_scored_many_times_is_one_prompt() -> None:
+    found = plan([ROWS[0]] * 100, baseline="sage", max_loss=0.5, confidence=0.8)
+    assert (found.verdict, found.prompts, found.rows_needed) == ("more data", 1, 59)
+
+
+def test_where_only_the_baseline_has_many_answers_nothing_is_compared() -> None:
+    rows = [
+        {
+            **row,
+            "outputs": {
+                "sage": row["outputs"]["sage"],  # type: ignore[index]
+                f"model-{number % 40:02}": row["outputs"]["poet"],  # type: ignore[index]
+            },
+        }
+        for number, row in enumerate(make_rows(140))
+    ]
+    found = plan(rows, baseline="sage", max_loss=0.5, confidence=0.8)
+    assert (found.verdict, found.prompts) == ("more data", 0)
+    (note,) = warnings(found)
+    assert "model-00 (4)" in note
+    assert note.endswith("and 30 more.")

@@ -84,6 +84,10 @@ def plan_command(
         usd_a_prompt=_a_prompt(budget, calls),
         shares=_shares(share or []),
     )
+    for file in (write, report, json_file):
+        # Before the work: nothing else is lost for it.
+        if file is not None and not file.parent.is_dir():
+            raise ConstraintError(f"{file} cannot be written: make the folder {file.parent} first.")
     data = RoutingData.load(files, skip_broken=skip_broken)
     with err.status("Planning") as status:
         found = plan(

@@ -40,6 +40,8 @@ Rows = RoutingData | Iterable[Row | Mapping[str, Any]]
 
 FEWEST_ROWS = 60
 """Prompts that can be compared; with fewer, nothing is."""
+MOST_NAMED = 10
+"""Models that are named in a note."""
 LEAST_ANSWERED = 0.5
 """Share of the prompts: a model that answered fewer is not compared."""
 MOST_MORE = 20
@@ -137,6 +139,15 @@ class Plan:
         problem = self.evidence.problem
         return self.evidence.choice.setting or Setting(problem.singles, problem.baseline)
 
+    @property
+    def passed_is_baseline(self) -> bool:
+        """Whether the baseline is what is best within a budget, not what is kept for want of it."""
+        return (
+            self.evidence is not None
+            and self.evidence.choice.setting is not None
+            and self.model == self.baseline
+        )
+
     def shares(self) -> dict[str, float]:
         """Which share of the calibration prompts each model gets, the largest first."""
         if self.evidence is None or self.setting is None:
@@ -218,8 +229,9 @@ def plan(
     explored = (answered & ~np.isnan(data.probability)).any(axis=1)
     is_log = int(compared.sum()) < min(FEWEST_ROWS, int(explored.sum()))
     data = data.select(np.asarray(explored if is_log else compared))
-    if len(data) < FEWEST_ROWS:
-        return _too_few(len(data), baseline, goal, unpriced)
+    # The same prompt again is no other prompt.
+    if (prompts := _distinct(data)) < FEWEST_ROWS:
+        return _too_few(prompts, baseline, goal, unpriced)
     if baseline is not None and baseline not in data.models:
         # All its answers are in rows that compare nothing.
         return _too_few(0, baseline, goal, unpriced)
@@ -229,10 +241,12 @@ def plan(
         # Only where the baseline answered, too, others can be compared with it.
         kept = ~np.isnan(data.score + data.cost_usd)[:, data.models.index(name)]
         data, parts = data.select(kept), parts.among(kept)
-        if len(data) < FEWEST_ROWS:
-            return _too_few(len(data), name, goal, unpriced)
+        if (prompts := _distinct(data)) < FEWEST_ROWS:
+            return _too_few(prompts, name, goal, unpriced)
         data, rare = _without_rare(data)
         unpriced += rare
+        if len(data.models) == 1:
+            return _too_few(0, name, goal, unpriced)
     made, notes = contenders(data, parts, base, name, seed=seed, on_step=on_step)
     problem = Problem(
         data.models,
@@ -282,28 +296,34 @@ def _best_single(data: RoutingData, parts: Parts, goal: Goal) -> str:
 
 def _unpriced(data: RoutingData) -> list[str]:
     """What to say of answers that have a score but no cost."""
-    scored = ~np.isnan(data.score)
-    without = (scored & np.isnan(data.cost_usd)).sum(axis=0)
+    without = (~np.isnan(data.score) & np.isnan(data.cost_usd)).sum(axis=0)
+    if not without.any():
+        return []
     return [
-        f"{model}: {without[j]:,} of its {scored[:, j].sum():,} scored answers have no cost and "
-        "were left out. Give outputs.*.cost_usd, or tokens and a model with a known price."
-        for j, model in enumerate(data.models)
-        if without[j]
+        f"Scored answers without a cost were left out: {_counted(data.models, without)}. Give "
+        "outputs.*.cost_usd, or tokens and a model with a known price."
     ]
 
 
 def _without_rare(data: RoutingData) -> tuple[RoutingData, list[str]]:
     """The rows without models of too few answers to say what they would do on the others."""
-    answered = (~np.isnan(data.score + data.cost_usd)).sum(axis=0)
-    kept = [
-        m for m, n in zip(data.models, answered, strict=True) if n >= LEAST_ANSWERED * len(data)
-    ]
-    rare = [
-        f"{model} answered {n:,} of {len(data):,} prompts, which is too few: it was left out."
-        for model, n in zip(data.models, answered, strict=True)
-        if model not in kept
-    ]
-    return (data.of_models(kept) if rare else data), rare
+    answers = (~np.isnan(data.score + data.cost_usd)).sum(axis=0)
+    rare = answers < LEAST_ANSWERED * len(data)
+    if not rare.any():
+        return data, []
+    note = (
+        f"Models that answered less than {100 * LEAST_ANSWERED:g} % of the {len(data):,} prompts "
+        f"were left out: {_counted(data.models, np.where(rare, answers, 0))}."
+    )
+    kept = [model for model, few in zip(data.models, rare, strict=True) if not few]
+    return data.of_models(kept), [note]
+
+
+def _counted(models: Iterable[str], counts: NDArray[np.integer[Any]]) -> str:
+    """Models with their counts, but for those of 0, and not too many of them."""
+    found = [f"{model} ({n:,})" for model, n in zip(models, counts, strict=True) if n]
+    more = len(found) - MOST_NAMED
+    return ", ".join(found[:MOST_NAMED]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def outcomes_of(
@@ -324,10 +344,14 @@ def outcomes_of(
     return _estimated(replace(data, probability=probability), parts, made)
 
 
+def _distinct(data: RoutingData) -> int:
+    """How many different prompts there are."""
+    return len(np.unique(questions(data))) if len(data) else 0
+
+
 def _repeated(data: RoutingData) -> IntArray | None:
     """[n] the number of what each row asks; None where none asks what another does."""
-    asked = questions(data)
-    return asked if len(np.unique(asked)) < len(asked) else None
+    return questions(data) if _distinct(data) < len(data) else None
 
 
 def _estimated(data: RoutingData, parts: Parts, made: list[Contender]) -> Outcomes:

@@ -108,7 +108,7 @@ class Measured:
     @cached_property
     def rows_a_question(self) -> FloatArray:
         """[q] how many rows ask each question, in the order of `by_question`."""
-        return self.by_question(np.ones((1, len(self.base_score))))[0]
+        return np.asarray(self.by_question(np.ones((1, len(self.base_score))))[0])
 
     def by_question(self, values: FloatArray) -> FloatArray:
         """Sums [s, q] of values [s, k] over the rows that ask the same.

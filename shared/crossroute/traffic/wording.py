@@ -22,15 +22,23 @@ def verdict(plan: Plan) -> str:
             "prompts. A log with one answer a prompt says nothing of what another model would have "
             "answered: collect its answers (crossroute collect), or record with explore= set."
         )
+    if plan.passed_is_baseline:
+        return (
+            f"Use {plan.baseline} for all prompts: the budget affords it. Nothing else was shown, "
+            f"with {sure}, to be within the budget and have a mean score {most}, and to score more."
+        )
+    other = "nothing cheaper was" if goal.usd_a_prompt is None else "nothing within the budget was"
+    if goal.shares:
+        other = f"{other.removesuffix(' was')} within the shares was"
     if plan.verdict == "more data":
         return (
-            f"Stay with {plan.baseline} for now: on {plan.prompts:,} prompts nothing cheaper was "
+            f"Stay with {plan.baseline} for now: on {plan.prompts:,} prompts {other} "
             f"shown, with {sure}, to have a mean score {most}. About {plan.rows_needed:,} more "
             "prompts with the scored answers of all models would tell."
         )
     if plan.verdict == "fixed" and plan.model == plan.baseline:
         return (
-            f"Stay with {plan.baseline} for all prompts: nothing cheaper was shown, with {sure}, "
+            f"Stay with {plan.baseline} for all prompts: {other} shown, with {sure}, "
             f"to have a mean score {most}. Nor does it seem that a few times as many prompts would "
             "show it."
         )
@@ -57,6 +65,7 @@ def warnings(plan: Plan) -> list[str]:
             f"{model} gets {_percent(share)} of the calls at this willingness to pay: asking it "
             "for all prompts would be about the same, and simpler."
         )
+    found += _broken(plan)
     today = sorted(plan.retired)
     if today:
         found.append(
@@ -64,6 +73,27 @@ def warnings(plan: Plan) -> list[str]:
             "in the rows say of them is of no use any more."
         )
     return found + list(plan.notes)
+
+
+def _broken(plan: Plan) -> list[str]:
+    """What the goal asks for and the plan does not keep: where nothing passed, the baseline."""
+    if plan.evidence is None:
+        return []
+    goal, (cost, _) = plan.goal, plan.costs()
+    broken = []
+    if goal.usd_a_prompt is not None and cost > goal.usd_a_prompt:
+        broken.append(
+            f"The budget is not kept: a prompt costs {usd(cost)} in the mean, of the "
+            f"{usd(goal.usd_a_prompt)} that it may. Allow a larger loss, or another baseline."
+        )
+    shares = plan.shares()
+    broken += [
+        f"{model} gets {_percent(shares[model])} of the calls, of the {_percent(most)} that it "
+        "may. Allow a larger loss, or another baseline."
+        for model, most in goal.shares.items()
+        if shares.get(model, 0.0) > most
+    ]
+    return broken
 
 
 def _percent(share: float) -> str:

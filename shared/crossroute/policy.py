@@ -5,7 +5,7 @@ router: policy.router          # the folder beside it, as CrossRouter.load reads
 reward: exponential
 willingness_to_pay: 0.012      # or `model: gpt-5.5`, where one model answers everything
 promised: {baseline: gpt-5.5, saving: 0.41, ...}
-data: {prompts: 2000, models: 6, planned: 2026-11-29}
+data: {prompts: 2000, calibration: 1000, planned: 2026-11-29}
 
 `crossroute.traffic.policy` writes it; to use it, nothing of planning is loaded.
 """

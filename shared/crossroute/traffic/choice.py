@@ -33,8 +33,6 @@ NOISE = 1.0
 MOST_WILLINGNESS = 1e6
 """USD a unit of quality: beyond it, costs do not count."""
 ROUNDING = 1e-9
-
-
 STEPS = 40
 """Settings of a router that are tested, from the safest on."""
 

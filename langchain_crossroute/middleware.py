@@ -38,7 +38,7 @@ from crossroute import CrossRouter, PoolError
 from crossroute.candidates import Candidates, FromYaml
 from crossroute.constraints import check_settings
 from crossroute.cooldown import DEFAULT_COOLDOWN, Cooldown
-from crossroute.exploration import Exploration, new_call_id
+from crossroute.exploration import new_call_id
 from crossroute.guard import Guard
 from crossroute.models.followed_folder import FollowedFolder
 from crossroute.policy import USUAL_WILLINGNESS_TO_PAY, Policy, settle
@@ -154,17 +154,12 @@ class CrossRouteMiddleware(FromYaml, AgentMiddleware[CrossRouteState, ContextT, 
             router=router,
             willingness_to_pay=willingness_to_pay,
             shadow=shadow,
+            explore=explore,
+            random=random,
             strategy=strategy,
             live=live,
         )
         willingness = check_settings(settled.willingness_to_pay, attempts, stay_margin)
-        exploration = Exploration.of(
-            settled.models,
-            shadow=settled.shadow,
-            explore=explore,
-            random=random,
-            strategy=strategy,
-        )
         for id_, model in settled.models.items():
             if not isinstance(model, (BaseChatModel, LazyChatModel)):
                 raise PoolError(
@@ -183,7 +178,7 @@ class CrossRouteMiddleware(FromYaml, AgentMiddleware[CrossRouteState, ContextT, 
             pass_refusals=pass_refusals,
             strict_streams=strict_streams,
             strategy=check_strategy(strategy),
-            exploration=exploration,
+            exploration=settled.exploration,
             live=live,
             guard=Guard(cooldown, daily_spend, self.router.pool),
         )

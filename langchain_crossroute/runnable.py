@@ -172,17 +172,12 @@ class CrossRouteRunnable(FromYaml, RunnableSerializable[Any, Any]):
             router=router,
             willingness_to_pay=willingness_to_pay,
             shadow=shadow,
+            explore=explore,
+            random=random,
             strategy=strategy,
             live=live,
         )
         willingness = check_settings(settled.willingness_to_pay, attempts, stay_margin)
-        exploration = Exploration.of(
-            settled.models,
-            shadow=settled.shadow,
-            explore=explore,
-            random=random,
-            strategy=strategy,
-        )
         # mypy knows only the fields of the base class here.
         super().__init__(  # type: ignore[call-arg]
             router=settled.router,
@@ -196,8 +191,8 @@ class CrossRouteRunnable(FromYaml, RunnableSerializable[Any, Any]):
             cooldown=cooldown,
             daily_spend=daily_spend,
             policy=settled.policy,
-            shadow=settled.shadow,
-            explore=exploration.explore,
+            shadow=settled.exploration.shadow,
+            explore=settled.exploration.explore,
             random=random,
             query=query,
             live=live,

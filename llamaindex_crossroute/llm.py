@@ -196,17 +196,12 @@ class CrossRouteLLM(FromYaml, FunctionCallingLLM):
             router=router,
             willingness_to_pay=willingness_to_pay,
             shadow=shadow,
+            explore=explore,
+            random=random,
             strategy=strategy,
             live=live,
         )
         willingness = check_settings(settled.willingness_to_pay, attempts, stay_margin)
-        exploration = Exploration.of(
-            settled.models,
-            shadow=settled.shadow,
-            explore=explore,
-            random=random,
-            strategy=strategy,
-        )
         super().__init__(
             router=settled.router,
             models=settled.models,
@@ -219,8 +214,8 @@ class CrossRouteLLM(FromYaml, FunctionCallingLLM):
             cooldown=cooldown,
             daily_spend=daily_spend,
             policy=settled.policy,
-            shadow=settled.shadow,
-            explore=exploration.explore,
+            shadow=settled.exploration.shadow,
+            explore=settled.exploration.explore,
             random=random,
             live=live,
             ledger=ledger,

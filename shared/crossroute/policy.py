@@ -17,12 +17,14 @@ import logging
 import math
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from random import Random
 from typing import Annotated, Any, NamedTuple, Self
 
 from pydantic import Field, FiniteFloat, ValidationError, model_validator
 
 from crossroute.candidates import LazyClient, check
 from crossroute.errors import ConstraintError, DataError, PoolError, problems, shortened
+from crossroute.exploration import Exploration
 from crossroute.models.descriptor import ModelDescriptor
 from crossroute.models.fields import ModelId, PositiveCount, Strict, Text
 from crossroute.models.pool import ModelPool
@@ -160,14 +162,14 @@ class Settled(NamedTuple):
         models: A client for each candidate's id.
         router: Predicts quality and cost of them.
         willingness_to_pay: USD a unit of quality, as it was given where there is no policy.
-        shadow: Id of the one model that answers every call, None where it is routed.
+        exploration: Whom to ask beside the router's choice: the one model of a policy for all.
         policy: What is promised.
     """
 
     models: Mapping[str, Any]
     router: CrossRouter
     willingness_to_pay: float
-    shadow: str | None
+    exploration: Exploration
     policy: Policy | None
 
 
@@ -179,10 +181,12 @@ def settle(
     router: CrossRouter | None,
     willingness_to_pay: float,
     shadow: str | None,
+    explore: float = 0.0,
+    random: Random | None = None,
     strategy: object = None,
     live: object = None,
 ) -> Settled:
-    """Put a policy to use, in place of what it decides.
+    """What a router that asks models goes by, with what a policy decides in its place.
 
     Args:
         policy: Path of its file. Where a router is made again with the settings of another one,
@@ -193,29 +197,43 @@ def settle(
         router: Only where there is no policy; the shipped one if None.
         willingness_to_pay: Likewise; `USUAL_WILLINGNESS_TO_PAY` where it is not given.
         shadow: Likewise.
-        strategy: Likewise.
-        live: Likewise.
+        explore: See `Exploration`.
+        random: Likewise.
+        strategy: Only where there is no policy, and nothing is explored.
+        live: Only where there is no policy.
 
     Raises:
         DataError: If the file cannot be read, or is no policy.
-        ConstraintError: If a setting beside the policy would break what it promises.
+        ConstraintError: If a setting beside the policy would break what it promises, or `explore`
+            makes no sense.
+        UnknownModelError: If the shadow model is no candidate.
         PoolError: If there are no models, or not exactly those of the policy.
         CheckpointError: If the folder of its router is damaged.
         DescriptorError: If a descriptor in it is not valid.
     """
+
+    def settled(models: Mapping[str, Any], router: CrossRouter, found: Policy | None) -> Settled:
+        only = shadow if found is None else found.model
+        return Settled(
+            models,
+            router,
+            willingness_to_pay if found is None else _willingness(found),
+            Exploration.of(models, shadow=only, explore=explore, random=random, strategy=strategy),
+            found,
+        )
+
     if policy is None:
         if models is None:
             raise PoolError(
                 "There is nothing to route between: give models={...} with a client for each id, "
                 "policy='policy.yaml', or call from_yaml(folder)."
             )
-        router = CrossRouter.shipped() if router is None else router
-        return Settled(models, router, willingness_to_pay, shadow, None)
+        return settled(models, CrossRouter.shipped() if router is None else router, None)
     if isinstance(policy, Policy):
         if router is None or models is None:
             raise ConstraintError("policy is one that was read already; give the path of its file.")
         _check_beside(policy, willingness_to_pay, shadow, strategy=strategy, live=live)
-        return Settled(models, router, _willingness(policy), policy.model, policy)
+        return settled(models, router, policy)
     if not isinstance(policy, (str, Path)):
         raise ConstraintError(f"policy is {shortened(policy)}; give the path of its file.")
     path, policy = Path(policy), read_policy(policy)
@@ -228,7 +246,7 @@ def settle(
     router = policy.load_router(path)
     models = _clients(path, policy, router, models, lazy)
     _warn(path, policy, router, models)
-    return Settled(models, router, _willingness(policy), policy.model, policy)
+    return settled(models, router, policy)
 
 
 def _willingness(policy: Policy) -> float:

@@ -27,6 +27,7 @@ from crossroute import (
     WillingnessToPayError,
 )
 from crossroute.candidates import LazyClient
+from crossroute.exploration import Exploration
 from crossroute.models.pool import ModelPool
 from crossroute.policy import USUAL_WILLINGNESS_TO_PAY, Policy, Settled, read_policy, settle
 from crossroute.traffic import Plan
@@ -231,7 +232,7 @@ def test_it_says_all_that_is_needed(toy_policy: Path) -> None:
         found = settled(path)
         assert found.policy == read_policy(toy_policy)
         assert found.willingness_to_pay == found.policy.willingness_to_pay
-        assert found.shadow is None
+        assert found.exploration.shadow is None
         assert found.models is CLIENTS
         assert set(found.router.pool) == set(CLIENTS)
 
@@ -240,12 +241,15 @@ def test_one_model_for_all_is_asked_in_the_place_of_the_router(
     toy_policy: Path, tmp_path: Path
 ) -> None:
     found = settled(fixed(toy_policy, tmp_path))
-    assert (found.shadow, found.willingness_to_pay) == ("sage", DEFAULT_WILLINGNESS_TO_PAY)
+    assert (found.exploration.shadow, found.willingness_to_pay) == (
+        "sage",
+        DEFAULT_WILLINGNESS_TO_PAY,
+    )
 
 
 def test_without_a_policy_nothing_changes() -> None:
     found = settled(None, models=CLIENTS, willingness_to_pay=0.3, shadow="poet")
-    assert found == Settled(CLIENTS, CrossRouter.shipped(), 0.3, "poet", None)
+    assert found == Settled(CLIENTS, CrossRouter.shipped(), 0.3, Exploration(shadow="poet"), None)
     with pytest.raises(PoolError, match=r"give models=.*, policy='policy.yaml', or call from_yaml"):
         settled(None, models=None)
 
@@ -287,6 +291,7 @@ def test_a_router_is_made_again_of_a_policy_that_was_read(
 ) -> None:
     first = settled(toy_policy)
     fields = first._asdict()
+    fields["shadow"] = fields.pop("exploration").shadow
     assert settled(fields.pop("policy"), **fields) == first
     with pytest.raises(ConstraintError, match="leave out willingness_to_pay"):
         settled(first.policy, router=first.router, willingness_to_pay=0.4)

@@ -119,8 +119,8 @@ def choose(problem: Problem, families: Sequence[Family], goal: Goal) -> Choice:
 def _needed(problem: Problem, paths: Sequence[Path], goal: Goal) -> float:
     """About how many calibration rows would show that a setting suffices, by all rows.
 
-    By those on which it failed, too, and with a standard error on top: of many settings, the one
-    that seems to need the fewest rows is the luckiest.
+    By those on which it failed, too. Still it is rather too few: of many settings, the one that
+    seems to need the fewest rows is a lucky one.
     """
     needed = math.inf
     for setting in (one for path in paths for one in path.settings):

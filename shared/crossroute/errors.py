@@ -7,6 +7,7 @@
     ├── NoCandidateError         a query that no model of the pool may serve
     ├── DailySpendError          a call that no model may serve today, by what was spent
     ├── RestingError             a model that was not asked, as another call tries it after a rest
+    ├── AskTimeoutError          a model that was given a time limit and did not keep it
     ├── NoAnswerError            a model that answered with nothing that is an answer
     ├── UnfinishedAnswerError    a stream that ended without a finish reason
     ├── DescriptorError          a model descriptor that cannot be used
@@ -106,6 +107,10 @@ class NoCandidateError(CrossRouteError, ValueError):
     def removed(self) -> dict[str, str]:
         """Why each model was removed, by its id."""
         return {model: explained(why) for model, why in self.reasons.items()}
+
+
+class AskTimeoutError(CrossRouteError, TimeoutError):
+    """A model that did not answer within the time that a strategy gave it."""
 
 
 class NoAnswerError(CrossRouteError):

@@ -18,7 +18,9 @@ from crossroute.ranking import amount
 Message = Mapping[str, Any]
 """A chat message in OpenAI's dict form: `{"role": "user", "content": "..."}`."""
 
-Capability = Literal["tools", "structured_output", "image_input", "audio_input", "file_input"]
+Capability = Literal[
+    "tools", "structured_output", "image_input", "audio_input", "file_input", "logprobs"
+]
 """What a request may need of a model beside text to text."""
 
 _PART_NEEDS: dict[str, Capability] = {

@@ -15,6 +15,7 @@ from crossroute.strategies.base import (
     Show,
     Strategy,
     Task,
+    Together,
     Usage,
     check_strategy,
 )
@@ -44,6 +45,7 @@ __all__ = [
     "Show",
     "Strategy",
     "Task",
+    "Together",
     "Transport",
     "Usage",
     "adrive",

@@ -10,7 +10,8 @@ from crossroute.ceiling import Ceiling
 from crossroute.decision import Decision
 from crossroute.errors import ConstraintError, shortened
 from crossroute.guard import Watch
-from crossroute.query import Message, Query
+from crossroute.models.descriptor import ModelDescriptor
+from crossroute.query import Capability, Message, Query
 
 Role = Literal["answer", "draft", "probe", "judge", "control"]
 """What an ask is for. Only an `answer` may show its tokens while they are made."""
@@ -42,6 +43,7 @@ class Task:
         messages: The conversation in OpenAI's dict form, to read only.
         ceiling: The hard limit on what the call costs, which the driver keeps; None is none.
         watch: Is told by the driver what becomes of each ask; None if nobody is.
+        pool: Descriptors of the candidates by their ids; empty where nobody knows them.
     """
 
     decision: Decision
@@ -49,6 +51,11 @@ class Task:
     messages: Sequence[Message]
     ceiling: Ceiling | None = None
     watch: Watch | None = None
+    pool: Mapping[str, ModelDescriptor] = field(default_factory=dict)
+
+    def can(self, model: str, capability: Capability) -> bool:
+        """Whether a model's descriptor lists a capability."""
+        return model in self.pool and capability in self.pool[model].capabilities
 
 
 @dataclass(slots=True, eq=False)
@@ -96,6 +103,10 @@ class Ask:
         settings: Settings of the call beside the caller's own: `temperature`, `max_tokens`...
         until: When to look at a stream; None is at its end.
         role: What it is for.
+        seconds: Time limit, up to where it is looked at: then it is left, and its error is an
+            `AskTimeoutError`. None is the client's own.
+        fresh: Whether it is to be a sample of its own, from no cache of the framework.
+        reason: Why it is asked, in a line of text for whoever reads the decision.
         max_tokens: The most output tokens that a hard limit leaves; the driver sets it.
     """
 
@@ -105,7 +116,24 @@ class Ask:
     settings: Mapping[str, Any] = field(default_factory=dict)
     until: Callable[[Reply], bool] | None = None
     role: Role = "answer"
+    seconds: float | None = None
+    fresh: bool = False
+    reason: str = ""
     max_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Together:
+    """Ask several at once, until enough is known.
+
+    Attributes:
+        asks: What is asked.
+        enough: Of their replies in the order of the asks, whenever one of them has ended; as soon
+            as it is true the others are left, and their replies are not done. None waits for all.
+    """
+
+    asks: tuple[Ask, ...]
+    enough: Callable[[Sequence[Reply]], bool] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +143,9 @@ class Show:
     reply: Reply
 
 
-Flow = Generator[Ask | Show | tuple[Ask, ...], Any, Reply]
-"""Yields an `Ask` and is sent its `Reply`; a tuple of asks is asked at once, and gives as many
-replies in its order; a `Show` is sent its reply again. The reply that it returns is the answer:
+Flow = Generator[Ask | Show | Together | tuple[Ask, ...], Any, Reply]
+"""Yields an `Ask` and is sent its `Reply`; a `Together` is asked at once, and gives as many replies
+in its order; a tuple of asks is one that waits for all; a `Show` is sent its reply again. The reply that it returns is the answer:
 what is held of it is handed on, and what is still to come."""
 
 

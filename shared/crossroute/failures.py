@@ -197,15 +197,20 @@ def note(error: BaseException, failures: Sequence[Failure]) -> None:
         error.add_note(f"CrossRoute tried, in this order: {tried}.")
 
 
-def decision_after(decision: Decision, model: str, failures: Sequence[Failure]) -> dict[str, Any]:
+def decision_after(
+    decision: Decision, model: str, failures: Sequence[Failure], reason: str = ""
+) -> dict[str, Any]:
     """A decision as plain values, with the candidate as its model that is asked after failures.
 
     Args:
         decision: Its candidates stand in the order in which the router prefers them.
         model: Id of the candidate that is asked now.
         failures: One for each candidate that failed before.
+        reason: Why it is asked, which stands in it unless it is empty.
     """
     plain = decision.to_dict()
+    if reason:
+        plain["reason"] = reason
     if model == decision.model and not failures:
         return plain
     asked = next(candidate for candidate in decision.candidates if candidate.model == model)

@@ -20,15 +20,8 @@ from crossroute.strategies.base import (
     check_strategy,
 )
 from crossroute.strategies.bill import Charge, bill, charge
-from crossroute.strategies.drive import (
-    Ended,
-    EndedAsk,
-    Exchange,
-    Listener,
-    Transport,
-    adrive,
-    drive,
-)
+from crossroute.strategies.drive import adrive, drive
+from crossroute.strategies.exchange import Ended, EndedAsk, Exchange, Listener, Transport
 from crossroute.strategies.pick_one import PickOne
 
 __all__ = [

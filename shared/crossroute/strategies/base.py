@@ -70,6 +70,7 @@ class Reply:
         was_asked: Whether the model was asked, which it is not if its client cannot be built.
         error: The failure that ended it, which another model may not share; None if it goes well.
         done: Whether nothing more will come.
+        left: Whether nobody waited for its end: others were enough, or its time was over.
         usage: Its tokens, None as long as nobody has counted them.
         cost_usd: What it cost in USD; None as long as it is not known.
         logprobs: Log-probabilities of its tokens so far, where they were asked for and are given.
@@ -82,6 +83,7 @@ class Reply:
     was_asked: bool = True
     error: Exception | None = None
     done: bool = False
+    left: bool = False
     usage: Usage | None = None
     cost_usd: float | None = None
     logprobs: list[float] = field(default_factory=list)
@@ -145,8 +147,8 @@ class Show:
 
 Flow = Generator[Ask | Show | Together | tuple[Ask, ...], Any, Reply]
 """Yields an `Ask` and is sent its `Reply`; a `Together` is asked at once, and gives as many replies
-in its order; a tuple of asks is one that waits for all; a `Show` is sent its reply again. The reply that it returns is the answer:
-what is held of it is handed on, and what is still to come."""
+in its order; a tuple of asks is one that waits for all; a `Show` is sent its reply again. The reply
+that it returns is the answer: what is held of it is handed on, and what is still to come."""
 
 
 @runtime_checkable

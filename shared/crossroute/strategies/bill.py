@@ -36,7 +36,8 @@ def charge(ask: Ask, reply: Reply, price: Price | None, query: Query) -> Charge:
     """What an ask cost.
 
     Where the provider has not counted, as of a stream that was left, the tokens are estimated; an
-    ask that failed before anything came is taken to be free, and marked as estimated, too.
+    ask that failed before anything came is taken to be free, and marked as estimated, too. One that
+    was left before its end, as its time was over, say, is not: it was sent.
 
     Args:
         ask: What was asked.
@@ -45,9 +46,13 @@ def charge(ask: Ask, reply: Reply, price: Price | None, query: Query) -> Charge:
         query: What was routed; its tokens stand for those of the ask where nobody counts.
     """
     usage, cost = reply.usage, reply.cost_usd
-    if estimated := usage is None:
-        sent = 0 if reply.failed and not reply.text else round(query.input_tokens)
-        usage = Usage(sent, round(estimate_tokens(reply.text)))
+    said = round(estimate_tokens(reply.text))
+    if usage is None:
+        is_free = not reply.was_asked if reply.left else reply.failed and not reply.text
+        usage, estimated = Usage(0 if is_free else round(query.input_tokens), said), True
+    elif estimated := reply.left:
+        # Counted up to somewhere, as by a provider that counts the input first.
+        usage, cost = usage._replace(output_tokens=max(usage.output_tokens, said)), None
     if cost is None and price is not None:
         cost = float(price.cost_usd(*usage))
     return {

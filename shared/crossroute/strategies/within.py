@@ -69,7 +69,8 @@ def _spent_usd(ceiling: Ceiling, one: Spent) -> float:
     ask, reply = one.ask, one.exchange.reply
     more = _more_input(ask)
     # A refusal that is not read to its end says no more.
-    if not reply.done and not reply.refused:
+    # What was left may go on, at the provider or in its client.
+    if reply.left or (not reply.done and not reply.refused):
         return ceiling.most_usd(ask.model, ask.max_tokens or 0, more_input=more)
     if not reply.was_asked:
         return 0.0

@@ -369,6 +369,29 @@ def test_a_strategy_is_tested_without_a_driver(task: Task) -> None:
     assert drained(PickOne(), task, replies) == ["sage", "clerk"]
 
 
+@pytest.mark.parametrize("way", WAYS)
+def test_why_a_model_is_asked_stands_in_its_decision(way: str, task: Task) -> None:
+    decisions: list[dict[str, Any]] = []
+
+    class Noting(Scripted):
+        def exchange(self, ask: Ask, told: dict[str, Any]) -> Exchange:
+            decisions.append(told)
+            return super().exchange(ask, told)
+
+    def flow(task: Task) -> Flow:
+        yield Ask("sage", reason="The best one first.")
+        yield Ask("poet", reason="It was not sure.")
+        return (yield Ask("clerk"))
+
+    transport = Noting({"sage": ["it"], "poet": ["is"], "clerk": ["so"]})
+    answered(way, task, Own(flow), transport)
+    assert [decision.get("reason") for decision in decisions] == [
+        "The best one first.",
+        "It was not sure.",
+        None,
+    ]
+
+
 # What is told of a call that has ended
 
 

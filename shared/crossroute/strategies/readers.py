@@ -86,7 +86,7 @@ class ThreadReader:
             self._thread.join()
 
     def _work(self) -> None:
-        while self._wanted.get():
+        while self._wanted.get() and not self._is_left:
             part, error = END, None
             try:
                 part = next(self._parts, END)

@@ -41,12 +41,14 @@ class Script:
     Attributes:
         says: Replies of each model. The last of them is said again, if it is asked more often.
         asked: All asks.
-        left: Those whose replies were not read to their end.
+        left: Those whose replies were looked at before their end.
+        begun: The replies of these.
     """
 
     says: Mapping[str, Part | Sequence[Part]]
     asked: list[Ask] = field(default_factory=list)
     left: list[Ask] = field(default_factory=list)
+    begun: list[tuple[Reply, Said]] = field(default_factory=list)
 
     def play(self, flow: Generator[Any, Any, Any]) -> Any:
         """Drive a flow, and give what it returns."""
@@ -55,7 +57,7 @@ class Script:
             try:
                 step = flow.send(sent)
             except StopIteration as end:
-                return end.value
+                return self._read_on(end.value)
             assert not isinstance(step, Show)
             if isinstance(step, Ask):
                 sent = self._reply(step)
@@ -97,9 +99,17 @@ class Script:
             reply.logprobs += said.logprobs[place : place + 1]
             if ask.until is not None and ask.until(reply):
                 self.left.append(ask)
+                self.begun.append((reply, said))
                 return reply
         reply.error, reply.done = said.error, True
         return reply
+
+    def _read_on(self, answer: Any) -> Any:
+        """A returned reply is read to its end, as the driver does."""
+        for reply, said in self.begun:
+            if reply is answer:
+                reply.text, reply.done = said.text, True
+        return answer
 
 
 def task_of(

@@ -83,6 +83,10 @@ class MeanLogprob:
     def read(self, task: Task, draft: Reply) -> Reading:  # noqa: ARG002
         """The mean; None where the provider gave none."""
         yield from ()  # It asks nothing more.
+        return self.of(draft)
+
+    def of(self, draft: Reply) -> float | None:
+        """`read`, at once."""
         logprobs = known_logprobs(draft)
         return math.fsum(logprobs) / len(logprobs) if logprobs else None
 
@@ -108,6 +112,10 @@ class MinLogprob:
     def read(self, task: Task, draft: Reply) -> Reading:  # noqa: ARG002
         """The least; None where the provider gave none."""
         yield from ()
+        return self.of(draft)
+
+    def of(self, draft: Reply) -> float | None:
+        """`read`, at once."""
         return min(known_logprobs(draft), default=None)
 
 

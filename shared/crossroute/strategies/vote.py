@@ -1,8 +1,9 @@
 """Vote: several drafts are asked, and the answer that most of their weight says is given.
 
 After SATER (arXiv 2510.05164): weighted votes of several drafts, in which a refusal by an agreed
-word counts as no vote, stopped as soon as the vote is decided; short drafts on demand. Reconstructed
-over an API: the tuning that teaches a model to be brief and to refuse needs its weights.
+word counts as no vote, stopped as soon as the vote is decided; short drafts on demand.
+Reconstructed over an API: the tuning that teaches a model to be brief and to refuse needs its
+weights.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from crossroute.decision import CandidateScore
+from crossroute.decision import CandidateScore, Decision
 from crossroute.errors import ConstraintError, shortened
 from crossroute.strategies.answers import Extractor, final_answer
 from crossroute.strategies.base import Ask, Flow, Reply, Task, Together
@@ -50,8 +51,8 @@ class Vote:
         samples: How many samples of one model vote instead.
         cheap: Whose samples; None is the candidate with the lowest predicted cost.
         extract: What of a text is compared; None of it is no vote.
-        weights: `quality`: the log-odds of the predicted quality; `equal`; or calibrations, by which
-            each draft counts the log-odds of being right that `signal` gives it.
+        weights: `quality`: the log-odds of the predicted quality; `equal`; or calibrations, by
+            which each draft counts the log-odds of being right that `signal` gives it.
         signal: Which signal, of those that the draft itself gives.
         word: A word by which a model says that it is not sure: no vote.
         early_stop: Whether the others are left as soon as they cannot change what is done.
@@ -59,9 +60,9 @@ class Vote:
         brief: Whether they are told to answer briefly.
         temperature: Of samples; None is the client's own, which must not be 0.
         seconds: Time limit of each.
-        escalate_below: If the share of the winner in the weight of all that were asked is below
-            this, the preferred one of the other candidates answers. Who fails, says the word or
-            nothing that could be compared, lowers it.
+        escalate_below: If the share of the winner in the weight of all voters is below this, the
+            preferred one of the other candidates answers. Who fails, says the word or nothing that
+            could be compared, lowers it.
         attempts: How many candidates are asked at most where the vote gives no answer.
         pass_refusals: Whether a refusal of these passes to the next one.
 
@@ -97,8 +98,8 @@ class Vote:
             )
         if not isinstance(self.signal, (MeanLogprob, MinLogprob)):
             raise ConstraintError(
-                f"signal is {shortened(self.signal)}; give MeanLogprob() or MinLogprob(), which ask "
-                "nothing more."
+                f"signal is {shortened(self.signal)}; give MeanLogprob() or MinLogprob(), which "
+                "ask nothing more."
             )
         Word.of(self.word)
         for name in ("early_stop", "in_turn", "brief", "pass_refusals"):
@@ -112,17 +113,12 @@ class Vote:
         """The drafts, the vote, and where it gives no answer the other candidates."""
         members = self._members(task)
         if len(members) < 2:
-            return (
-                yield from in_turn(
-                    task,
-                    task.decision,
-                    "asked at once: fewer than two of the voters are candidates",
-                    attempts=self.attempts,
-                    pass_refusals=self.pass_refusals,
-                )
-            )
+            reason = "asked at once: fewer than two of the voters are candidates"
+            return (yield from self._in_turn(task, task.decision, reason))
         asks = tuple(self._ask(task, member) for member in members)
-        poll = _Poll(self, task, members)
+        tried = {member.model: "it has voted" for member in members}
+        is_last = len(tried) == len(task.decision.candidates)
+        poll = _Poll(self, members, None if is_last else self.escalate_below)
         replies: list[Reply] = []
         if self.in_turn:
             for ask in asks:
@@ -135,20 +131,21 @@ class Vote:
         result = poll.result(replies)
         if result.answer is not None and result.why is None:
             return result.answer
-        voters = {member.model: "it has voted" for member in members}
-        if len(voters) == len(task.decision.candidates):
-            # Nobody else is left: one of them is the answer, or its error.
-            return result.answer or result.worst
-        reply: Reply = yield from in_turn(
-            task,
-            task.decision.without(voters),
-            f"escalated: {result.why}",
-            attempts=self.attempts,
-            pass_refusals=self.pass_refusals,
-        )
+        if is_last:
+            # Who said the word is asked again without it.
+            tried = {one.model: "it failed" for one in replies if one.failed or one.refused}
+            if len(tried) == len(task.decision.candidates):
+                return result.worst
+        reason = f"escalated: {result.why}"
+        reply: Reply = yield from self._in_turn(task, task.decision.without(tried), reason)
         if reply.failed or (reply.refused and self.pass_refusals):
-            return result.answer or (reply if not result.worst.refused else result.worst)
+            return result.answer or (result.worst if result.worst.refused else reply)
         return reply
+
+    def _in_turn(self, task: Task, decision: Decision, reason: str) -> Flow:
+        return in_turn(
+            task, decision, reason, attempts=self.attempts, pass_refusals=self.pass_refusals
+        )
 
     def _members(self, task: Task) -> list[CandidateScore]:
         """Who votes, in the order in which they are asked."""
@@ -197,13 +194,13 @@ class _Poll:
 
     Attributes:
         vote: How they are counted.
-        task: What is to be answered.
         members: Who votes, as many as there are asks.
+        least: The share that the winner needs; None where nobody else could be asked.
     """
 
     vote: Vote
-    task: Task
     members: Sequence[CandidateScore]
+    least: float | None
 
     def is_decided(self, replies: Sequence[Reply]) -> bool:
         """Whether the members that have not ended cannot change any more what is done."""
@@ -215,12 +212,11 @@ class _Poll:
         )
         groups = sorted(weight.values(), reverse=True)
         first, second = [*groups, 0.0, 0.0][:2]
-        least = self.vote.escalate_below
-        if least is not None:
-            total = self._total(replies)
-            if (first + open_weight) < least * total - ROUNDING:
+        if self.least is not None:
+            needed = self.least * self._total(replies) - ROUNDING
+            if first + open_weight < needed:
                 return True  # Whoever wins, another one is asked.
-            if open_weight and first < least * total - ROUNDING:
+            if open_weight and first < needed:
                 return False
         return first > second + open_weight + ROUNDING
 
@@ -234,17 +230,16 @@ class _Poll:
             spoken = [i for i, reply in ended if self._has_spoken(reply)]
             if not spoken:
                 return _Result(None, "no draft is an answer", worst)
-            why = None if self.vote.escalate_below is None else "no draft could be compared"
+            why = None if self.least is None else "no draft could be compared"
             return _Result(replies[self._likeliest(spoken)], why, worst)
         most = max(weight.values())
         best = {said for said, one in weight.items() if one >= most - ROUNDING}
         winners = [i for i, reply in ended if self._said(reply) in best]
         # The first of a group; of groups that are equal, the likeliest to be right.
         winner = winners[0] if len(best) == 1 else self._likeliest(winners)
-        share, least = most / self._total(replies), self.vote.escalate_below
-        why = None
-        if least is not None and share < least - ROUNDING:
-            why = f"the winner has {share:.2f} of the votes, which is below {least:g}"
+        share, why = most / self._total(replies), None
+        if self.least is not None and share < self.least - ROUNDING:
+            why = f"the winner has {share:.2f} of the votes, which is below {self.least:g}"
         return _Result(replies[winner], why, worst)
 
     def _likeliest(self, places: Sequence[int]) -> int:

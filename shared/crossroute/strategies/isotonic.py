@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossroute.errors import DataError, MissingExtraError
-from crossroute.evaluation.metrics import auroc, expected_calibration_error
 from crossroute.network.predictor import logistic
 
 FloatArray = NDArray[np.float64]
@@ -156,6 +155,9 @@ def cross_check(
         DataError: As `Calibration.fit`.
         MissingExtraError: If scikit-learn is not installed.
     """
+    # Whoever uses a calibration evaluates nothing.
+    from crossroute.evaluation.metrics import auroc, expected_calibration_error
+
     value, truth, quality = checked("the signal", values, right, predicted)
     p = held_out(value, truth)
     prior = 0.0

@@ -159,5 +159,23 @@ def expected_calibration_error(quality: FloatArray, score: FloatArray) -> float:
     return float((share * abs(predicted - observed)).sum())
 
 
+def auroc(value: FloatArray, right: FloatArray) -> float:
+    """The probability that a right one has a higher value than a wrong one; ties are half of it.
+
+    Args:
+        value: [n], the higher the likelier right.
+        right: [n], 0..1; between them, a row is right as far as this and wrong as to the rest.
+
+    Returns:
+        0..1, .5 for chance; NaN where all are right or all are wrong.
+    """
+    _, place = np.unique(value, return_inverse=True)
+    rights, wrongs = np.bincount(place, right), np.bincount(place, 1 - right)
+    # Of the wrong ones, those below each value, and half of those at it.
+    below = np.cumsum(wrongs) - wrongs / 2
+    pairs = rights.sum() * wrongs.sum()
+    return float((rights * below).sum() / pairs) if pairs > 0 else float("nan")
+
+
 def _slope(a: tuple[float, float], b: tuple[float, float]) -> float:
     return (b[1] - a[1]) / (b[0] - a[0])

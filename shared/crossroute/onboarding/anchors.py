@@ -45,19 +45,7 @@ class Choice(_Strict):
 
     def accepts(self, text: str) -> bool:
         """Whether the answer is right."""
-        part = _stated(text)
-        if part is not None:
-            found = re.match(r"\W*(?:(?:option|choice)\W+)?([A-J])(?![\w'])", part, re.IGNORECASE)
-            # A small letter alone is an option; before other words it is one of them.
-            if found and (found[1].isupper() or not re.search(r"\w", part[found.end() :])):
-                return found[1].upper() == self.answer
-        plain = _plain(text).strip()
-        first = re.match(r"\W*([A-J]|[a-j](?=\W*$))(?:\W*$|\)|[.:](?:\s|$))", plain)
-        if first:
-            return first[1].upper() == self.answer
-        # Not the article at the beginning of a sentence, and not "I".
-        letters = re.findall(r"(?<![\w'])(?!A [a-z]|I\b)([A-J])(?![\w'])", part or plain)
-        return bool(letters) and letters[-1] == self.answer
+        return choice_in(text) == self.answer
 
 
 class Number(_Strict):
@@ -69,14 +57,8 @@ class Number(_Strict):
 
     def accepts(self, text: str) -> bool:
         """Whether the answer is right."""
-        part = _stated(text)
-        if part is not None and (found := _numbers(re.split(r"[=≈]", part)[-1])):
-            return self._is(found[0])
-        found = _numbers(_plain(text))
-        return bool(found) and self._is(found[-1])
-
-    def _is(self, number: float) -> bool:
-        return abs(number - self.answer) <= self.tolerance
+        number = number_in(text)
+        return number is not None and abs(number - self.answer) <= self.tolerance
 
 
 class Exact(_Strict):
@@ -87,9 +69,9 @@ class Exact(_Strict):
 
     def accepts(self, text: str) -> bool:
         """Whether the answer is right."""
-        lines = [line for line in _plain(text).splitlines() if line.strip()]
-        part = _stated(text) or (lines[-1] if lines else "")
-        return _bare(part) in {_bare(_plain(answer)) for answer in self.answers}
+        lines = [line for line in plain_text(text).splitlines() if line.strip()]
+        part = stated(text) or (lines[-1] if lines else "")
+        return _bare(part) in {_bare(plain_text(answer)) for answer in self.answers}
 
 
 class Contains(_Strict):
@@ -241,6 +223,38 @@ def json_in(text: str) -> Any:  # noqa: ANN401  # Whatever JSON holds.
     return best[1]
 
 
+def stated_choice(text: str) -> str | None:
+    """The letter of an option that an answer states or begins with, A to J; None if it has none."""
+    part = stated(text)
+    if part is not None:
+        found = re.match(r"\W*(?:(?:option|choice)\W+)?([A-J])(?![\w'])", part, re.IGNORECASE)
+        # A small letter alone is an option; before other words it is one of them.
+        if found and (found[1].isupper() or not re.search(r"\w", part[found.end() :])):
+            return found[1].upper()
+    first = re.match(r"\W*([A-J]|[a-j](?=\W*$))(?:\W*$|\)|[.:](?:\s|$))", plain_text(text).strip())
+    return first[1].upper() if first else None
+
+
+def choice_in(text: str) -> str | None:
+    """`stated_choice`, and where there is none, the last letter of an option among the words."""
+    found = stated_choice(text)
+    if found is not None:
+        return found
+    # Not the article at the beginning of a sentence, and not "I".
+    part = stated(text) or plain_text(text).strip()
+    letters: list[str] = re.findall(r"(?<![\w'])(?!A [a-z]|I\b)([A-J])(?![\w'])", part)
+    return letters[-1] if letters else None
+
+
+def number_in(text: str) -> float | None:
+    """The number that an answer states, else its last one; None where it has none."""
+    part = stated(text)
+    if part is not None and (found := _numbers(re.split(r"[=≈]", part)[-1])):
+        return found[0]
+    found = _numbers(plain_text(text))
+    return found[-1] if found else None
+
+
 def _unmarked(text: str) -> str:
     """A text without bold and code marks."""
     return re.sub(r"```\w*|\*\*|__|`", "", text)
@@ -265,7 +279,7 @@ _ASCII = str.maketrans(
 )
 
 
-def _plain(text: str) -> str:
+def plain_text(text: str) -> str:
     """A text without marks of Markdown and LaTeX, and in plain characters."""
     text = _unmarked(text)
     for pattern, replacement in _LATEX:
@@ -274,9 +288,9 @@ def _plain(text: str) -> str:
     return unicodedata.normalize("NFKC", text).translate(_ASCII)
 
 
-def _stated(text: str) -> str | None:
+def stated(text: str) -> str | None:
     """The part of an answer that states the result; None where nothing says which part it is."""
-    plain = _plain(text)
+    plain = plain_text(text)
     for marker in (r"\banswer[\s*_]*:[\s*_]*", None, r"\banswer\s+(?:is|was|=)(?!\s+not\b)[\s:*]*"):
         if marker is None:
             boxed = re.findall(r"\\f?box(?:ed)?\s*\{((?:[^{}]|\{[^{}]*\})*)\}", plain)
@@ -317,7 +331,7 @@ def _bare(text: str) -> str:
 
 def _words(text: str) -> str:
     """The words of a text between single spaces, so that a phrase can be found as a whole."""
-    return " ".join(["", *re.findall(r"[\w']+", _plain(text).casefold()), ""])
+    return " ".join(["", *re.findall(r"[\w']+", plain_text(text).casefold()), ""])
 
 
 def _same(one: object, other: object) -> bool:

@@ -7,6 +7,14 @@ LangChain and LlamaIndex alike.
 
 from __future__ import annotations
 
+from crossroute.strategies.answers import (
+    Extractor,
+    choice,
+    final_answer,
+    final_number,
+    json_value,
+    normalised_text,
+)
 from crossroute.strategies.base import (
     Ask,
     Flow,
@@ -20,30 +28,60 @@ from crossroute.strategies.base import (
     check_strategy,
 )
 from crossroute.strategies.bill import Charge, bill, charge
+from crossroute.strategies.calibration import Calibration, CalibrationRow, Calibrations
+from crossroute.strategies.cascade import Cascade
 from crossroute.strategies.drive import adrive, drive
 from crossroute.strategies.exchange import Ended, EndedAsk, Exchange, Listener, Transport
+from crossroute.strategies.isotonic import cross_check
 from crossroute.strategies.pick_one import PickOne
+from crossroute.strategies.signals import (
+    Agreement,
+    MeanLogprob,
+    MinLogprob,
+    PTrue,
+    Signal,
+    StatedConfidence,
+)
+from crossroute.strategies.vote import Vote
 
 __all__ = [
+    "Agreement",
     "Ask",
+    "Calibration",
+    "CalibrationRow",
+    "Calibrations",
+    "Cascade",
     "Charge",
     "Ended",
     "EndedAsk",
     "Exchange",
+    "Extractor",
     "Flow",
     "Listener",
+    "MeanLogprob",
+    "MinLogprob",
+    "PTrue",
     "PickOne",
     "Reply",
     "Role",
     "Show",
+    "Signal",
+    "StatedConfidence",
     "Strategy",
     "Task",
     "Together",
     "Transport",
     "Usage",
+    "Vote",
     "adrive",
     "bill",
     "charge",
     "check_strategy",
+    "choice",
+    "cross_check",
     "drive",
+    "final_answer",
+    "final_number",
+    "json_value",
+    "normalised_text",
 ]

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from fakes_langchain import ALL_WAYS, CALLS, Recorder, Teller, answer_of, client
+from langchain.agents import create_agent
 from langchain_core.caches import InMemoryCache
 from langchain_core.globals import set_llm_cache
 from langchain_core.messages import HumanMessage
@@ -23,7 +24,7 @@ from openai_server import OpenAIServer, Reply
 
 from crossroute.strategies import Ask, Flow, Task
 from crossroute.strategies import Reply as Heard
-from langchain_crossroute import ChatCrossRoute, CrossRouteRunnable
+from langchain_crossroute import ChatCrossRoute, CrossRouteMiddleware, CrossRouteRunnable
 from llamaindex_crossroute import CrossRouteLLM
 
 MINI, LARGE = "gpt-4o-mini-2024-07-18", "gpt-4o-2024-08-06"
@@ -405,3 +406,43 @@ async def test_a_graph_shows_a_reader_the_answer_once(
     assert {request.body["model"] for request in server.requests} == {MINI} | (
         {LARGE} if large else set()
     )
+
+
+@pytest.mark.parametrize("strategy", [Draft(), Draft(looks=True), DraftThenAnswer()])
+@pytest.mark.parametrize("asynchronous", [False, True])
+async def test_an_agent_shows_a_reader_the_answer_once(
+    asynchronous: bool, strategy: Any, server: OpenAIServer
+) -> None:
+    models = chats(server)
+    middleware = CrossRouteMiddleware(models, strategy=strategy)
+    agent = create_agent(models[REASONS], [], middleware=[middleware])
+    given: Any = {"messages": [HumanMessage(QUESTION)]}
+    if asynchronous:
+        shown = [part async for part in agent.astream(given, stream_mode="messages")]
+    else:
+        shown = list(agent.stream(given, stream_mode="messages"))
+    text = "".join(message.text for message, _ in shown)
+    assert text == ("I am large." if isinstance(strategy, DraftThenAnswer) else "I am small.")
+
+
+@pytest.mark.parametrize("kind", [ChatCrossRoute, CrossRouteRunnable, CrossRouteLLM])
+def test_a_strategy_knows_the_descriptors_of_the_candidates(
+    kind: Any, server: OpenAIServer
+) -> None:
+    seen: list[Task] = []
+
+    class Look:
+        def answer(self, task: Task) -> Flow:
+            seen.append(task)
+            return (yield Ask(MINI))
+
+    langchain = kind is not CrossRouteLLM
+    routed = kind(models=chats(server) if langchain else llms(server), strategy=Look())
+    routed.invoke(QUESTION) if langchain else routed.complete(QUESTION)
+    (task,) = seen
+    assert {*task.pool} == {MINI, LARGE, REASONS}
+    assert [task.can(model, "logprobs") for model in (MINI, LARGE, REASONS, "?")] == [
+        *(True, True),
+        *(False, False),
+    ]
+    assert task.pool[MINI].price is not None

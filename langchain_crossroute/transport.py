@@ -357,9 +357,9 @@ class Exchange:
             callbacks.add_handler(LogprobObserver(self.reply.logprobs))
             self.config["callbacks"] = callbacks
 
-    def _hiding(self, parts: Iterator[Any]) -> Iterator[Any]:
+    def _hiding(self, parts: Any) -> Iterator[Any]:
         """The parts of an answer without their log-probabilities."""
-        with closing(parts) as parts:
+        with closing(parts):
             for part in parts:
                 yield self._form.each(part, without_logprobs)
 

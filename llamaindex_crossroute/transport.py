@@ -320,12 +320,12 @@ class Exchange:
         ask = self._ask
         if usage or ask.settings:
             given = request.settings_in(request.options) or {}
-            settings, self._hides_logprobs = wished(model, given, ask.settings, usage=usage)
-            ask = replace(ask, settings=settings)
+            told, self._hides_logprobs = wished(model, given, ask.settings, usage=usage)
+            ask = replace(ask, settings=told)
         arguments, options = request.arguments(ask)
-        if self._ask.max_tokens is not None:
+        if ask.max_tokens is not None:
             settings = request.settings_in(options)
-            model, changed = within(model, settings, self._ask.max_tokens)
+            model, changed = within(model, settings, ask.max_tokens)
             options = request.with_settings(options, changed)
         return getattr(model, name), arguments, options
 

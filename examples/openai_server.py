@@ -15,7 +15,8 @@ import json
 import re
 import threading
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
@@ -42,6 +43,10 @@ class Reply:
         silent: Never answer: the client has to give up.
         retry_after: The header of that name; without it, a client's own retry need not wait.
         raw: The body as it is sent, streamed or not, instead of all that the others say.
+        logprobs: Log-probabilities of the tokens, which are the words of `text`, to a request that
+            asks for them; of a refusal they are those of the refusal.
+        delay: Seconds before an answer, and in a stream before each chunk of the text. Closing the
+            server ends it.
     """
 
     text: str = ""
@@ -58,10 +63,13 @@ class Reply:
     silent: bool = False
     retry_after: str | None = None
     raw: str | None = None
+    logprobs: Sequence[float] | None = None
+    delay: float = 0.0
 
 
-Answer = Reply | Callable[[dict[str, Any]], Reply]
-"""A reply, or a function that makes it of the request's body."""
+Answer = Reply | Sequence[Reply] | Callable[[dict[str, Any]], Reply]
+"""A reply; several, one for each request in turn and then from the first again; or a function that
+makes it of the request's body."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +102,8 @@ class OpenAIServer(ThreadingHTTPServer):
         self.answers: dict[str, Answer] = dict(answers or {})
         self.requests: list[Request] = []
         self.closing = threading.Event()
+        self._turns: Counter[str] = Counter()
+        self._turn = threading.Lock()
         self._thread = threading.Thread(target=self.serve_forever, args=(0.02,))
 
     @property
@@ -105,7 +115,14 @@ class OpenAIServer(ThreadingHTTPServer):
         """The reply to a request."""
         model = body["model"]
         answer = self.answers.get(model, Reply(f"(a simulated answer of {model})"))
-        return answer if isinstance(answer, Reply) else answer(body)
+        if isinstance(answer, Reply):
+            return answer
+        if not isinstance(answer, Sequence):
+            return answer(body)
+        with self._turn:
+            turn = self._turns[model]
+            self._turns[model] += 1
+        return answer[turn % len(answer)]
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -140,9 +157,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
         if reply.retry_after is not None:
             self.wait = {"Retry-After": reply.retry_after}
-        if reply.silent:
-            self.server.closing.wait()
-            return None
+        if reply.silent or reply.delay:
+            self.server.closing.wait(None if reply.silent else reply.delay)
+            if self.server.closing.is_set():
+                return None
         if reply.raw is not None:
             kind = "text/event-stream" if body.get("stream") else "application/json"
             if reply.raw.startswith("<"):
@@ -171,6 +189,8 @@ class _Handler(BaseHTTPRequestHandler):
                     chunk = _error(reply.status, reply.text)  # Clients read no further.
                 if number == reply.end_after:
                     break
+                if number and reply.delay and self.server.closing.wait(reply.delay):
+                    return
                 self._event(json.dumps(chunk))
             else:
                 self._event("[DONE]")
@@ -206,21 +226,25 @@ def _completion(reply: Reply, body: Mapping[str, Any]) -> dict[str, Any]:
     if reply.tool_calls:
         message["tool_calls"] = _tool_calls(reply)
     choice = {"index": 0, "message": message, "finish_reason": _finish_reason(reply)}
+    choice |= _logprobs(reply, body, _words(reply.refusal or reply.text))
     return _frame("chat.completion", body, choices=[choice], usage=_usage(reply))
 
 
 def _chunks(reply: Reply, body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """The events of a stream: the role, the words or tool calls, the end, and the usage."""
 
-    def delta(finish_reason: str | None = None, **content: object) -> dict[str, Any]:
+    def delta(
+        finish_reason: str | None = None, words: Sequence[str] = (), at: int = 0, **content: object
+    ) -> dict[str, Any]:
         choice = {"index": 0, "delta": content, "finish_reason": finish_reason}
+        choice |= _logprobs(reply, body, words, at) if words else {}
         return _frame("chat.completion.chunk", body, choices=[choice])
 
     yield delta(role="assistant", content="")
-    for word in re.findall(r"\s*\S+\s*$|\s*\S+", reply.text):
-        yield delta(content=word)
+    for at, word in enumerate(_words(reply.text)):
+        yield delta(words=[word], at=at, content=word)
     if reply.refusal is not None:
-        yield delta(refusal=reply.refusal)
+        yield delta(words=_words(reply.refusal), refusal=reply.refusal)
     for index, call in enumerate(_tool_calls(reply)):
         arguments = call["function"].pop("arguments")
         call["function"]["arguments"] = ""
@@ -230,6 +254,30 @@ def _chunks(reply: Reply, body: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     yield delta(_finish_reason(reply))
     if (body.get("stream_options") or {}).get("include_usage"):
         yield _frame("chat.completion.chunk", body, choices=[], usage=_usage(reply))
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"\s*\S+\s*$|\s*\S+", text)
+
+
+def _logprobs(
+    reply: Reply, body: Mapping[str, Any], words: Sequence[str], at: int = 0
+) -> dict[str, Any]:
+    """What a choice says of the log-probabilities of some words, of which `at` is the first."""
+    if reply.logprobs is None or not body.get("logprobs"):
+        return {"logprobs": None}
+    values = reply.logprobs[at : at + len(words)]
+    tokens = [
+        {"token": word, "logprob": value, "bytes": list(word.encode()), "top_logprobs": []}
+        for word, value in zip(words, values, strict=True)
+    ]
+    refuses = reply.refusal is not None
+    return {
+        "logprobs": {
+            "content": None if refuses else tokens,
+            "refusal": tokens if refuses else None,
+        }
+    }
 
 
 def _frame(kind: str, body: Mapping[str, Any], **content: object) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from langchain_core.messages.ai import UsageMetadata, add_usage
 from langchain_core.outputs import ChatGeneration, LLMResult
 
 from crossroute import Price, UnfinishedAnswerError
+from crossroute.logprobs import of_answer
 
 DECISION = "crossroute"
 """The key of the decision in an answer's `response_metadata` and in the metadata of its run."""
@@ -21,6 +22,10 @@ _FINISH_REASONS = (
     # That of OpenAI's Responses API.
     "status",
 )
+
+
+# OpenAI's and Ollama's, Google's.
+_LOGPROBS = ("logprobs", "logprobs_result")
 
 
 class AnswerMetadata:
@@ -170,6 +175,57 @@ def text_and_usage(output: Any) -> tuple[str, Mapping[str, Any] | None]:
     return "", output.get("usage") if kind == "message-finish" else None
 
 
+def logprobs_of(generation: Any) -> list[float]:
+    """Log-probabilities of the tokens of an answer, or of a chunk of one.
+
+    Args:
+        generation: LangChain's generation or chunk of one; of a refusal, and of a text completion,
+            there are none.
+    """
+    message = getattr(generation, "message", None)
+    if not isinstance(message, AIMessage):
+        return []
+    # A stream of events is made before the one is put into the other.
+    said = {**(generation.generation_info or {}), **message.response_metadata}
+    found = next((said[name] for name in _LOGPROBS if said.get(name)), None)
+    if isinstance(found, Mapping):
+        # Together's are in lists of their own.
+        texts, values = found.get("tokens") or (), found.get("token_logprobs") or ()
+        tokens = [*zip(texts, values, strict=False)]
+        found = found.get("content") or ()
+    else:
+        tokens = []
+    tokens += [(one.get("token"), one.get("logprob")) for one in found or ()]
+    return of_answer(tokens, str(message.text) if _reasons(message) else None)
+
+
+def without_logprobs(output: Any) -> Any:
+    """An answer, a chunk of one, or an event of version v3, without its log-probabilities."""
+    message = message_of(output)
+    if message is not None:
+        metadata: Mapping[str, Any] = message.response_metadata
+        if not any(name in metadata for name in _LOGPROBS):
+            return output
+        rest = {name: value for name, value in metadata.items() if name not in _LOGPROBS}
+        return _replaced(output, message, rest)
+    if isinstance(output, dict) and output.get("event") == "message-finish":
+        metadata = output.get("metadata") or {}
+        rest = {name: value for name, value in metadata.items() if name not in _LOGPROBS}
+        return {**output, "metadata": rest}
+    return output
+
+
+def _reasons(message: BaseMessage) -> bool:
+    """Whether there is reasoning in a message, or it is a chunk of it."""
+    blocks = message.content if isinstance(message.content, list) else ()
+    kinds = [block.get("type") for block in blocks if isinstance(block, dict)]
+    return bool(
+        message.additional_kwargs.get("reasoning_content")
+        or "reasoning" in kinds
+        or "thinking" in kinds
+    )
+
+
 def has_finish_reason(output: Any) -> bool:
     """Whether an answer, a chunk of one, or an event of version v3 says why the answer ends."""
     message = message_of(output)
@@ -200,6 +256,10 @@ def last_decision(messages: str | list[BaseMessage]) -> Mapping[str, Any] | None
 
 
 def _with_metadata(output: Any, message: BaseMessage, found: dict[str, Any]) -> Any:
-    metadata = {**message.response_metadata, DECISION: found}
+    return _replaced(output, message, {**message.response_metadata, DECISION: found})
+
+
+def _replaced(output: Any, message: BaseMessage, metadata: dict[str, Any]) -> Any:
+    """An output whose message has other metadata."""
     marked = message.model_copy(update={"response_metadata": metadata})
     return marked if output is message else type(output)({**output, "raw": marked})

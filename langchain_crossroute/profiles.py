@@ -128,8 +128,19 @@ def known_profile(chat_model: str) -> dict[str, Any]:
     if not profile:
         return {}
     found = _completed(ModelDescriptor(id=chat_model), profile)
+    if chat_model.startswith("openai:") and _gives_logprobs(profile):
+        found = found.model_copy(update={"capabilities": (*found.capabilities, "logprobs")})
     beside = {key: profile.get(key) for key in ("name", "reasoning_effort_levels")}
     return beside | found.model_dump(exclude_defaults=True, exclude={"id"})
+
+
+def _gives_logprobs(profile: Mapping[str, Any]) -> bool:
+    """Whether one of OpenAI's models gives log-probabilities: those do that chat without reasoning.
+
+    No profile says it.
+    """
+    chats = profile.get("tool_calling") and profile.get("temperature")
+    return bool(chats) and profile.get("reasoning_output") is False
 
 
 def _completed(descriptor: ModelDescriptor, profile: Mapping[str, Any]) -> ModelDescriptor:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+from uuid import UUID
 
 from langchain_core.callbacks import AsyncCallbackHandler, BaseCallbackHandler
 from langchain_core.messages import BaseMessageChunk
@@ -13,7 +14,13 @@ from langchain_core.outputs import LLMResult
 from langchain_core.tracers.base import AsyncBaseTracer, BaseTracer
 from typing_extensions import override
 
-from langchain_crossroute.metadata import has_finish_reason, message_of, tokens_of, usage_of
+from langchain_crossroute.metadata import (
+    has_finish_reason,
+    logprobs_of,
+    message_of,
+    tokens_of,
+    usage_of,
+)
 
 _TOKEN_EVENTS = ("on_llm_new_token", "on_stream_event")
 # Tracers only record tokens.
@@ -118,6 +125,46 @@ class UsageObserver(BaseCallbackHandler):
         if (tokens := tokens_of(usage)) is not None:
             a, b, c, d = self.tokens or (0, 0, 0, 0)
             self.tokens = a + tokens[0], b + tokens[1], c + tokens[2], d + tokens[3]
+
+
+class LogprobObserver(BaseCallbackHandler):
+    """Sees the log-probabilities of a candidate's tokens, whatever it makes of its answer.
+
+    Where a candidate asks several models one after the other, those of the last one stay.
+    """
+
+    run_inline = True
+    # Else LangChain makes texts of all messages for it.
+    ignore_chat_model = True
+    ignore_chain = True
+
+    def __init__(self, found: list[float]) -> None:
+        """See them.
+
+        Args:
+            found: The list that they are put into.
+        """
+        self._found = found
+        self._run: UUID | None = None
+
+    @override
+    def on_llm_new_token(
+        self, token: object, *, chunk: object = None, run_id: UUID, **kwargs: Any
+    ) -> None:
+        self._begin(run_id)
+        self._found += logprobs_of(chunk)
+
+    @override
+    def on_llm_end(self, response: LLMResult, *, run_id: UUID, **kwargs: Any) -> None:
+        self._begin(run_id)
+        # Of a stream they are all there.
+        if not self._found and response.generations and response.generations[0]:
+            self._found += logprobs_of(response.generations[0][0])
+
+    def _begin(self, run_id: UUID) -> None:
+        if run_id != self._run:
+            self._run = run_id
+            self._found.clear()
 
 
 class MutedHandler:

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,8 +21,15 @@ from langchain_crossroute.failures import is_refusal, passes, secrets_in
 from langchain_crossroute.lazy import LazyChatModel, aload_model, load_model
 from langchain_crossroute.limits import within
 from langchain_crossroute.messages import for_provider, from_dicts, to_messages
-from langchain_crossroute.metadata import DECISION, AnswerMetadata, text_and_usage, tokens_of
+from langchain_crossroute.metadata import (
+    DECISION,
+    AnswerMetadata,
+    text_and_usage,
+    tokens_of,
+    without_logprobs,
+)
 from langchain_crossroute.streams import (
+    LogprobObserver,
     MutedHandler,
     StreamObserver,
     UsageObserver,
@@ -31,6 +38,7 @@ from langchain_crossroute.streams import (
     shows,
     shows_tokens,
 )
+from langchain_crossroute.wishes import LOGPROBS, Wishes
 
 FAILURE_EVENT = "crossroute_attempt_failed"
 
@@ -175,6 +183,8 @@ class Exchange:
         self._observer: StreamObserver | None = None
         self._usage: UsageObserver | None = None
         self._is_answer = False
+        # Whether the log-probabilities on the answer are none of the caller's business.
+        self._hides_logprobs = False
         # A whole answer is made of a stream only where the strategy looks into it.
         looks_into = ask.until not in (None, begun, has_words)
         self._form = CHUNKS if transport.form is WHOLE and looks_into else transport.form
@@ -198,7 +208,8 @@ class Exchange:
         """Ask; the parts of the answer as they come."""
         with self._masking():
             request = self._request(load_model(self._candidate))
-            yield from self._form.open(*request[:2], self.config, **request[2])
+            parts: Any = self._form.open(*request[:2], self.config, **request[2])
+            yield from self._hiding(parts) if self._hides_logprobs else parts
             self._check()
 
     async def aopen(self) -> AsyncIterator[Any]:
@@ -208,7 +219,8 @@ class Exchange:
             parts: Any = self._form.aopen(*request[:2], self.config, **request[2])
             try:
                 async for part in parts:
-                    yield part
+                    hides = self._hides_logprobs
+                    yield self._form.each(part, without_logprobs) if hides else part
             finally:
                 await parts.aclose()
             self._check()
@@ -296,19 +308,40 @@ class Exchange:
         """The candidate as it is called, its input and its keyword arguments."""
         transport, ask = self._transport, self._ask
         self.reply.was_asked = True
+        own = {name: value for name, value in ask.settings.items() if name != LOGPROBS}
+        wishes = Wishes(
+            logprobs=bool(ask.settings.get(LOGPROBS)),
+            # A whole answer says its usage, and of what is no answer the bill alone is told.
+            usage=not self._form.is_whole and (ask.role != "answer" or transport.form.is_whole),
+            fresh=ask.fresh,
+        )
+        self._listen(model, logprobs=wishes.logprobs or bool(transport.kwargs.get(LOGPROBS)))
+        value, late = transport.value, transport.late
+        if ask.keep is not None or ask.then:
+            value = _chosen(value, ask)
+        value, settings = for_provider(model, value, {**transport.kwargs, **own})
+        called = model if late is None else late.on(ask.model, model)
+        called, self._hides_logprobs = wishes.of(called, settings)
+        if ask.max_tokens is not None:
+            called, settings = within(called, settings, ask.max_tokens)
+        return called, value, settings
+
+    def _listen(self, model: Runnable[Any, Any], *, logprobs: bool) -> None:
+        """Set who is told of the candidate's run: the caller's handlers, and our own."""
         callbacks: Any = self.config["callbacks"]
-        own = getattr(model, "callbacks", None)
-        late = transport.late
+        of_model = getattr(model, "callbacks", None)
+        late = self._transport.late
         # Of a chain, which may end in whatever, and where a schema is parsed.
         if (late is not None and late.hides_usage) or not hasattr(model, "_llm_type"):
             self._usage = UsageObserver()
             callbacks = callbacks.copy()
             callbacks.add_handler(self._usage)
             self.config["callbacks"] = callbacks
-        if any(map(shows_tokens, (*callbacks.handlers, *(getattr(own, "handlers", own) or ())))):
+        of_model = getattr(of_model, "handlers", of_model) or ()
+        if any(map(shows_tokens, (*callbacks.handlers, *of_model))):
             callbacks = callbacks.copy()
             self.config["callbacks"] = callbacks
-            if ask.role == "answer":
+            if self._ask.role == "answer":
                 # Also what a model shows within `invoke`, which streams if a handler wants it to.
                 self._observer = StreamObserver()
                 callbacks.add_handler(self._observer)
@@ -319,14 +352,16 @@ class Exchange:
                 )
                 # What LangGraph goes by, also for a message that was not streamed.
                 callbacks.add_tags(["nostream"])
-        value = transport.value
-        if ask.keep is not None or ask.then:
-            value = _chosen(value, ask)
-        value, settings = for_provider(model, value, {**transport.kwargs, **ask.settings})
-        called = model if late is None else late.on(ask.model, model)
-        if ask.max_tokens is not None:
-            called, settings = within(called, settings, ask.max_tokens)
-        return called, value, settings
+        if logprobs:
+            callbacks = callbacks.copy()
+            callbacks.add_handler(LogprobObserver(self.reply.logprobs))
+            self.config["callbacks"] = callbacks
+
+    def _hiding(self, parts: Any) -> Iterator[Any]:
+        """The parts of an answer without their log-probabilities."""
+        with closing(parts):
+            for part in parts:
+                yield self._form.each(part, without_logprobs)
 
     @contextmanager
     def _masking(self) -> Iterator[None]:

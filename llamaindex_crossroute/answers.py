@@ -21,6 +21,7 @@ from llama_index.core.base.llms.types import (
 from pydantic import BaseModel
 
 from crossroute import Price
+from crossroute.logprobs import of_answer
 from crossroute.strategies import Usage
 
 Response = ChatResponse | CompletionResponse
@@ -129,11 +130,29 @@ def to_completion(output: Any) -> Any:
 
 
 def logprobs_of(response: Any) -> list[float]:
-    """Log-probabilities of the tokens of an answer or a chunk, as OpenAI's API tells them."""
+    """Log-probabilities of the tokens of an answer or a chunk, as OpenAI's API tells them.
+
+    Those of a refusal and of reasoning are not of the answer.
+    """
     choice = _first(_get(_get(response, "raw"), "choices"))
-    tokens = _get(_get(choice, "logprobs"), "content")
-    found = [_get(token, "logprob") for token in tokens or ()]
-    return [float(value) for value in found if isinstance(value, (int, float))]
+    if (found := _get(choice, "logprobs")) is None:
+        return []
+    tokens = [(_get(one, "token"), _get(one, "logprob")) for one in _get(found, "content") or ()]
+    # The API of completions has them in lists of their own.
+    values = _get(found, "token_logprobs") or ()
+    tokens += zip(_get(found, "tokens") or (), values, strict=False)
+    return of_answer(tokens, _text_beside_reasoning(response))
+
+
+def _text_beside_reasoning(response: Any) -> str | None:
+    """The text of an answer or a chunk with reasoning in it; None where there is none."""
+    if not isinstance(response, ChatResponse):
+        return None
+    if response.delta is not None:
+        # Of a chunk, whose message holds all so far.
+        return response.delta if response.additional_kwargs.get("thinking_delta") else None
+    reasons = any(isinstance(block, ThinkingBlock) for block in response.message.blocks)
+    return response.message.content or "" if reasons else None
 
 
 def usage_of(response: Response) -> Usage | None:

@@ -138,7 +138,8 @@ def _task(
         stay=settings["stay"],
         last=_marks(request).get(ANSWERED_BY),
     )
-    return Task(decision, query, messages, Ceiling.of(limits, now.router.pool, query), watch)
+    pool = now.router.pool
+    return Task(decision, query, messages, Ceiling.of(limits, pool, query), watch, pool)
 
 
 def _settings(llm: CrossRouteLLM, request: Request) -> dict[str, Any]:

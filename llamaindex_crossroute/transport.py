@@ -7,6 +7,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from traceback import walk_tb
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -44,6 +45,7 @@ from llamaindex_crossroute.lazy import LazyLLM, aload_llm, load_llm, secrets_in
 from llamaindex_crossroute.ledger import open_ledgers
 from llamaindex_crossroute.limits import within
 from llamaindex_crossroute.request import ANSWERED_BY, OWN_CHOICE, Request
+from llamaindex_crossroute.wishes import wished
 
 if TYPE_CHECKING:
     from llamaindex_crossroute.llm import CrossRouteLLM
@@ -152,6 +154,8 @@ class Exchange:
         self._streams = looks_into or (transport.streams and ask.role == "answer")
         # Up to the first words: afterwards it is an answer.
         self._lead: list[Any] = []
+        # Whether log-probabilities are none of the caller's business.
+        self._hides_logprobs = False
         self._overheard: list[Response] = []
         self._realised: dict[str, float] | None = None
         self._finished: bool | None = None
@@ -280,6 +284,8 @@ class Exchange:
         update: dict[str, Any] = {
             "additional_kwargs": {**response.additional_kwargs, DECISION: decision}
         }
+        if self._hides_logprobs:
+            update["logprobs"] = None
         if self._streams != self._transport.streams:
             # The last chunk without its delta is a whole answer.
             update["delta"] = None if self._streams else self.reply.text
@@ -309,10 +315,17 @@ class Exchange:
             name = f"{way}{'stream_' if self._streams else ''}{name}"
         if request.becomes_chat(self._ask):
             name = name.replace("complete", "chat")
-        arguments, options = request.arguments(self._ask)
-        if self._ask.max_tokens is not None:
+        # The caller's stream asks for its usage as the caller says.
+        usage = self._streams and not (self._transport.streams and self._ask.role == "answer")
+        ask = self._ask
+        if usage or ask.settings:
+            given = request.settings_in(request.options) or {}
+            told, self._hides_logprobs = wished(model, given, ask.settings, usage=usage)
+            ask = replace(ask, settings=told)
+        arguments, options = request.arguments(ask)
+        if ask.max_tokens is not None:
             settings = request.settings_in(options)
-            model, changed = within(model, settings, self._ask.max_tokens)
+            model, changed = within(model, settings, ask.max_tokens)
             options = request.with_settings(options, changed)
         return getattr(model, name), arguments, options
 

@@ -21,7 +21,8 @@ Message = Mapping[str, Any]
 Capability = Literal[
     "tools", "structured_output", "image_input", "audio_input", "file_input", "logprobs"
 ]
-"""What a request may need of a model beside text to text."""
+"""What a request may need of a model beside text to text. `logprobs`, the log-probabilities of the
+answer's tokens, no request needs by what is in it: a strategy may ask for them."""
 
 _PART_NEEDS: dict[str, Capability] = {
     **dict.fromkeys(("image", "image_url", "input_image"), "image_input"),

@@ -57,6 +57,17 @@ def test_without_a_folder_it_is_printed(run: Run) -> None:
     assert "high effort" in found["description"]
 
 
+def test_log_probabilities_are_listed_where_they_are_known(run: Run) -> None:
+    def capabilities(model: str) -> list[str]:
+        code, out, _ = run("models", "new", model)
+        assert code == 0
+        found: list[str] = yaml.safe_load(out)["capabilities"]
+        return found
+
+    assert "logprobs" in capabilities("openai:gpt-4.1-mini")
+    assert "logprobs" not in capabilities("openai:gpt-5.5")
+
+
 def test_nothing_is_overwritten(run: Run, tmp_path: Path) -> None:
     arguments = ("openai:gpt-5.5", "--out", tmp_path)
     assert run("models", "new", *arguments)[0] == 0

@@ -63,3 +63,11 @@ def test_a_guess_says_so(model: ModelDescriptor) -> None:
         assert learned is not None
         assert learned.source == "guess"
         assert learned.quality_error > 0
+
+
+def test_log_probabilities_are_of_openais_models_that_do_not_reason(model: ModelDescriptor) -> None:
+    # No other provider is documented to give them for these models, by the classes that are used.
+    gives = model.provider is not None and model.provider.chat_model.startswith(
+        ("openai:gpt-4o", "openai:gpt-4.1")
+    )
+    assert ("logprobs" in model.capabilities) == gives

@@ -201,6 +201,13 @@ def test_a_response_format_needs_structured_output() -> None:
     assert decision_of(loose)["model"] == SMALL
 
 
+def test_log_probabilities_are_nothing_that_a_call_needs() -> None:
+    candidates = scripted()
+    answer = cheap(candidates).invoke(QUESTION, logprobs=True)
+    assert decision_of(answer)["model"] == SMALL
+    assert candidates[SMALL].given == [{"logprobs": True}]
+
+
 def test_room_for_the_answer() -> None:
     chat = cheap(scripted())
     assert decision_of(chat.invoke(QUESTION, max_tokens=20_000))["model"] == SMALL

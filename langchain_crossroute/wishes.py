@@ -1,0 +1,120 @@
+"""What an ask wishes of the chat models in a candidate, in the words of their classes.
+
+They are changed on copies, on the same clients, wherever they stand in a candidate: a keyword of
+the call reaches only the first Runnable of a chain, and a class that does not know it would send it
+to its provider all the same.
+"""
+
+# ruff: noqa: ANN401  # Candidates are any Runnable, and settings have the types of their providers.
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from langchain_core.language_models import BaseLanguageModel
+from langchain_core.runnables import Runnable
+from langchain_core.runnables.base import RunnableBindingBase
+from pydantic import BaseModel
+
+LOGPROBS = "logprobs"
+"""The neutral setting of an ask that wishes log-probabilities."""
+
+_LOGPROBS = {
+    # OpenAI's, Azure's, DeepSeek's, xAI's, Together's.
+    "BaseChatOpenAI": "logprobs",
+    "ChatOllama": "logprobs",
+    "ChatVertexAI": "logprobs",
+}
+"""The field that asks for the log-probabilities of tokens, by the class that has it."""
+
+_STREAM_USAGE = {"BaseChatOpenAI": "stream_usage"}
+"""The field that asks for the usage at the end of a stream, which is None if nobody has decided."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What is wished of chat models.
+
+    Attributes:
+        logprobs: Log-probabilities of the tokens.
+        usage: The usage at the end of a stream, unless the model or the call says otherwise.
+        fresh: An answer from no cache, which goes into none.
+    """
+
+    logprobs: bool = False
+    usage: bool = False
+    fresh: bool = False
+
+    def of(self, candidate: Any, settings: Mapping[str, Any]) -> tuple[Any, bool]:
+        """A candidate that does as is wished, as far as the classes of its models know how.
+
+        Chat models that a function calls are out of reach.
+
+        Args:
+            candidate: A chat model, or a Runnable with some in it.
+            settings: The keyword arguments of the call.
+
+        Returns:
+            The candidate, or a copy, and whether it gives log-probabilities by this wish alone.
+        """
+        if not (self.logprobs or self.usage or self.fresh):
+            return candidate, False
+        ours = False
+
+        def change(model: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+            nonlocal ours
+            changes: dict[str, Any] = {}
+            if self.fresh and model.cache is not False:
+                changes["cache"] = False
+            if self.logprobs and (field := _field(model, _LOGPROBS)):
+                asked = getattr(model, field) or given.get(field)
+                if not asked and not _by_responses(model, given):
+                    changes[field] = ours = True
+            field = _field(model, _STREAM_USAGE) if self.usage else None
+            if field and getattr(model, field) is None:
+                changes[field] = True
+            return changes
+
+        return _changed(candidate, change, settings), ours
+
+
+def _field(model: Any, fields: Mapping[str, str]) -> str | None:
+    """The field of a table that a model has."""
+    found = (fields[kind.__name__] for kind in type(model).__mro__ if kind.__name__ in fields)
+    name = next(found, None)
+    return name if name in type(model).model_fields else None
+
+
+def _by_responses(model: Any, given: Mapping[str, Any]) -> bool:
+    """Whether a call goes to OpenAI's Responses API, whose log-probabilities LangChain drops."""
+    # The class's own rule, which goes by the arguments of the call too.
+    rule = getattr(model, "_use_responses_api", None)
+    return rule is not None and bool(rule({**given, **(model.model_kwargs or {})}))
+
+
+def _changed(
+    part: Any,
+    change: Callable[[Any, Mapping[str, Any]], dict[str, Any]],
+    given: Mapping[str, Any],
+) -> Any:
+    """A part of a candidate with the models in it changed; the same object if there are none."""
+    if isinstance(part, BaseLanguageModel):
+        changes = change(part, given)
+    elif isinstance(part, Runnable) and isinstance(part, BaseModel):
+        if isinstance(part, RunnableBindingBase):
+            given = {**given, **part.kwargs}
+        old = {name: getattr(part, name) for name in type(part).model_fields}
+        new = {name: _changed(value, change, given) for name, value in old.items()}
+        changes = {name: value for name, value in new.items() if value is not old[name]}
+    elif isinstance(part, (list, tuple)):
+        items = [_changed(item, change, given) for item in part]
+        same = all(one is other for one, other in zip(items, part, strict=True))
+        return part if same else items if isinstance(part, list) else tuple(items)
+    elif isinstance(part, dict):
+        inner = {name: _changed(value, change, given) for name, value in part.items()}
+        return part if all(inner[name] is part[name] for name in part) else inner
+    else:
+        return part
+    return part.model_copy(update=changes) if changes else part

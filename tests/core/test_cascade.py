@@ -8,6 +8,7 @@ import math
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 from fakes_answers import Part, Said, Script, calibrated, calibrations, sure, task_of
 from hypothesis import given
@@ -321,6 +322,31 @@ def test_who_is_no_candidate_is_not_asked() -> None:
     assert played(unseen, task_of(MODELS, 0.01), "391")[1].models == ["big"]
 
 
+@pytest.mark.parametrize("reward", ["linear", "exponential"])
+def test_it_is_worth_more_than_either_model_and_their_mixture(reward: Any) -> None:
+    """On drafts that are right as often as their calibration says."""
+    chance = np.random.default_rng(3)
+    p = chance.uniform(0.01, 0.99, 800)
+    right = {"small": chance.random(800) < p, "big": chance.random(800) < 0.9}
+    cost = {"small": 1e-4, "big": 2e-3}
+    for willingness in (2e-3, 5e-3, 2e-2, 0.2, math.inf):
+        models = {"small": (0.5, cost["small"]), "big": (0.9, cost["big"])}
+        asked = task_of(models, willingness, logprobs=["small"], reward_name=reward)
+        quality = spent = 0.0
+        for i in range(800):
+            answer, script = played(CASCADE, asked, sure("a", float(p[i])))
+            quality += right[answer.model][i] / 800
+            spent += sum(cost[model] for model in script.models) / 800
+        low, high = right["small"].mean(), right["big"].mean()
+        # Of the two mixed at random, at the same cost.
+        mixed = low + (high - low) * (spent - cost["small"]) / (cost["big"] - cost["small"])
+        is_mixed = 2 * cost["small"] < spent < 0.8 * cost["big"]
+        assert quality >= mixed + (0.03 if is_mixed else -0.02)
+        if reward == "linear" and not math.isinf(willingness):
+            alone = [right[model].mean() - cost[model] / willingness for model in cost]
+            assert quality - spent / willingness >= max(alone) - 0.02
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -347,6 +373,7 @@ def test_who_is_no_candidate_is_not_asked() -> None:
             "escalate_at_most and accuracy need calibrations",
         ),
         ({"seconds": 0}, "seconds is 0"),
+        ({"seconds": math.inf}, "seconds is inf; give a finite number above 0"),
         ({"attempts": 0}, "attempts is 0; give a whole number from 1"),
         ({"attempts": True}, "attempts is True"),
         ({"pass_refusals": 1}, "pass_refusals is 1; give True or False"),

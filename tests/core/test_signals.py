@@ -194,7 +194,7 @@ def test_of_a_draft_that_says_nothing_to_compare_nobody_is_asked() -> None:
         (lambda: Agreement(["a", "a"]), "others names a model twice"),
         (lambda: Agreement(samples=-1), "samples is -1; give a whole number from 0"),
         (lambda: Agreement(samples=True), "samples is True"),
-        (lambda: Agreement(["a"], temperature=0), "temperature is 0; give a number above 0"),
+        (lambda: Agreement(["a"], temperature=0), "temperature is 0; give a finite number above 0"),
         (lambda: Agreement(["a"], seconds=math.nan), "seconds is nan"),
         (lambda: Agreement(["a"], extract="x"), "extract is 'x'; give a function"),
         (lambda: StatedConfidence(question=" "), "question is ' '; give a question"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from crossroute.errors import ConstraintError, shortened
@@ -75,7 +76,7 @@ def check_flag(name: str, value: object) -> None:
 
 
 def check_positive(name: str, value: object) -> None:
-    """See that something is a positive number or None.
+    """See that something is a finite positive number or None.
 
     Raises:
         ConstraintError: If it is neither.
@@ -83,8 +84,10 @@ def check_positive(name: str, value: object) -> None:
     if value is None:
         return
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not is_number or not value > 0:  # type: ignore[operator]
-        raise ConstraintError(f"{name} is {shortened(value)}; give a number above 0, or None.")
+    if not is_number or not 0 < value < math.inf:  # type: ignore[operator]
+        raise ConstraintError(
+            f"{name} is {shortened(value)}; give a finite number above 0, or None."
+        )
 
 
 def check_extractor(extract: object) -> None:

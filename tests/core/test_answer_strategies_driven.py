@@ -1,0 +1,176 @@
+"""Strategies that look at answers, driven as integrations drive them: over a scripted transport."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+from fakes_answers import calibrated, calibrations, task_of
+
+from crossroute.failures import may_pass_elsewhere
+from crossroute.strategies import (
+    Ask,
+    Cascade,
+    Charge,
+    Reply,
+    StatedConfidence,
+    Strategy,
+    Task,
+    Vote,
+    adrive,
+    charge,
+    drive,
+)
+
+WAYS = ["sync", "async"]
+MODELS = {"small": (0.6, 1e-4), "middle": (0.7, 1e-3), "big": (0.9, 2e-3)}
+TASK = task_of(MODELS, 0.01, logprobs=["small"])
+Part = tuple[str, float] | str | Exception
+"""A token, perhaps with its log-probability, or what is raised."""
+
+
+@dataclass
+class Wire:
+    """A transport whose models say what a script says, one list of tokens after the other."""
+
+    says: Mapping[str, Sequence[Sequence[Part]]]
+    asked: list[Ask] = field(default_factory=list)
+    closed: list[Ask] = field(default_factory=list)
+    pulled: list[str] = field(default_factory=list)
+
+    def exchange(self, ask: Ask, decision: dict[str, Any]) -> Exchange:
+        before = sum(one.model == ask.model for one in self.asked)
+        self.asked.append(ask)
+        return Exchange(self, ask, self.says[ask.model][before], Reply(ask.model))
+
+    def report(self, failure: dict[str, Any]) -> None:
+        pass
+
+    async def areport(self, failure: dict[str, Any]) -> None:
+        pass
+
+
+@dataclass
+class Exchange:
+    wire: Wire
+    ask: Ask
+    parts: Sequence[Part]
+    reply: Reply
+    shown: bool = False
+
+    def open(self) -> Iterator[Part]:
+        try:
+            for part in self.parts:
+                if isinstance(part, Exception):
+                    raise part
+                self.wire.pulled.append(part if isinstance(part, str) else part[0])
+                yield part
+        finally:
+            self.wire.closed.append(self.ask)
+
+    async def aopen(self) -> AsyncIterator[Part]:
+        for part in self.open():
+            await asyncio.sleep(0)
+            yield part
+
+    def read(self, part: Part) -> None:
+        assert not isinstance(part, Exception)
+        text, *logprobs = (part,) if isinstance(part, str) else part
+        assert isinstance(text, str)
+        self.reply.text += text
+        self.reply.has_words = self.reply.has_words or bool(text.strip())
+        if self.ask.settings.get("logprobs"):
+            self.reply.logprobs += [one for one in logprobs if isinstance(one, float)]
+
+    def failure(self, error: Exception) -> str | None:
+        return str(error) if may_pass_elsewhere(error) else None
+
+    def with_metadata(self, part: Part) -> Part:
+        return part if isinstance(part, str) else part[0] if isinstance(part, tuple) else part
+
+    @property
+    def charge(self) -> Charge:
+        return charge(self.ask, self.reply, None, TASK.query)
+
+    def rest(self) -> Iterator[Part]:
+        return iter(())
+
+
+def answered(way: str, strategy: Strategy, wire: Wire, task: Task = TASK) -> str:
+    async def collect() -> list[Part]:
+        return [part async for part in adrive(task, strategy.answer(task), wire)]
+
+    if way == "async":
+        parts = asyncio.run(collect())
+    else:
+        parts = list(drive(task, strategy.answer(task), wire))
+    return "".join(str(part) for part in parts)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_good_draft_is_handed_on_and_a_bad_one_is_not(way: str) -> None:
+    cascade = Cascade(calibrations())
+    good = Wire({"small": [[("39", -0.1), ("1", -0.1)]]})
+    assert answered(way, cascade, good) == "391"
+    bad = Wire({"small": [[("39", -0.1), ("2", -1.5)]], "big": [["It is ", "391"]]})
+    assert answered(way, cascade, bad) == "It is 391"
+    assert [ask.role for ask in bad.asked] == ["draft", "answer"]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_question_on_the_draft_is_no_answer(way: str) -> None:
+    stated = calibrated(signal="stated_confidence", low=0.0, high=1.0)
+    cascade = Cascade(calibrations(stated), (StatedConfidence(),), cheap="small")
+    wire = Wire({"small": [["391"], ["0", ".9"]]})
+    assert answered(way, cascade, wire) == "391"
+    assert [ask.role for ask in wire.asked] == ["draft", "judge"]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_draft_that_says_the_word_is_closed(way: str) -> None:
+    cascade = Cascade(cheap="small", word="UNSURE")
+    wire = Wire({"small": [["UN", "SURE", ", since"]], "big": [["391"]]})
+    assert answered(way, cascade, wire) == "391"
+    assert wire.pulled == ["UN", "SURE", "391"]
+    assert len(wire.closed) == 2
+    wire = Wire({"small": [["UN", "IQUE"]]})
+    assert answered(way, cascade, wire) == "UNIQUE"
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_draft_is_better_than_an_error(way: str) -> None:
+    gone = [ConnectionError("gone")]
+    wire = Wire({"small": [[("392", -1.0)]], "big": [gone], "middle": [gone]})
+    assert answered(way, Cascade(calibrations()), wire) == "392"
+    assert [ask.model for ask in wire.asked] == ["small", "big", "middle"]
+    wire = Wire({model: [gone] for model in MODELS})
+    with pytest.raises(ConnectionError, match="gone") as caught:
+        answered(way, Cascade(calibrations()), wire)
+    assert "small: gone; big: gone; middle: gone" in caught.value.__notes__[0]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_votes_are_asked_no_longer_than_it_takes(way: str) -> None:
+    vote = Vote(("small", "middle", "big"), weights="equal", in_turn=True)
+    wire = Wire({"small": [["It is 391."]], "middle": [["39", "1"]]})
+    assert answered(way, vote, wire) == "It is 391."
+    assert [ask.model for ask in wire.asked] == ["small", "middle"]
+
+
+@pytest.mark.skipif(not hasattr(Reply(""), "left"), reason="needs the driver of Together")
+@pytest.mark.parametrize("way", WAYS)
+def test_votes_are_asked_at_once(way: str) -> None:
+    vote = Vote(("small", "middle", "big"), weights="equal", word="UNSURE", early_stop=False)
+    wire = Wire({"small": [["It is 391."]], "middle": [["UN", "SURE", "."]], "big": [["391"]]})
+    assert answered(way, vote, wire) == "It is 391."
+    assert sorted(ask.model for ask in wire.asked) == ["big", "middle", "small"]
+    assert "." not in wire.pulled
+    early = replace(vote, early_stop=True)
+    wire = Wire({"small": [["391"]], "middle": [["391"]], "big": [["391"]]})
+    assert answered(way, early, wire) == "391"
+    gone = [TimeoutError("slow")]
+    with_word = Wire({"small": [gone], "middle": [["UNSURE"], ["7"]], "big": [gone]})
+    assert answered(way, vote, with_word) == "7"

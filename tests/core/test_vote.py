@@ -23,11 +23,11 @@ from crossroute.strategies.vote import BRIEF, MOST_WEIGHT, Vote
 # Log-odds of .41, .85, 1.39, 2.94.
 MODELS = {"a": (0.6, 1e-4), "b": (0.7, 2e-4), "c": (0.8, 3e-4), "big": (0.95, 1e-2)}
 TASK = task_of(MODELS, 0.001, logprobs=["a", "b", "c"])
-THREE = Vote(("a", "b", "c"))
+THREE = Vote(("a", "b", "c"), options=2)
 SLOW = TimeoutError("slow")
 
 
-def played(vote: Vote, task: Task = TASK, **says: Part | list[Part]) -> tuple[Reply, Script]:
+def played(vote: Vote, task: Task = TASK, /, **says: Part | list[Part]) -> tuple[Reply, Script]:
     script = Script({"big": "big's", **says})
     return script.play(vote.answer(task)), script
 
@@ -46,6 +46,16 @@ def test_votes_weigh_as_much_as_their_quality() -> None:
     says = {"a": "392", "b": "392", "c": "391"}
     assert played(THREE, **says)[0].text == "391"
     assert played(replace(THREE, weights="equal"), **says)[0].text == "392"
+
+
+def test_the_more_answers_there_are_the_more_it_says_that_two_agree() -> None:
+    says = {"a": "392", "b": "392", "c": "391"}
+    # Each weighs log 2 more of three options.
+    assert played(replace(THREE, options=3), **says)[0].text == "392"
+    assert played(Vote(("a", "b", "c")), **says)[0].text == "392"
+    task = task_of({"a": (0.6, 1e-4), "b": (0.6, 2e-4), "c": (0.95, 3e-4)})
+    assert played(replace(THREE, options=3), task, **says)[0].text == "391"
+    assert played(replace(THREE, options=9), task, **says)[0].text == "392"
 
 
 def test_who_is_more_often_wrong_than_right_still_has_a_vote() -> None:
@@ -238,6 +248,7 @@ def test_who_is_no_candidate_does_not_vote() -> None:
         ({"samples": 3, "extract": None}, "extract is None; give a function"),
         ({"samples": 3, "weights": "best"}, "weights is 'best'; give 'quality', 'equal'"),
         ({"samples": 3, "signal": StatedConfidence()}, "which ask nothing more"),
+        ({"samples": 3, "options": 1}, "options is 1; give a whole number from 2"),
         ({"samples": 3, "word": "a b"}, "word is 'a b'"),
         ({"samples": 3, "early_stop": None}, "early_stop is None"),
         ({"samples": 3, "in_turn": 1}, "in_turn is 1"),

@@ -52,7 +52,7 @@ class Script:
 
     def play(self, flow: Generator[Any, Any, Any]) -> Any:
         """Drive a flow, and give what it returns."""
-        sent = None
+        sent: Any = None
         while True:
             try:
                 step = flow.send(sent)

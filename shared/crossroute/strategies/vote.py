@@ -35,8 +35,7 @@ from crossroute.strategies.word import Word
 Weights = Literal["quality", "equal"] | Calibrations
 
 LEAST_WEIGHT, MOST_WEIGHT = 0.1, 4.0
-"""Of a vote: also of who is more often wrong than right, since wrong answers rarely agree; and
-nobody outvotes forty others."""
+"""Of a vote: nobody is so bad that agreement says nothing, or outvotes more than forty others."""
 ROUNDING = 1e-9
 
 BRIEF = "Answer as briefly as you can: only what it takes to be right, without an introduction."
@@ -54,6 +53,9 @@ class Vote:
         weights: `quality`: the log-odds of the predicted quality; `equal`; or calibrations, by
             which each draft counts the log-odds of being right that `signal` gives it.
         signal: Which signal, of those that the draft itself gives.
+        options: How many answers are plausible, among which wrong ones scatter: the more, the more
+            it says that two agree. 2 for yes or no. A vote weighs `log(options - 1)` more than its
+            log-odds, which are those of two options.
         word: A word by which a model says that it is not sure: no vote.
         early_stop: Whether the others are left as soon as they cannot change what is done.
         in_turn: Whether they are asked one after the other: slower, and cheaper with `early_stop`.
@@ -76,6 +78,7 @@ class Vote:
     extract: Extractor = final_answer
     weights: Weights = "quality"
     signal: MeanLogprob | MinLogprob = field(default_factory=MeanLogprob)
+    options: int = 4
     word: str | None = None
     early_stop: bool = True
     in_turn: bool = False
@@ -101,6 +104,7 @@ class Vote:
                 f"signal is {shortened(self.signal)}; give MeanLogprob() or MinLogprob(), which "
                 "ask nothing more."
             )
+        check_count("options", self.options, least=2)
         Word.of(self.word)
         for name in ("early_stop", "in_turn", "brief", "pass_refusals"):
             check_flag(name, getattr(self, name))
@@ -284,8 +288,8 @@ class _Poll:
         calibration = weights.get(member.model, signal.name)
         value = signal.of(reply)
         if calibration is None or value is None:
-            return _weight_of(member.quality)
-        return _weight_of(calibration.probability(value, member.quality))
+            return self._weight_of(member.quality)
+        return self._weight_of(calibration.probability(value, member.quality))
 
     def _most(self, member: CandidateScore) -> float:
         """The most that a member's vote can weigh."""
@@ -296,11 +300,12 @@ class _Poll:
         if isinstance(weights, Calibrations):
             calibration = weights.get(member.model, self.vote.signal.name)
         if calibration is None:
-            return _weight_of(member.quality)
+            return self._weight_of(member.quality)
         # Without the signal it is that of the predicted quality.
         surest = calibration.probability(calibration.x[-1], member.quality)
-        return max(_weight_of(surest), _weight_of(member.quality))
+        return max(self._weight_of(surest), self._weight_of(member.quality))
 
-
-def _weight_of(p: float) -> float:
-    return min(max(float(log_odds(p)), LEAST_WEIGHT), MOST_WEIGHT)
+    def _weight_of(self, p: float) -> float:
+        """The weight of a vote that is right with a probability."""
+        weight = float(log_odds(p)) + math.log(self.vote.options - 1)
+        return min(max(weight, LEAST_WEIGHT), MOST_WEIGHT)

@@ -86,11 +86,23 @@ def aiq(hull: Hull, cost_usd: FloatArray) -> float:
     Where not every model answered every query, from always the cheapest to always the dearest
     answer that a query has.
     """
+    return hull.aiq(*cost_range(cost_usd))
+
+
+def cost_range(cost_usd: FloatArray, weight: FloatArray | None = None) -> tuple[float, float]:
+    """The costs in USD between which AIQ is taken, of costs [n, m].
+
+    Args:
+        cost_usd: NaN where a model did not answer.
+        weight: [n] of the rows, which add up to 1; None weighs all alike.
+    """
+    weight = np.full(len(cost_usd), 1 / len(cost_usd)) if weight is None else weight
     if np.isnan(cost_usd).any():
-        least, most = np.nanmin(cost_usd, axis=1).mean(), np.nanmax(cost_usd, axis=1).mean()
+        least, most = (weight @ of(cost_usd, axis=1) for of in (np.nanmin, np.nanmax))
     else:
-        least, most = (mean := cost_usd.mean(axis=0)).min(), mean.max()
-    return hull.aiq(float(least), float(most))
+        mean = weight @ cost_usd
+        least, most = mean.min(), mean.max()
+    return float(least), float(most)
 
 
 def predicted(router: CrossRouter, data: RoutingData) -> tuple[FloatArray, FloatArray]:

@@ -15,6 +15,7 @@ from crossroute.strategies.answers import (
     json_value,
     normalised_text,
 )
+from crossroute.strategies.arms import Arm, Arms
 from crossroute.strategies.base import (
     Ask,
     Flow,
@@ -33,6 +34,7 @@ from crossroute.strategies.cascade import Cascade
 from crossroute.strategies.drive import adrive, drive
 from crossroute.strategies.exchange import Ended, EndedAsk, Exchange, Listener, Transport
 from crossroute.strategies.isotonic import cross_check
+from crossroute.strategies.panel import Panel, Panels
 from crossroute.strategies.pick_one import PickOne
 from crossroute.strategies.signals import (
     Agreement,
@@ -46,6 +48,8 @@ from crossroute.strategies.vote import Vote
 
 __all__ = [
     "Agreement",
+    "Arm",
+    "Arms",
     "Ask",
     "Calibration",
     "CalibrationRow",
@@ -61,6 +65,8 @@ __all__ = [
     "MeanLogprob",
     "MinLogprob",
     "PTrue",
+    "Panel",
+    "Panels",
     "PickOne",
     "Reply",
     "Role",

@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import compress
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,7 +40,9 @@ from crossroute.models.descriptor import ModelDescriptor
 from crossroute.models.fields import ModelId
 from crossroute.query import Query, QueryLike
 
-Split = Literal["train", "valid", "test"]
+Split = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100)]
+LEARNED = ("train", "valid")
+"""The splits that may be learned from; rows of any other are kept for tests."""
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
 
@@ -99,11 +101,18 @@ def _readable(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
 Messages = Annotated[list[dict[str, Any]], AfterValidator(_readable)]
 
 
+def _row_id(value: object) -> str | None:
+    """Ids are of many kinds; one that no answers could be filed under is none."""
+    is_id = isinstance(value, (str, int)) and not isinstance(value, bool)
+    return str(value) if is_id else None
+
+
 class Row(BaseModel):
     """One prompt and the answers to it. Fields that are not named here are not read."""
 
     model_config = ConfigDict(frozen=True)
 
+    id: Annotated[str | None, BeforeValidator(_row_id)] = None
     prompt: Prompt | Messages
     outputs: Annotated[dict[ModelId, Output], Field(min_length=1), BeforeValidator(_not_too_many)]
     input_tokens: Annotated[AnswerTokens, Field(gt=0)] | None = None
@@ -119,10 +128,11 @@ class RoutingData:
 
     Attributes:
         models: Ids of the m models, sorted.
+        ids: The rows' own ids, empty where a row has none.
         prompts: The n prompts: texts, or messages.
         questions: The prompts' own questions; the prompt where a row names none.
         dataset: [n] name of the data set of each prompt.
-        split: [n] `train`, `valid` or `test`.
+        split: [n] `train`, `valid`, `test`, or whatever the rows say.
         task: [n] kind of prompt within its data set, empty where unknown.
         score: [n, m] score of each answer, 0..1.
         cost_usd: [n, m] recorded cost in USD.
@@ -133,6 +143,7 @@ class RoutingData:
     """
 
     models: tuple[str, ...]
+    ids: tuple[str, ...]
     prompts: tuple[QueryLike, ...]
     questions: tuple[str, ...]
     dataset: NDArray[np.str_]
@@ -193,6 +204,7 @@ class RoutingData:
     def _take(self, rows: BoolArray, columns: BoolArray) -> RoutingData:
         return RoutingData(
             models=tuple(np.array(self.models, dtype=object)[columns]),
+            ids=tuple(compress(self.ids, rows)),
             prompts=tuple(compress(self.prompts, rows)),
             questions=tuple(compress(self.questions, rows)),
             dataset=self.dataset[rows],
@@ -219,11 +231,11 @@ class RoutingData:
         return self.select(rows)
 
     def without_test(self) -> RoutingData:
-        """What may be trained on: neither test rows nor rows that ask what a test row asks.
+        """What may be trained on: rows of `LEARNED` that ask nothing that another row asks.
 
         Data sets overlap: a question of one's test split may be in another's training split.
         """
-        test = self.split == "test"
+        test = ~np.isin(self.split, LEARNED)
         texts = [
             {normalised(_text(prompt)), normalised(question)}
             for prompt, question in zip(self.prompts, self.questions, strict=True)
@@ -318,6 +330,7 @@ class _Table:
     def __init__(self) -> None:
         self._models: dict[str, int] = {}
         self._datasets: set[str] = set()
+        self._ids: list[str] = []
         self._prompts: list[QueryLike] = []
         self._questions: list[str] = []
         self._dataset: list[str] = []
@@ -344,6 +357,7 @@ class _Table:
             self._chars.append(_number(output.output_chars))
             self._input_tokens.append(_number(output.input_tokens or row.input_tokens))
             self._probability.append(_number(output.probability))
+        self._ids.append(row.id or "")
         self._prompts.append(row.prompt)
         self._questions.append(_question(row))
         self._dataset.append(row.dataset or "")
@@ -366,6 +380,7 @@ class _Table:
 
         return RoutingData(
             models=tuple(models),
+            ids=tuple(self._ids),
             prompts=tuple(self._prompts),
             questions=tuple(self._questions),
             dataset=np.array(self._dataset, dtype=np.str_),
@@ -452,4 +467,4 @@ def _text(prompt: QueryLike) -> str:
 def _split(row: Row) -> Split:
     question = normalised(_question(row))
     share = int(hashlib.sha256(question.encode()).hexdigest()[:8], 16) % 10
-    return cast("Split", {0: "test", 1: "valid"}.get(share, "train"))
+    return {0: "test", 1: "valid"}.get(share, "train")

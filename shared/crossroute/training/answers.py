@@ -1,0 +1,113 @@
+"""What each model answered: from which it is known what several of them together would have done.
+
+A file holds one JSON object, `{row id: {model: label}}`, plain or gzipped. A label is the answer,
+or the text that it is found in; an empty one says that none was found, and a model without one that
+nobody knows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import RootModel, ValidationError
+
+from crossroute.errors import DataError, problems
+from crossroute.lines import read_all_lines
+from crossroute.models.fields import ModelId
+from crossroute.strategies.answers import Extractor, final_answer
+from crossroute.training.data import RoutingData
+
+Codes = NDArray[np.int16]
+"""Of answers to one prompt: the same number is the same answer."""
+
+UNKNOWN, NO_ANSWER = -2, -1
+"""Codes of what nobody knows, and of what holds no answer."""
+
+SUFFIXES = (".json.gz", ".json")
+
+
+class _Labels(RootModel[dict[str, dict[ModelId, str | None]]]):
+    """The content of a file."""
+
+
+def load_answers(folder: str | Path, names: Iterable[str]) -> dict[str, dict[str, str | None]]:
+    """What models answered to the rows of some data files: labels by row id and model.
+
+    Args:
+        folder: With a file `NAME.json` or `NAME.json.gz` for each name that has answers.
+        names: Of the data files (without `.jsonl`), or of the data sets in them.
+
+    Raises:
+        DataError: If the folder has a file for none of the names, or one that cannot be read.
+    """
+    folder, names = Path(folder), list(dict.fromkeys(names))
+    found: dict[str, dict[str, str | None]] = {}
+    paths = [
+        path
+        for name in names
+        for suffix in SUFFIXES
+        # A name is of a data set, and may hold whatever its author likes.
+        if Path(name).name == name and (path := folder / f"{name}{suffix}").is_file()
+    ]
+    if not paths:
+        raise DataError(
+            f"{folder}: has answers to none of {', '.join(names)}: there is no "
+            f"{names[0]}.json and no {names[0]}.json.gz. docs/data.md says what is in them."
+        )
+    for path in paths:
+        content = b"".join(line for _, line in read_all_lines(path))
+        try:
+            found |= _Labels.model_validate_json(content).root
+        except ValidationError as error:
+            raise DataError(
+                f"{path}: {problems(error, _Labels)}; it must hold {{row id: {{model: label}}}}."
+            ) from None
+    return found
+
+
+def answer_codes(
+    data: RoutingData,
+    answers: Mapping[str, Mapping[str, str | None]],
+    extract: Extractor = final_answer,
+) -> Codes:
+    """Which answers to a prompt are the same.
+
+    Args:
+        data: Rows with ids.
+        answers: From `load_answers`.
+        extract: Finds the answer in a label; a label in which it finds none is an answer as it is.
+
+    Returns:
+        [n, m] a number from 0 up for each different answer to a prompt, else `NO_ANSWER` or
+        `UNKNOWN`.
+    """
+    codes = np.full(data.score.shape, UNKNOWN, np.int16)
+    read = _remembering(extract)
+    for i, row_id in enumerate(data.ids):
+        labels = answers.get(row_id) if row_id else None
+        if not labels:
+            continue
+        numbers: dict[str, int] = {}
+        for j, model in enumerate(data.models):
+            if model in labels:
+                answer = read(labels[model] or "")
+                codes[i, j] = (
+                    NO_ANSWER if answer is None else numbers.setdefault(answer, len(numbers))
+                )
+    return codes
+
+
+def _remembering(extract: Extractor) -> Callable[[str], str | None]:
+    """The answer in a label; most labels come many times."""
+    known: dict[str, str | None] = {}
+
+    def read(label: str) -> str | None:
+        if label not in known:
+            text = label.strip()
+            known[label] = (extract(text) or text) if text else None
+        return known[label]
+
+    return read

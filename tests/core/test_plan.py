@@ -21,7 +21,6 @@ from crossroute.traffic.contenders import (
     TRAINED,
     Parts,
     contenders,
-    questions,
 )
 from crossroute.traffic.outcomes import Outcomes
 from crossroute.traffic.planning import outcomes_of
@@ -211,7 +210,7 @@ def test_rows_that_ask_the_same_are_in_one_part() -> None:
     for number, row in enumerate(rows):
         rows[number] = {**row, "prompt": f"{row['prompt']}{' !' * (number % 3)}"}
     data = RoutingData.from_rows(Row.model_validate(row) for row in rows)
-    parts, group = Parts.of(data, 0), questions(data)
+    parts, group = Parts.of(data, 0), data.question_numbers()
     of = [set(group[part].tolist()) for part in (parts.calibration, *parts.folds)]
     assert sum(len(one) for one in of) == len(set.union(*of)) == 60
     assert sorted(np.concatenate([parts.calibration, parts.learning])) == list(range(180))

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
 from rich.markup import escape
 from rich.table import Table
@@ -21,12 +22,13 @@ from crossroute.cli.common import (
     need,
     out,
 )
+from crossroute.cli.strategies import compare
 from crossroute.decision import usd
 from crossroute.errors import DataError, did_you_mean
 from crossroute.evaluation.evaluate import Evaluation, evaluate
 from crossroute.evaluation.references import CROSSROUTE, FIXED
 from crossroute.evaluation.saving import FEWEST
-from crossroute.training.data import RoutingData
+from crossroute.training.data import LEARNED, RoutingData
 
 OnlyModels = Annotated[
     list[str] | None, typer.Option("--model", "-m", help="Only this model; repeat it.")
@@ -37,23 +39,43 @@ def evaluate_command(
     files: Files,
     checkpoint: CheckpointOption = None,
     model: OnlyModels = None,
-    split: Annotated[str, typer.Option(help="Rows to evaluate on: train, valid or test.")] = "test",
+    split: Annotated[
+        str, typer.Option(help="Rows to evaluate on: test, or another split that rows have.")
+    ] = "test",
+    answers: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of what each model answered (docs/data.md): compares routing alone with "
+            "routing among single models and strategies."
+        ),
+    ] = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the figures to this file, too.")
     ] = None,
     skip_broken: SkipBroken = False,
 ) -> None:
     """Evaluate a checkpoint on scored answers, beside baselines that need no training."""
+    if answers is not None:
+        need("sklearn", "train")
     data = _load(files, model, skip_broken=skip_broken)
-    before = data.split != "test" if split == "test" else data.split == "train"
+    router = load_router(checkpoint)
+    before = np.isin(data.split, LEARNED) & (data.split != split)
+    if split == "valid":
+        before = data.split == "train"
     past = data.select(before) if split != "train" and before.any() else None
-    evaluations = evaluate(load_router(checkpoint), data.of_split(split), past)
+    evaluations = evaluate(router, data.of_split(split), past)
     for evaluation in evaluations:
         _print(evaluation, split)
         if evaluation.left_out:
             err.print(f"Left out, unknown to the checkpoint: {', '.join(evaluation.left_out)}")
+    content: object = [evaluation.to_dict() for evaluation in evaluations]
+    if answers is not None:
+        compared = compare(router, checkpoint, data, answers, files, split)
+        content = {
+            one.dataset: one.to_dict() | comparison.to_dict()
+            for one, comparison in zip(evaluations, compared, strict=True)
+        }
     if json_file:
-        content = [evaluation.to_dict() for evaluation in evaluations]
         json_file.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
 
 

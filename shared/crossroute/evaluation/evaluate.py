@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -25,9 +25,6 @@ from crossroute.evaluation.references import (
 from crossroute.evaluation.saving import UTILITY_AT, Saving, UtilityGain, saving, utility_gains
 from crossroute.router import CrossRouter
 from crossroute.training.data import RoutingData
-
-MOSTLY = 0.5
-"""Where every model answered this share of the prompts, only those prompts are compared on."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +111,7 @@ def _evaluate(
             f"({', '.join(data.models)}); evaluation needs two. Train a checkpoint on such data."
         )
     left_out = tuple(model for model in data.models if model not in router.pool)
-    data = _comparable(name, data.of_models(known))
+    data = data.of_models(known).comparable(name)
     score, cost = data.score, data.cost_usd
     here = ~np.isnan(score)
     is_complete = bool(here.all())
@@ -155,26 +152,6 @@ def _evaluate(
         saved,
         gains,
     )
-
-
-def _comparable(name: str, data: RoutingData) -> RoutingData:
-    """The rows to compare routers on, with the answers whose score and cost are known."""
-    unknown = np.isnan(data.cost_usd)
-    data = replace(
-        data,
-        score=np.where(unknown, np.nan, data.score),
-        cost_usd=np.where(np.isnan(data.score), np.nan, data.cost_usd),
-    )
-    counts = (~np.isnan(data.score)).sum(axis=1)
-    complete = counts == len(data.models)
-    rows = complete if complete.mean() >= MOSTLY else counts > 1
-    if not rows.any():
-        raise DataError(
-            f"{name}: no prompt has a score and a cost of two of the models "
-            f"({', '.join(data.models)}); a cost is cost_usd, or output_tokens of a model whose "
-            "descriptor has a price."
-        )
-    return data.select(rows)
 
 
 def _curve(name: str, chosen: IntArray, score: FloatArray, cost_usd: FloatArray) -> Result:

@@ -13,7 +13,7 @@ from pydantic import Field, FiniteFloat, ValidationError, model_validator
 
 from crossroute.errors import DataError, problems
 from crossroute.files import read_file, replace_file
-from crossroute.models.fields import ModelId, Strict
+from crossroute.models.fields import ModelId, Strict, Text
 from crossroute.strategies.jury import FloatArray, Jury, Weight, log_odds
 
 FILE = "strategies.json"
@@ -106,6 +106,8 @@ class Panels(Strict):
     """Panels that are worth having, as they stand in a file."""
 
     version: Literal[1] = 1
+    checkpoint: Text | None = None
+    """Id of the checkpoint on whose predictions they were learned."""
     panels: Annotated[tuple[Panel, ...], Field(max_length=MOST_PANELS)] = ()
 
     @classmethod

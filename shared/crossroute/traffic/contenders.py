@@ -20,7 +20,7 @@ from crossroute.onboarding.embedding import onboard
 from crossroute.onboarding.scores import ScoredAnswer
 from crossroute.query import Query
 from crossroute.router import CrossRouter
-from crossroute.training.data import RoutingData, normalised
+from crossroute.training.data import RoutingData
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -66,7 +66,7 @@ class Parts(NamedTuple):
     @classmethod
     def of(cls, data: RoutingData, seed: int) -> Parts:
         """Divide rows at random."""
-        group = questions(data)
+        group = data.question_numbers()
         rng = np.random.default_rng(seed)
         place = np.empty(group.max() + 1)
         place[rng.permutation(len(place))] = (np.arange(len(place)) + 0.5) / len(place)
@@ -77,12 +77,6 @@ class Parts(NamedTuple):
             rng.permutation(np.flatnonzero(calibrating)),
             tuple(np.flatnonzero(~calibrating & (fold == number)) for number in range(FOLDS)),
         )
-
-
-def questions(data: RoutingData) -> IntArray:
-    """[n] a number of what each row asks: rows that ask the same have the same."""
-    texts = [normalised(question) or question for question in data.questions]
-    return np.unique(np.array(texts, dtype=object), return_inverse=True)[1].reshape(-1)
 
 
 class Contender(NamedTuple):
@@ -270,7 +264,7 @@ def _trained(
         raise MissingExtraError(error.name or "torch", "train") from error
     if len(data) < FEWEST_TO_TRAIN:
         raise DataError(f"{len(data)} rows are too few to train on; it takes {FEWEST_TO_TRAIN}.")
-    group = questions(data)
+    group = data.question_numbers()
     held_out = np.random.default_rng(seed).random(group.max() + 1)[group] < VALID
     answers = (~np.isnan(data.score[~held_out])).sum(axis=0)
     kept = [model for model, n in zip(data.models, answers, strict=True) if n >= FEWEST_SCORES]

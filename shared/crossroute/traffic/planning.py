@@ -22,7 +22,6 @@ from crossroute.traffic.contenders import (
     Contender,
     Parts,
     contenders,
-    questions,
     taken,
 )
 from crossroute.traffic.figures import NOTHING, Figures, figures_of
@@ -346,12 +345,12 @@ def outcomes_of(
 
 def _distinct(data: RoutingData) -> int:
     """How many different prompts there are."""
-    return len(np.unique(questions(data))) if len(data) else 0
+    return len(np.unique(data.question_numbers())) if len(data) else 0
 
 
 def _repeated(data: RoutingData) -> IntArray | None:
     """[n] the number of what each row asks; None where none asks what another does."""
-    return questions(data) if _distinct(data) < len(data) else None
+    return data.question_numbers() if _distinct(data) < len(data) else None
 
 
 def _estimated(data: RoutingData, parts: Parts, made: list[Contender]) -> Outcomes:

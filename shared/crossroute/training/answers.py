@@ -23,6 +23,9 @@ from crossroute.training.data import RoutingData
 Codes = NDArray[np.int16]
 """Of answers to one prompt: the same number is the same answer."""
 
+Answers = Mapping[str, Mapping[str, str | None]]
+"""Labels by row id and model."""
+
 UNKNOWN, NO_ANSWER = -2, -1
 """Codes of what nobody knows, and of what holds no answer."""
 
@@ -33,8 +36,8 @@ class _Labels(RootModel[dict[str, dict[ModelId, str | None]]]):
     """The content of a file."""
 
 
-def load_answers(folder: str | Path, names: Iterable[str]) -> dict[str, dict[str, str | None]]:
-    """What models answered to the rows of some data files: labels by row id and model.
+def load_answers(folder: str | Path, names: Iterable[str]) -> Answers:
+    """What models answered to the rows of some data files.
 
     Args:
         folder: With a file `NAME.json` or `NAME.json.gz` for each name that has answers.
@@ -70,7 +73,7 @@ def load_answers(folder: str | Path, names: Iterable[str]) -> dict[str, dict[str
 
 def answer_codes(
     data: RoutingData,
-    answers: Mapping[str, Mapping[str, str | None]],
+    answers: Answers,
     extract: Extractor = final_answer,
 ) -> Codes:
     """Which answers to a prompt are the same.

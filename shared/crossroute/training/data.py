@@ -57,6 +57,9 @@ FREE_CELLS = 20_000_000
 MOST_CELLS_AN_ANSWER = 50
 """Beyond that, arrays may be emptier than this no more: 1 in 50 cells has an answer."""
 
+MOSTLY = 0.5
+"""Where every model answered this share of the prompts, only those prompts are compared on."""
+
 CHARS_A_TOKEN = 4.0
 """Of English text, where only characters were counted."""
 
@@ -260,6 +263,35 @@ class RoutingData:
             )
         return self.select(rows)
 
+    def comparable(self, name: str = "The data") -> RoutingData:
+        """The rows to compare routers on, with the answers whose score and cost are known.
+
+        Where every model answered most of the prompts, it is those that all answered; where not,
+        those that two models answered at least.
+
+        Args:
+            name: Of the data, for the error.
+
+        Raises:
+            DataError: If there are none.
+        """
+        unknown = np.isnan(self.cost_usd)
+        data = replace(
+            self,
+            score=np.where(unknown, np.nan, self.score),
+            cost_usd=np.where(np.isnan(self.score), np.nan, self.cost_usd),
+        )
+        counts = (~np.isnan(data.score)).sum(axis=1)
+        complete = counts == len(data.models)
+        rows = complete if complete.mean() >= MOSTLY else counts > 1
+        if not rows.any():
+            raise DataError(
+                f"{name}: no prompt has a score and a cost of two of the models "
+                f"({', '.join(data.models)}); a cost is cost_usd, or output_tokens of a model "
+                "whose descriptor has a price."
+            )
+        return data.select(rows)
+
     def priced(self, models: Mapping[str, ModelDescriptor]) -> RoutingData:
         """The same rows, with the costs that no row says by the price tables of the models.
 
@@ -285,6 +317,11 @@ class RoutingData:
                 cost[missing, j] = price.cost_usd(sent[missing, j], tokens[missing, j])
         return replace(self, cost_usd=cost)
 
+    def question_numbers(self) -> NDArray[np.intp]:
+        """[n] a number of what each row asks: rows that ask the same have the same."""
+        texts = [normalised(question) or question for question in self.questions]
+        return np.unique(np.array(texts, dtype=object), return_inverse=True)[1].reshape(-1)
+
     def conversations(self) -> tuple[QueryLike | None, ...]:
         """Each prompt as a system prompt and a user turn, None where it does not show these two.
 
@@ -294,6 +331,11 @@ class RoutingData:
             as_messages(prompt, question) if isinstance(prompt, str) else None
             for prompt, question in zip(self.prompts, self.questions, strict=True)
         )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the data sets."""
+        return tuple(np.unique(self.dataset).tolist())
 
     def by_dataset(self) -> Iterator[tuple[str, RoutingData]]:
         """Each data set's name and rows."""

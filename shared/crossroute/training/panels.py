@@ -13,7 +13,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
@@ -25,7 +25,8 @@ from crossroute.evaluation.references import cost_range
 from crossroute.ranking import RewardName
 from crossroute.strategies.jury import FloatArray, IntArray, Jury, log_odds
 from crossroute.strategies.panel import Curve, Panel, Panels, Stop
-from crossroute.training.answers import UNKNOWN, Codes
+from crossroute.training.answers import UNKNOWN, Answers, Codes, answer_codes
+from crossroute.training.data import RoutingData
 from crossroute.training.jury import fit_jury
 
 BoolArray = NDArray[np.bool_]
@@ -78,6 +79,28 @@ class AnsweredRows:
 
     def __len__(self) -> int:
         return len(self.score)
+
+    @classmethod
+    def of(
+        cls, data: RoutingData, quality: FloatArray, cost_usd: FloatArray, answers: Answers
+    ) -> AnsweredRows:
+        """Rows of routing data.
+
+        Args:
+            data: With costs of the answers.
+            quality: [n, m] predicted of the data's models.
+            cost_usd: [n, m] predicted.
+            answers: From `load_answers`.
+        """
+        return cls(
+            data.models,
+            quality,
+            cost_usd,
+            data.score,
+            data.cost_usd,
+            answer_codes(data, answers),
+            data.question_numbers(),
+        )
 
     def take(self, rows: BoolArray) -> AnsweredRows:
         """The rows where `rows` [n] is true."""
@@ -136,7 +159,6 @@ def choose_panels(
     reward: RewardName = "exponential",
     *,
     seed: int = 0,
-    on_step: Callable[[str], None] = lambda _: None,
 ) -> Chosen:
     """Choose the panels that are worth having beside single models.
 
@@ -145,7 +167,6 @@ def choose_panels(
             router looks better on rows that it has learned from, and panels worse beside it.
         reward: By which the router orders its candidates.
         seed: Of everything random.
-        on_step: Called with what is being done.
     """
     answered = (rows.codes != UNKNOWN) & ~np.isnan(rows.score + rows.paid_usd)
     rows = rows.take(answered.sum(axis=1) > 1)
@@ -153,11 +174,10 @@ def choose_panels(
         return Chosen(
             Panels(), None, f"{len(rows)} rows with answers are too few; it takes {FEWEST_ROWS}."
         )
-    on_step("panels")
     tried = _worth_trying(rows, seed)
     if not tried:
         return Chosen(Panels(), None, "No two models answered enough of the same rows.")
-    outcomes = _held_out(rows, tried, seed, on_step)
+    outcomes = _held_out(rows, tried, seed)
     kept = _most_chosen(rows, tried, outcomes, reward)
     arms = [outcomes[members] for members in kept]
     optimism = _optimism(rows, arms, reward)
@@ -276,15 +296,12 @@ def _worth_trying(rows: AnsweredRows, seed: int) -> list[Members]:
     return sorted(taken, key=lambda members: -taken[members])[:TRIED]
 
 
-def _held_out(
-    rows: AnsweredRows, tried: Sequence[Members], seed: int, on_step: Callable[[str], None]
-) -> dict[Members, Outcome]:
+def _held_out(rows: AnsweredRows, tried: Sequence[Members], seed: int) -> dict[Members, Outcome]:
     """What panels bring on each row that learned from other rows."""
     number = np.unique(rows.question, return_inverse=True)[1]
     fold = np.random.default_rng(seed).permutation(number.max() + 1)[number] % FOLDS
     tables = {members: np.full((4, len(rows), len(STOPS)), np.nan) for members in tried}
     for part in range(FOLDS):
-        on_step(f"panels, fold {part + 1} of {FOLDS}")
         here, others = rows.take(fold == part), rows.take(fold != part)
         jury = fit_jury(rows.models, others.codes, others.score, others.quality, seed=seed)
         for members, table in tables.items():
@@ -386,27 +403,44 @@ def _held_back(panel: Panel, logits: float) -> Panel:
 def _gain(
     rows: AnsweredRows, outcomes: Sequence[Outcome], reward: RewardName
 ) -> tuple[Interval, float]:
-    """The gain in AIQ by arms, with its interval, and the share of resamples in which there is one.
-
-    By paired bootstrap over questions.
-    """
+    """The gain in AIQ by arms, and the share of resamples in which there is one."""
     _, _, score, paid = with_arms(rows, outcomes)
     at = np.arange(len(rows))
-    tables = [
+    alone, beside = (
         (score[at, chosen], paid[at, chosen])
         for chosen in (_choices(rows, [], reward), _choices(rows, outcomes, reward))
-    ]
-    number = np.unique(rows.question, return_inverse=True)[1]
+    )
+    return aiq_gain(alone, beside, rows.paid_usd, rows.question)
+
+
+def aiq_gain(
+    alone: tuple[FloatArray, FloatArray],
+    beside: tuple[FloatArray, FloatArray],
+    paid_usd: FloatArray,
+    question: IntArray,
+) -> tuple[Interval, float]:
+    """By how much one way to choose has a higher AIQ than another, by bootstrap over questions.
+
+    Args:
+        alone: Scores and costs of the choices [w, n] of the other.
+        beside: Those of the one.
+        paid_usd: [n, m] costs of single models.
+        question: [n] number of what a row asks.
+
+    Returns:
+        The gain with its 95 % interval, and the share of resamples in which it is above 0.
+    """
+    number = np.unique(question, return_inverse=True)[1]
     drawn = resamples(int(number.max()) + 1, RESAMPLES)[:, number]
-    weights = np.concatenate([np.ones((1, len(rows))), drawn])
+    weights = np.concatenate([np.ones((1, len(question))), drawn])
     weights /= weights.sum(axis=1, keepdims=True)
     gains = []
     for weight in weights:
-        lowest, highest = cost_range(rows.paid_usd, weight)
-        without, beside = (
+        lowest, highest = cost_range(paid_usd, weight)
+        without, with_them = (
             Hull.of(costs @ weight, scores @ weight).aiq(lowest, highest)
-            for scores, costs in tables
+            for scores, costs in (alone, beside)
         )
-        gains.append(beside - without)
+        gains.append(with_them - without)
     low, high = np.quantile(gains[1:], [0.025, 0.975]).tolist()
     return Interval(gains[0], low, high), float((np.array(gains[1:]) > 0).mean())

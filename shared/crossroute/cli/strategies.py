@@ -1,0 +1,92 @@
+"""What `crossroute evaluate --answers` and `train --answers` do with strategies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from rich.markup import escape
+from rich.table import Table
+
+from crossroute.cli.common import err, out
+from crossroute.errors import DataError
+from crossroute.evaluation.strategies import Reached, StrategyComparison, compare_strategies
+from crossroute.router import CrossRouter
+from crossroute.strategies.panel import FILE, Panels
+from crossroute.training.answers import Answers, load_answers
+from crossroute.training.data import RoutingData
+
+
+def answers_to(folder: Path, files: Iterable[Path], data: RoutingData) -> Answers:
+    """What models answered to the rows of some files."""
+    stems = [file.name.removesuffix(".gz").removesuffix(".jsonl") for file in files]
+    return load_answers(folder, [*stems, *data.names])
+
+
+def compare(
+    router: CrossRouter,
+    checkpoint: Path | None,
+    data: RoutingData,
+    answers: Path,
+    files: Sequence[Path],
+    split: str,
+) -> list[StrategyComparison]:
+    """Compare routing alone with routing and strategies, and print it."""
+    found = answers_to(answers, files, data)
+    with err.status("Strategies") as status:
+        compared = compare_strategies(
+            router,
+            data,
+            found,
+            split,
+            panels=_trained(router, checkpoint),
+            on_step=status.update,
+        )
+    for one in compared:
+        out.print(_table(one, split))
+        gain = one.gain
+        out.print(
+            f"Strategies add {gain.mean:+.4f} to AIQ ({gain.low:+.4f} to {gain.high:+.4f})."
+            if one.panels
+            else "No strategies: each prompt goes to one model."
+        )
+        out.print(escape(f"Chosen: {one.why}"))
+        for models in one.panels:
+            out.print(escape(f"  {', then '.join(models)}"))
+    return compared
+
+
+def _trained(router: CrossRouter, checkpoint: Path | None) -> Panels | None:
+    """The panels that were chosen in training the checkpoint; None if none were."""
+    path = None if checkpoint is None else checkpoint / FILE
+    if path is None or not path.exists():
+        return None
+    panels = Panels.load(path)
+    if panels.checkpoint != router.checkpoint.id:
+        raise DataError(
+            f"{path}: checkpoint: it is of {panels.checkpoint}, and the folder holds "
+            f"{router.checkpoint.id}; remove the file, or train with --answers again."
+        )
+    return panels
+
+
+def _table(one: StrategyComparison, split: str) -> Table:
+    table = Table(
+        "",
+        "AIQ",
+        "best quality",
+        "cost of the best single's quality",
+        title=f"{one.dataset}: {one.prompts} prompts ({split}), answers known to {one.answered}",
+    )
+    for name, reached in (("routing alone", one.routing), ("with strategies", one.strategies)):
+        table.add_row(name, *_figures(reached))
+    return table
+
+
+def _figures(reached: Reached) -> tuple[str, str, str]:
+    share = reached.cost_at_best_single
+    return (
+        f"{reached.aiq:.4f}",
+        f"{reached.best_quality:.4f}",
+        "not reached" if share is None else f"{100 * share:.0f} %",
+    )

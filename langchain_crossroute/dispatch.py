@@ -252,7 +252,7 @@ class Dispatch:
             last=turn.last,
             keep=turn.keep,
         )
-        return Task(decision, query, turn.messages, ceiling, watch, self.router.pool)
+        return Task(decision, query, turn.messages, ceiling, watch, self.router.pool, limits)
 
     def _with(self, candidates: Candidates[LazyChatModel]) -> Dispatch:
         return replace(self, router=candidates.router, models=candidates.models)

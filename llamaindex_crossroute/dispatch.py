@@ -139,7 +139,7 @@ def _task(
         last=_marks(request).get(ANSWERED_BY),
     )
     pool = now.router.pool
-    return Task(decision, query, messages, Ceiling.of(limits, pool, query), watch, pool)
+    return Task(decision, query, messages, Ceiling.of(limits, pool, query), watch, pool, limits)
 
 
 def _settings(llm: CrossRouteLLM, request: Request) -> dict[str, Any]:

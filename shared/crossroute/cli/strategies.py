@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
 from rich.markup import escape
 from rich.table import Table
 
@@ -14,7 +15,8 @@ from crossroute.evaluation.strategies import Reached, StrategyComparison, compar
 from crossroute.router import CrossRouter
 from crossroute.strategies.panel import FILE, Panels
 from crossroute.training.answers import Answers, load_answers
-from crossroute.training.data import RoutingData
+from crossroute.training.data import LEARNED, RoutingData
+from crossroute.training.strategies import choose_strategies
 
 
 def answers_to(folder: Path, files: Iterable[Path], data: RoutingData) -> Answers:
@@ -54,6 +56,17 @@ def compare(
         for models in one.panels:
             out.print(escape(f"  {', then '.join(models)}"))
     return compared
+
+
+def choose(router: CrossRouter, data: RoutingData, answers: Answers, seed: int) -> Panels:
+    """Choose strategies for a router that was trained on data, and print why."""
+    with err.status("Strategies") as status:
+        learned = data.select(np.isin(data.split, LEARNED))
+        found = choose_strategies(router, learned, answers, seed=seed, on_step=status.update)
+    for name, chosen in found.items():
+        out.print(escape(f"Strategies for {name}: {chosen.why}"))
+    panels = tuple(panel for chosen in found.values() for panel in chosen.panels.panels)
+    return Panels(checkpoint=router.checkpoint.id, panels=panels)
 
 
 def _trained(router: CrossRouter, checkpoint: Path | None) -> Panels | None:

@@ -17,11 +17,13 @@ from crossroute.cli.common import (
     out,
     progress,
 )
+from crossroute.cli.strategies import answers_to, choose
 from crossroute.errors import CheckpointError
 from crossroute.models.descriptor import ModelDescriptor
 from crossroute.models.pool import MODELS, ModelPool
 from crossroute.network.checkpoint import check_target
 from crossroute.network.encoders import load_encoder
+from crossroute.strategies.panel import FILE
 from crossroute.training.data import RoutingData
 
 
@@ -33,6 +35,13 @@ def train(
     encoder: Annotated[
         str, typer.Option(help="'static' (shipped) or 'sentence-transformers:NAME'.")
     ] = "static",
+    answers: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of what each model answered (docs/data.md): also chooses which strategies "
+            f"are worth having, and writes them as {FILE}."
+        ),
+    ] = None,
     skip_broken: SkipBroken = False,
 ) -> None:
     """Train a checkpoint on scored answers: the splits train and valid of FILES."""
@@ -45,6 +54,7 @@ def train(
     with err.status("Reading prompts"):
         data = RoutingData.load(files, skip_broken=skip_broken)
         query_encoder = load_encoder(encoder)
+        answered = None if answers is None else answers_to(answers, files, data)
     err.print(f"{len(data)} prompts, {len(data.models)} models, encoder {encoder}")
     with progress("Training") as bar:
         task = bar.add_task("", total=None)
@@ -65,7 +75,11 @@ def train(
             on_epoch=on_epoch,
         )
     rest = _untrained(folder, router.pool)
+    # Those of the checkpoint that is replaced were learned on its predictions.
+    (folder / FILE).unlink(missing_ok=True)
     router.checkpoint.save(folder, ModelPool([*router.pool.values(), *rest]))
+    if answered is not None:
+        choose(router, data, answered, seed).save(folder / FILE)
     if rest:
         out.print(f"{len(rest)} models without scores stay beside them, to be guessed.")
     out.print(f"Wrote checkpoint {router.checkpoint.id} with {len(router.pool)} models: {folder}")

@@ -7,6 +7,8 @@ that are learned from scored answers.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -84,41 +86,38 @@ class Arms:
         """
         return cls(Panels.load(path), extract)
 
-    def best(self, decision: Decision) -> Arm | None:
+    def best(self, task: Task) -> Arm | None:
         """The arm that the reward prefers to every single candidate; None if there is none.
 
         Args:
-            decision: Of the router. One that keeps a model, or in which another than the router's
-                choice is asked, is left as it is.
+            task: If its decision keeps a model, or asks another than the router's choice, there is
+                none. An arm that is expected to cost or to take more than the call's limits is
+                left out.
         """
+        decision, limits = task.decision, task.limits
         if decision.kept or decision.shadow is not None or decision.probability is not None:
             return None
-        of = {one.model: one for one in decision.candidates}
-        arms: list[Arm] = []
-        for panel in self.panels.panels:
-            if all(model in of for model in panel.models):
-                members = [of[model] for model in panel.models]
-                found = panel.expected(
-                    np.array([[one.quality for one in members]]),
-                    np.array([[one.cost_usd for one in members]]),
-                )
-                arms += map(
-                    Arm, [panel] * len(panel.stops), panel.stops, *(x[0].tolist() for x in found)
-                )
+        most_usd = math.inf if limits.max_cost_usd is None else limits.max_cost_usd
+        arms = [
+            arm
+            for panel in self.panels.panels
+            if _is_possible(panel, task)
+            for arm in _arms(panel, decision)
+            if arm.cost_usd <= most_usd
+        ]
         if not arms:
             return None
-        # Of equals a single candidate is taken, so these come first.
-        quality, cost = (
-            np.array([[getattr(one, name) for one in (decision.candidates[0], *arms)]])
-            for name in ("quality", "cost_usd")
-        )
+        # Of equals a single candidate is taken, so it comes first.
+        single = decision.candidates[0]
+        quality = np.array([[single.quality, *(arm.quality for arm in arms)]])
+        cost = np.array([[single.cost_usd, *(arm.cost_usd for arm in arms)]])
         liked = preference(decision.reward, quality, cost, decision.willingness_to_pay)
         place = int(first(liked, quality, cost)[0])
         return arms[place - 1] if place else None
 
     def answer(self, task: Task) -> Flow:
         """One candidate after the other, or a panel."""
-        arm = self.best(task.decision)
+        arm = self.best(task)
         if arm is None:
             return (yield from self._in_turn(task, task.decision, "no panel is worth more"))
         return (yield from self._ask(task, arm))
@@ -168,3 +167,29 @@ class Arms:
         return in_turn(
             task, decision, reason, attempts=self.attempts, pass_refusals=self.pass_refusals
         )
+
+
+def _is_possible(panel: Panel, task: Task) -> bool:
+    """Whether the models of a panel are candidates, and may take the time that they take."""
+    candidates = {one.model for one in task.decision.candidates}
+    if not candidates.issuperset(panel.models):
+        return False
+    most = task.limits.max_latency_seconds
+    if most is None:
+        return True
+    known = [
+        task.pool[model].expected_latency_seconds for model in panel.models if model in task.pool
+    ]
+    seconds = [one for one in known if one is not None]
+    return len(seconds) == len(panel.models) and sum(seconds) <= most
+
+
+def _arms(panel: Panel, decision: Decision) -> Iterator[Arm]:
+    """The panel with each of its stops."""
+    of = {one.model: one for one in decision.candidates}
+    members = [of[model] for model in panel.models]
+    quality, cost = panel.expected(
+        np.array([[one.quality for one in members]]), np.array([[one.cost_usd for one in members]])
+    )
+    for stop, *expected in zip(panel.stops, quality[0].tolist(), cost[0].tolist(), strict=True):
+        yield Arm(panel, stop, *expected)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from crossroute.ceiling import Ceiling
+from crossroute.constraints import UNLIMITED, Constraints
 from crossroute.decision import Decision
 from crossroute.errors import ConstraintError, shortened
 from crossroute.guard import Watch
@@ -44,6 +45,8 @@ class Task:
         ceiling: The hard limit on what the call costs, which the driver keeps; None is none.
         watch: Is told by the driver what becomes of each ask; None if nobody is.
         pool: Descriptors of the candidates by their ids; empty where nobody knows them.
+        limits: What the call demands of each candidate; several together have to keep to its most
+            predicted cost and latency, too, if a strategy chooses them for the call.
     """
 
     decision: Decision
@@ -52,6 +55,7 @@ class Task:
     ceiling: Ceiling | None = None
     watch: Watch | None = None
     pool: Mapping[str, ModelDescriptor] = field(default_factory=dict)
+    limits: Constraints = UNLIMITED
 
     def can(self, model: str, capability: Capability) -> bool:
         """Whether a model's descriptor lists a capability."""

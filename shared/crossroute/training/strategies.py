@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from crossroute.errors import DataError, MissingExtraError
 from crossroute.evaluation.references import predicted
 from crossroute.router import CrossRouter
+from crossroute.strategies.panel import Panels
 from crossroute.training.answers import Answers
 from crossroute.training.data import RoutingData, normalised
 from crossroute.training.panels import AnsweredRows, Chosen, choose_panels
@@ -48,23 +49,26 @@ def choose_strategies(
         on_step: Called with what is being done.
 
     Returns:
-        What was chosen, by the names of data sets; of those without two models that the router
-        knows, nothing.
+        What was chosen, by the names of data sets; nothing of those without answers, or without two
+        models that the router knows.
 
     Raises:
         MissingExtraError: If what chooses or trains is not installed.
     """
-    names = [name for name in data.names if among is None or name in among]
+    has_answers = np.array([row_id in answers for row_id in data.ids], np.bool_)
+    names = {*data.select(has_answers).names} if has_answers.any() else set()
+    names &= names if among is None else {*among}
     if not names:
         return {}
-    data = data.select(np.isin(data.dataset, names)).priced(router.pool)
+    data = data.select(np.isin(data.dataset, list(names))).priced(router.pool)
     beside, note = [router] * HALVES, ""
-    learned = set(names) & set(router.checkpoint.training.get("rows", ()))
+    learned = names & set(router.checkpoint.training.get("rows", ()))
     if learned:
-        half = _halves(data)
+        known_rows = data.select(np.isin(data.dataset, list(learned)))
+        half = _halves(known_rows)
         try:
             beside = [
-                _trained(router, data.select(half != i), seed, on_step) for i in range(HALVES)
+                _trained(router, known_rows.select(half != i), seed, on_step) for i in range(HALVES)
             ]
         except DataError as error:
             note = f" (The router has learned from these rows, and no other could: {error})"
@@ -74,7 +78,11 @@ def choose_strategies(
         known = [model for model in part.models if all(model in one.pool for one in routers)]
         if len(known) > 1:
             on_step(f"{name}: choosing strategies")
-            rows = _sampled(part.of_models(known), answers, seed).comparable(name)
+            try:
+                rows = _sampled(part.of_models(known), answers, seed).comparable(name)
+            except DataError as error:
+                found[name] = Chosen(Panels(), None, str(error))
+                continue
             answered = AnsweredRows.of(rows, *_predicted(routers, rows), answers)
             chosen = choose_panels(answered, router.reward, seed=seed)
             found[name] = replace(chosen, why=chosen.why + note)

@@ -10,7 +10,7 @@ alike get a smaller weight by that, as a vote of theirs says less than their qua
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,20 +58,21 @@ class Jury(Strict):
         return self.model_copy(update={"jurors": {model: self.jurors[model] for model in models}})
 
     def probabilities(
-        self, models: Sequence[str], codes: NDArray[np.integer], quality: FloatArray
+        self, models: Sequence[str], codes: NDArray[np.integer[Any]], quality: FloatArray
     ) -> tuple[FloatArray, IntArray]:
         """The probability of the leading answer after each of k models that are asked in turn.
 
         Args:
             models: [k] ids of jurors, in the order in which they are asked.
-            codes: [n, k] a number from 0 to k - 1 for each different answer to a query, a negative
-                one where there is none.
+            codes: [n, k] a number for each different answer to a query, a negative one where there
+                is none.
             quality: [n, k] predicted quality of the models for the query.
 
         Returns:
             The probability that the leading answer is right, [n, k], and the place in the order of
             the first model that gave it, [n, k]; 0 and -1 as long as there is no answer.
         """
+        codes = _renumbered(codes)
         n, k = codes.shape
         odds = log_odds(quality)
         weight = np.array([self.jurors[model].weight for model in models])
@@ -99,3 +100,13 @@ class Jury(Strict):
             probability[:, t] = shares[rows, best] / total
             leader[:, t] = giver[rows, best]
         return probability, leader
+
+
+def _renumbered(codes: NDArray[np.integer[Any]]) -> IntArray:
+    """Codes [n, k] by the place of the first model that gave the same, -1 where there is none."""
+    found = np.full(codes.shape, -1, np.intp)
+    for t in range(codes.shape[1]):
+        same = (codes[:, :t] == codes[:, t : t + 1]) & (codes[:, :t] >= 0)
+        first = np.where(same.any(axis=1), same.argmax(axis=1), t) if t else 0
+        found[:, t] = np.where(codes[:, t] >= 0, first, -1)
+    return found

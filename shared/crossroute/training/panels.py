@@ -235,7 +235,7 @@ def _realised(
     columns = np.array(members)
     probability, leader = jury.probabilities(
         [rows.models[j] for j in members],
-        _renumbered(rows.codes[:, columns]),
+        rows.codes[:, columns],
         rows.quality[:, columns],
     )
     enough = probability[:, None, :] >= np.array(stops)[:, None]
@@ -249,16 +249,6 @@ def _realised(
     chosen = columns[np.where(giver < 0, likeliest, giver)]
     paid = (asked * rows.paid_usd[:, None, columns]).sum(axis=2)
     return rows.score[at, chosen], paid, asked, probability[at, last]
-
-
-def _renumbered(codes: Codes) -> IntArray:
-    """Codes [n, k] by numbers below k."""
-    found = np.full(codes.shape, -1, np.intp)
-    for t in range(codes.shape[1]):
-        same = (codes[:, :t] == codes[:, t : t + 1]) & (codes[:, :t] >= 0)
-        first = np.where(same.any(axis=1), same.argmax(axis=1), t) if t else 0
-        found[:, t] = np.where(codes[:, t] >= 0, first, -1)
-    return found
 
 
 def _worth_trying(rows: AnsweredRows, seed: int) -> list[Members]:

@@ -56,7 +56,7 @@ def evaluate_command(
 ) -> None:
     """Evaluate a checkpoint on scored answers, beside baselines that need no training."""
     if answers is not None:
-        need("sklearn", "train")
+        need("scipy", "train")
     data = _load(files, model, skip_broken=skip_broken)
     router = load_router(checkpoint)
     before = np.isin(data.split, LEARNED) & (data.split != split)

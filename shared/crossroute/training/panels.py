@@ -12,7 +12,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -50,6 +49,10 @@ RESAMPLES = 200
 WILLINGNESS = SWEEP[::3]
 RIDGE = 1.0
 """Of the slopes of curves, with standardised log-odds."""
+LEAST_RIDGE = 1e-3
+"""Of the intercepts, so that what always happens is no infinite one."""
+STEPS, LONGEST_STEP = 12, 2.0
+"""Of Newton's method."""
 TRUST_IN_JURY = 0.5
 """What the quality of a stop is learned from: so much of the jury's probability, which is smooth,
 and the rest of the score, which is true. Either alone chose worse on held-out rows."""
@@ -304,42 +307,44 @@ def _fitted(jury: Jury, members: Members, rows: AnsweredRows) -> Panel:
     """A panel with what its stops brought on rows."""
     rows = rows.take(rows.known(members))
     score, _, asked, sure = _realised(jury, members, rows, STOPS)
-    target = TRUST_IN_JURY * sure + (1 - TRUST_IN_JURY) * score
+    quality = TRUST_IN_JURY * sure + (1 - TRUST_IN_JURY) * score
+    n, s, k = asked.shape
+    later = asked[:, :, 1:].reshape(n, s * (k - 1)).astype(np.float64)
     odds = log_odds(rows.quality[:, list(members)])
-    return Panel(
-        models=tuple(rows.models[j] for j in members),
-        jury=jury.of([rows.models[j] for j in members]),
-        stops=tuple(
-            Stop(
-                at=at,
-                quality=_curve(odds, target[:, s]),
-                asked=tuple(
-                    _curve(odds, asked[:, s, t].astype(np.float64)) for t in range(1, len(members))
-                ),
-            )
-            for s, at in enumerate(STOPS)
-        ),
-    )
+    curves = _curves(odds, np.concatenate([quality, later], axis=1))
+    names = tuple(rows.models[j] for j in members)
+    stops = []
+    for place, at in enumerate(STOPS):
+        first = s + place * (k - 1)
+        further = tuple(curves[first : first + k - 1])
+        stops.append(Stop(at=at, quality=curves[place], asked=further))
+    return Panel(models=names, jury=jury.of(names), stops=tuple(stops))
 
 
-def _curve(odds: FloatArray, share: FloatArray) -> Curve:
-    """A ridge logistic regression of shares [n] on log-odds [n, k]."""
-    from sklearn.linear_model import LogisticRegression
-
+def _curves(odds: FloatArray, shares: FloatArray) -> list[Curve]:
+    """Ridge logistic regressions of shares [n, c] on log-odds [n, k], by Newton's method."""
     n, k = odds.shape
-    total = float(share.sum())
-    # Of what (nearly) always happens, or never, nothing is learned.
-    if min(total, n - total) < 1:
-        p = (total + 0.5) / (n + 1)
-        return Curve(intercept=round(math.log(p / (1 - p)), 4), slopes=(0.0,) * k)
     mean, deviation = odds.mean(axis=0), odds.std(axis=0) + 1e-3
-    z = np.tile((odds - mean) / deviation, (2, 1))
-    fitted = LogisticRegression(C=1 / RIDGE, solver="newton-cholesky", max_iter=50).fit(
-        z, np.repeat([1, 0], n), np.concatenate([share, 1 - share])
-    )
-    slopes = np.clip(fitted.coef_[0] / deviation, -20, 20)
-    intercept = float(np.clip(fitted.intercept_[0] - slopes @ mean, -100, 100))
-    return Curve(intercept=round(intercept, 4), slopes=tuple(slopes.round(4).tolist()))
+    design = np.concatenate([(odds - mean) / deviation, np.ones((n, 1))], axis=1)
+    usual = (shares.sum(axis=0) + 0.5) / (n + 1)
+    weights = np.zeros((shares.shape[1], k + 1))
+    weights[:, -1] = np.log(usual / (1 - usual))
+    ridge = np.append(np.full(k, RIDGE), LEAST_RIDGE)
+    for _ in range(STEPS):
+        p = 1 / (1 + np.exp(-np.clip(design @ weights.T, -30, 30)))
+        gradient = (p - shares).T @ design + ridge * weights
+        bend = np.einsum("nc,ni,nj->cij", p * (1 - p), design, design, optimize=True)
+        bend += np.diag(ridge)
+        step = np.linalg.solve(bend, gradient[:, :, None])[:, :, 0]
+        weights -= np.clip(step, -LONGEST_STEP, LONGEST_STEP)
+    slopes = np.clip(weights[:, :k] / deviation, -20, 20)
+    intercepts = np.clip(weights[:, k] - slopes @ mean, -100, 100)
+    return [
+        Curve(intercept=intercept, slopes=tuple(slope))
+        for intercept, slope in zip(
+            intercepts.round(4).tolist(), slopes.round(4).tolist(), strict=True
+        )
+    ]
 
 
 def _most_chosen(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,11 +109,15 @@ def _trained(
         MissingExtraError: If what trains is not installed.
     """
     try:
+        from crossroute.training.fit import Settings
         from crossroute.training.train import train
     except ImportError as error:
         raise MissingExtraError(error.name or "torch", "train") from error
     on_step("training a router on half of the rows, to predict the others")
-    return train(data, known=router.pool, encoder=router.encoder, seed=seed)
+    names = {field.name for field in fields(Settings)}
+    used = router.checkpoint.training.get("settings", {})
+    settings = Settings(**{name: value for name, value in used.items() if name in names})
+    return train(data, known=router.pool, encoder=router.encoder, settings=settings, seed=seed)
 
 
 def _sampled(data: RoutingData, answers: Answers, seed: int) -> RoutingData:

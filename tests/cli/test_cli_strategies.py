@@ -1,0 +1,194 @@
+"""`crossroute train --answers` and `crossroute evaluate --answers`."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fakes_core import QUICK, SHARED_DATA, Run, write_rows
+
+from crossroute import CrossRouter
+from crossroute.evaluation.metrics import Hull
+from crossroute.strategies import Panels
+from crossroute.training.answers import load_answers
+from crossroute.training.data import RoutingData
+from crossroute.training.strategies import choose_strategies
+
+LEVELS = {"left": 0.7, "right": 0.7, "middle": 0.75, "best": 0.85}
+USD = {"left": 0.001, "right": 0.0012, "middle": 0.004, "best": 0.03}
+
+
+def world(folder: Path, count: int = 700, name: str = "sums") -> tuple[Path, Path]:
+    """Rows of models that err apart, and the folder of what they answered."""
+    chance = random.Random(0)
+    rows, answers = [], {}
+    for number in range(count):
+        a, b = chance.randint(10, 999), chance.randint(10, 999)
+        truth = str(a * b)
+        labels = {
+            model: truth if chance.random() < level else str(a * b + chance.randint(1, 9))
+            for model, level in LEVELS.items()
+        }
+        rows.append(
+            {
+                "id": f"{name}/{number}",
+                "prompt": f"What is {a} * {b}? ({number})",
+                "dataset": name,
+                "split": ("train", "train", "train", "valid", "holdout")[number % 5],
+                "outputs": {
+                    model: {
+                        "score": float(labels[model] == truth),
+                        "cost_usd": USD[model] * chance.uniform(0.8, 1.2),
+                    }
+                    for model in LEVELS
+                },
+            }
+        )
+        answers[f"{name}/{number}"] = labels
+    (folder / "answers").mkdir()
+    (folder / "answers" / f"{name}.json").write_text(json.dumps(answers))
+    return write_rows(folder / f"{name}.jsonl", rows), folder / "answers"
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]:
+    """A file of rows, what was answered, and a checkpoint that was trained on them."""
+    from crossroute.training.train import train
+
+    folder = tmp_path_factory.mktemp("strategies")
+    file, answers = world(folder)
+    train(RoutingData.load([file]), settings=QUICK).save(folder / "checkpoint")
+    return file, answers, folder / "checkpoint"
+
+
+@pytest.fixture(scope="module")
+def chosen(trained: tuple[Path, Path, Path]) -> Panels:
+    file, answers, checkpoint = trained
+    data = RoutingData.load([file])
+    rows = data.select(data.split != "holdout")
+    found = choose_strategies(CrossRouter.load(checkpoint), rows, load_answers(answers, ["sums"]))
+    return found["sums"].panels
+
+
+def test_strategies_are_measured_beside_routing_alone(
+    run: Run, trained: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    file, answers, checkpoint = trained
+    arguments = ("--checkpoint", checkpoint, "--answers", answers, "--split", "holdout")
+    code, out, err = run("evaluate", file, *arguments, "--json", tmp_path / "out.json")
+    assert code == 0, err
+    assert "with strategies" in out
+    content = json.loads((tmp_path / "out.json").read_text())
+    assert list(content) == ["sums"]
+    found = content["sums"]
+    for name in ("routing", "strategies"):
+        assert set(found[name]) == {"aiq", "best_quality", "cost_at_best_single", "points"}
+        costs, qualities = np.array(found[name]["points"]).T
+        assert (np.diff(costs) >= 0).all()
+        assert qualities.max() == pytest.approx(found[name]["best_quality"])
+        hull = Hull.of(costs, qualities)
+        singles = RoutingData.load([file]).of_split("holdout").cost_usd.mean(axis=0)
+        assert hull.aiq(singles.min(), singles.max()) == pytest.approx(found[name]["aiq"])
+    assert found["results"][0]["aiq"] == pytest.approx(found["routing"]["aiq"])
+    assert found["strategies"]["best_quality"] > found["routing"]["best_quality"] + 0.03
+    assert found["gain"]["low"] > 0
+    assert found["panels"]
+    assert found["answered"] == found["prompts"] == 140
+
+
+def test_what_is_chosen_is_not_chosen_on_the_rows_that_are_measured(
+    run: Run, trained: tuple[Path, Path, Path], chosen: Panels, tmp_path: Path
+) -> None:
+    file, _, checkpoint = trained
+    changed = tmp_path / "changed"
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    for row in rows:
+        if row["split"] == "holdout":
+            for output in row["outputs"].values():
+                output["score"] = 0.0
+    changed.mkdir()
+    other = write_rows(changed / "sums.jsonl", rows)
+    data = RoutingData.load([other])
+    # As `evaluate` chooses.
+    rows_to_choose_on = data.select(data.split != "holdout")
+    answers = load_answers(trained[1], ["sums"])
+    found = choose_strategies(CrossRouter.load(checkpoint), rows_to_choose_on, answers)
+    assert found["sums"].panels == chosen
+
+
+def test_training_writes_the_strategies_and_evaluation_reads_them(
+    run: Run, trained: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    file, answers, _ = trained
+    folder = tmp_path / "checkpoint"
+    code, out, err = run("train", file, "--answers", answers, "--out", folder)
+    assert code == 0, err
+    assert "Strategies for sums: " in out
+    panels = Panels.load(folder / "strategies.json")
+    assert panels.panels
+    assert panels.checkpoint == CrossRouter.load(folder).checkpoint.id
+    arguments = ("--checkpoint", folder, "--answers", answers, "--split", "holdout")
+    code, out, err = run("evaluate", file, *arguments)
+    assert code == 0, err
+    assert "As they were chosen in training." in out
+    assert " then ".join(panels.panels[0].models).replace(" then", ", then") in out
+
+    damaged = panels.model_copy(update={"checkpoint": "0123456789ab"})
+    damaged.save(folder / "strategies.json")
+    code, _, err = run("evaluate", file, *arguments)
+    assert code != 0
+    assert "0123456789ab" in err
+    assert "train with --answers again" in err
+
+
+def test_training_without_answers_removes_what_an_older_checkpoint_had(
+    run: Run, trained: tuple[Path, Path, Path], toy_file: Path, toy_folder: Path
+) -> None:
+    (toy_folder / "strategies.json").write_text("{}")
+    code, _, err = run("train", toy_file, "--out", toy_folder)
+    assert code == 0, err
+    assert not (toy_folder / "strategies.json").exists()
+
+
+def test_a_folder_without_answers_is_said_before_anything_is_trained(
+    run: Run, trained: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    code, _, err = run("train", trained[0], "--answers", tmp_path, "--out", tmp_path / "new")
+    assert code != 0
+    assert "has answers to none of sums" in err
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_split_without_rows_is_said(run: Run, trained: tuple[Path, Path, Path]) -> None:
+    file, answers, checkpoint = trained
+    arguments = ("--checkpoint", checkpoint, "--answers", answers, "--split", "dev")
+    code, _, err = run("evaluate", file, *arguments)
+    assert code != 0
+    assert "'dev'" in err
+
+
+def test_without_rows_to_choose_on_there_are_none(
+    run: Run, trained: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    file, answers, checkpoint = trained
+    held = [json.loads(line) for line in file.read_text().splitlines()]
+    held = [row for row in held if row["split"] == "holdout"]
+    only = write_rows(tmp_path / "sums.jsonl", held)
+    arguments = ("--checkpoint", checkpoint, "--answers", answers, "--split", "holdout")
+    code, out, err = run("evaluate", only, *arguments, "--json", tmp_path / "out.json")
+    assert code == 0, err
+    assert "No strategies" in out
+    found: dict[str, Any] = json.loads((tmp_path / "out.json").read_text())["sums"]
+    assert found["strategies"] == found["routing"]
+    assert found["gain"] == {"mean": 0.0, "low": 0.0, "high": 0.0}
+
+
+@pytest.mark.skipif(not SHARED_DATA.exists(), reason="the routing data is not here")
+def test_the_labels_of_real_rows_are_read() -> None:
+    data = RoutingData.load([SHARED_DATA / "zeroeval.jsonl.gz"])
+    answers = load_answers(SHARED_DATA / "answers", ["zeroeval"])
+    assert 2_000 < sum(row_id in answers for row_id in data.ids) < len(data)

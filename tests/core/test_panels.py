@@ -103,6 +103,17 @@ def test_an_answer_without_a_score_is_not_known() -> None:
     assert not replace(rows, score=score).known((0, 1))[3]
 
 
+def test_rows_may_lack_scores_and_models() -> None:
+    rows = simulated(900)
+    score, paid = rows.score.copy(), rows.paid_usd.copy()
+    score[::3, 2] = np.nan
+    paid[1::3, 0] = np.nan
+    score[:, 3] = paid[:, 3] = np.nan
+    chosen = choose_panels(replace(rows, score=score, paid_usd=paid))
+    assert chosen.gain is not None
+    assert all("strong" not in panel.models for panel in chosen.panels.panels)
+
+
 def test_the_choice_is_the_same_twice() -> None:
     rows = simulated(400)
     assert choose_panels(rows).panels == choose_panels(rows).panels

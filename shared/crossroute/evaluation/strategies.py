@@ -25,7 +25,10 @@ from crossroute.training.panels import (
 from crossroute.training.strategies import choose_strategies
 
 NOT_CHOSEN = Chosen(
-    Panels(), None, "There are no rows to choose strategies on: give some of the split valid."
+    Panels(),
+    None,
+    "There are no rows to choose strategies on: give some of the split valid, and what models "
+    "answered to them.",
 )
 
 

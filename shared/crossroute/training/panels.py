@@ -42,7 +42,7 @@ TRIED, TRIED_A_RANGE, RANGES = 30, 3, 14
 KEPT = 8
 FOLDS = 5
 FEWEST_ROWS = 100
-FEWEST_A_PANEL = 50
+FEWEST_A_PANEL, FEWEST_A_FOLD = 50, 20
 LIKELY = 0.75
 """Share of bootstrap resamples in which there is a gain."""
 RESAMPLES = 200
@@ -171,8 +171,10 @@ def choose_panels(
         reward: By which the router orders its candidates.
         seed: Of everything random.
     """
-    answered = (rows.codes != UNKNOWN) & ~np.isnan(rows.score + rows.paid_usd)
-    rows = rows.take(answered.sum(axis=1) > 1)
+    # Of an answer without a score or a cost nothing can be learned.
+    unknown = np.isnan(rows.score + rows.paid_usd)
+    rows = replace(rows, codes=np.where(unknown, np.int16(UNKNOWN), rows.codes))
+    rows = rows.take((rows.codes != UNKNOWN).sum(axis=1) > 1)
     if len(rows) < FEWEST_ROWS:
         return Chosen(
             Panels(), None, f"{len(rows)} rows with answers are too few; it takes {FEWEST_ROWS}."
@@ -258,7 +260,7 @@ def _worth_trying(rows: AnsweredRows, seed: int) -> list[Members]:
     """The panels with the best answers for their cost, in the mean over the rows."""
     answered = (rows.codes != UNKNOWN).sum(axis=0)
     most = np.sort(np.argsort(-answered, kind="stable")[:MOST_MODELS])
-    cost = np.nanmean(np.where(answered > 0, rows.paid_usd, 0.0), axis=0)
+    cost = np.nansum(rows.paid_usd, axis=0) / np.maximum((~np.isnan(rows.paid_usd)).sum(axis=0), 1)
     models = sorted((int(j) for j in most if answered[j] >= FEWEST_A_PANEL), key=cost.__getitem__)
     jury = fit_jury(rows.models, rows.codes, rows.score, rows.quality, seed=seed)
     found: list[tuple[float, float, Members]] = []
@@ -270,7 +272,9 @@ def _worth_trying(rows: AnsweredRows, seed: int) -> list[Members]:
             part = rows.take(known)
             score, paid, _, _ = _realised(jury, members, part, STOPS)
             # Rows differ in how hard they are: beside the best model on the same ones.
-            gain = score.mean(axis=0) - np.nanmean(part.score[:, models], axis=0).max()
+            scored = ~np.isnan(part.score)
+            best = (np.nansum(part.score, axis=0) / np.maximum(scored.sum(axis=0), 1)).max()
+            gain = score.mean(axis=0) - best
             found += [
                 (float(gain[s]), float(paid[:, s].mean()), members) for s in range(len(STOPS))
             ]
@@ -298,6 +302,8 @@ def _held_out(rows: AnsweredRows, tried: Sequence[Members], seed: int) -> dict[M
         here, others = rows.take(fold == part), rows.take(fold != part)
         jury = fit_jury(rows.models, others.codes, others.score, others.quality, seed=seed)
         for members, table in tables.items():
+            if others.known(members).sum() < FEWEST_A_FOLD:
+                continue
             found = outcome(here, _fitted(jury, members, others))
             table[:, fold == part] = found.quality, found.cost_usd, found.score, found.paid_usd
     return {members: Outcome(*table) for members, table in tables.items()}

@@ -154,26 +154,33 @@ def by_kind(rows: Sequence[Row]) -> list[str]:
 def by_signal(rows: Sequence[Row], seed: int) -> list[str]:
     """A table of the signals, calibrated on the first half of the drafts, on the second half."""
     half = len(rows) // 2
+    right = [row["right"] for row in rows[half:]]
     table = [
-        "| signal | can say | AUROC | ECE before | ECE after | keeps | of these right |",
-        "|---|---|---|---|---|---|---|",
+        f"Of the {len(right)} drafts that are measured, {np.mean(right):.0%} are right.",
+        "",
+        "| signal | can say | AUROC | within a kind | ECE before | ECE after | keeps | right |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for signal in SIGNALS:
         learned, tested = _columns(rows[:half], signal), _columns(rows[half:], signal)
         said = len(tested[0]) / (len(rows) - half)
         try:
-            calibration = Calibration.fit(*learned, model=MODEL, signal=signal.name)
+            calibration = Calibration.fit(*learned[:2], model=MODEL, signal=signal.name)
         except DataError as error:
-            table.append(f"| `{signal.name}` | {said:.0%} | {error} |")
+            table.append(f"| `{signal.name}` | {said:.0%} | {error} |{' - |' * 5}")
             continue
-        value, right = tested
+        value, right, kind = tested
+        if not len(value):
+            table.append(f"| `{signal.name}` | {said:.0%} |{' - |' * 6}")
+            continue
         p = np.array([calibration.probability(one) for one in value])
         raw = np.exp(value) if (value <= 0).all() else value
         kept = p >= calibration.threshold_at_most(0.5).p
         cells = [
-            interval(auroc, value, right, seed),
-            interval(expected_calibration_error, raw, right, seed),
-            interval(expected_calibration_error, p, right, seed),
+            interval(auroc, (value, right), seed),
+            interval(auroc_within, (value, right, kind), seed),
+            interval(expected_calibration_error, (raw, right), seed),
+            interval(expected_calibration_error, (p, right), seed),
             f"{kept.mean():.0%}",
             f"{right[kept].mean():.0%}" if kept.any() else "-",
         ]
@@ -181,33 +188,42 @@ def by_signal(rows: Sequence[Row], seed: int) -> list[str]:
     return table
 
 
-def interval(
-    metric: Callable[[FloatArray, FloatArray], float],
-    value: FloatArray,
-    right: FloatArray,
-    seed: int,
-) -> Interval:
+def interval(metric: Callable[..., float], columns: Sequence[NDArray[Any]], seed: int) -> Interval:
     """A metric with its percentile bootstrap: drafts are drawn, calibrations stay as they are.
 
     Args:
-        metric: Of values and whether they are right.
-        value: [n].
-        right: [n], 0 or 1.
+        metric: Of columns of drafts.
+        columns: [n] each.
         seed: Of the draws.
     """
-    chance = np.random.default_rng(seed)
-    drawn = chance.integers(0, len(value), (DRAWS, len(value)))
+    n = len(columns[0])
+    drawn = np.random.default_rng(seed).integers(0, n, (DRAWS, n))
     # Draws without a wrong or a right one say nothing of how well they are told apart.
-    found = [metric(value[rows], right[rows]) for rows in drawn]
+    found = [metric(*(column[rows] for column in columns)) for rows in drawn]
     low, high = np.nanpercentile(found, [2.5, 97.5])
-    return Interval(metric(value, right), float(low), float(high))
+    return Interval(metric(*columns), float(low), float(high))
 
 
-def _columns(rows: Sequence[Row], signal: Signal) -> tuple[FloatArray, FloatArray]:
-    """Values and whether the drafts are right, where the signal can say something."""
-    found = [(row[signal.name], row["right"]) for row in rows if row[signal.name] is not None]
-    value, right = np.array(found, dtype=np.float64).reshape(-1, 2).T
-    return value, right
+def auroc_within(value: FloatArray, right: FloatArray, kind: NDArray[np.str_]) -> float:
+    """The AUROC over pairs of drafts of one kind of question: that one kind is easy, it hides."""
+    pairs, told = 0.0, 0.0
+    for one in np.unique(kind):
+        rows = kind == one
+        count = right[rows].sum() * (1 - right[rows]).sum()
+        if count:
+            pairs, told = pairs + count, told + count * auroc(value[rows], right[rows])
+    return float(told / pairs) if pairs else float("nan")
+
+
+def _columns(
+    rows: Sequence[Row], signal: Signal
+) -> tuple[FloatArray, FloatArray, NDArray[np.str_]]:
+    """Values, whether the drafts are right, and kinds, where the signal can say something."""
+    found = [row for row in rows if row[signal.name] is not None]
+    value, right = (
+        np.array([row[name] for row in found], dtype=np.float64) for name in (signal.name, "right")
+    )
+    return value, right, np.array([row["kind"] for row in found])
 
 
 if __name__ == "__main__":

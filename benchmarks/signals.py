@@ -36,6 +36,7 @@ from crossroute.strategies import (
     MeanLogprob,
     MinLogprob,
     PTrue,
+    Reply,
     Signal,
     StatedConfidence,
     Task,
@@ -70,7 +71,7 @@ class Measure:
         ask = Ask(MODEL, role="draft")
         for signal in SIGNALS:
             ask = signal.prepared(task, ask) or ask
-        draft = yield ask
+        draft: Reply = yield ask
         self.said = {}
         for signal in SIGNALS:
             self.said[signal.name] = yield from signal.read(task, draft)
@@ -154,9 +155,9 @@ def by_kind(rows: Sequence[Row]) -> list[str]:
 def by_signal(rows: Sequence[Row], seed: int) -> list[str]:
     """A table of the signals, calibrated on the first half of the drafts, on the second half."""
     half = len(rows) // 2
-    right = [row["right"] for row in rows[half:]]
+    scores = [row["right"] for row in rows[half:]]
     table = [
-        f"Of the {len(right)} drafts that are measured, {np.mean(right):.0%} are right.",
+        f"Of the {len(scores)} drafts that are measured, {np.mean(scores):.0%} are right.",
         "",
         "| signal | can say | AUROC | within a kind | ECE before | ECE after | keeps | right |",
         "|---|---|---|---|---|---|---|---|",

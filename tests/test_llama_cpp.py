@@ -78,7 +78,7 @@ class Measure:
             prepared = signal.prepared(task, ask)
             assert prepared is not None
             ask = prepared
-        draft = yield ask
+        draft: Reply = yield ask
         said = {}
         for signal in self.signals:
             said[signal.name] = yield from signal.read(task, draft)
@@ -352,7 +352,7 @@ class Samples:
     def answer(self, task: Task) -> Flow:
         settings = {"temperature": self.temperature}
         ask = Ask(MODEL, role="draft", fresh=self.fresh, settings=settings)
-        replies = yield (ask, ask, ask, ask)
+        replies: Sequence[Reply] = yield (ask, ask, ask, ask)
         self.heard += [reply.text for reply in replies]
         return replies[0]
 

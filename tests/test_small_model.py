@@ -88,7 +88,8 @@ def test_the_tables() -> None:
     for number in range(200):
         right = bool(chance.random() < 0.5)
         value = float(0.9 * right + 0.1 * chance.random())
-        said = {signal.name: value for signal in SIGNALS} | {"mean_logprob": value - 1}
+        said: dict[str, float | None] = {signal.name: value for signal in SIGNALS}
+        said["mean_logprob"] = value - 1
         said["p_true"] = value if number < 60 else None
         rows.append({"kind": f"k{number % 2}", "right": right, **said})
     kinds = by_kind(rows)

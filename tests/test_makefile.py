@@ -38,15 +38,19 @@ def make(folder: Path, target: str, pip_exits_with: int) -> subprocess.Completed
     )
 
 
-@pytest.mark.parametrize("target", ["demo", "test"])
+READY = {"demo": "demo", "test": "dev", "test-llama": "llama"}
+"""What each target sets up."""
+
+
+@pytest.mark.parametrize("target", READY)
 def test_the_set_up_does_not_pass_on_warnings(tmp_path: Path, target: str) -> None:
     done = make(tmp_path, target, 0)
     assert done.returncode == 0, done.stderr
     assert "WARNING" not in done.stdout + done.stderr
-    assert (tmp_path / ".venv" / f"{'demo' if target == 'demo' else 'dev'}-ready").exists()
+    assert (tmp_path / ".venv" / f"{READY[target]}-ready").exists()
 
 
-@pytest.mark.parametrize("target", ["demo", "test"])
+@pytest.mark.parametrize("target", READY)
 def test_what_pip_fails_of_is_shown(tmp_path: Path, target: str) -> None:
     done = make(tmp_path, target, 1)
     assert done.returncode != 0

@@ -18,9 +18,12 @@ def of_answer(tokens: Iterable[Token], text: str | None = None) -> list[float]:
             too, and those at the end that spell the answer are its own. None takes all of them.
 
     Returns:
-        One for each token that has one, at most 0.
+        One for each token that has one, at most 0; not of the end, which is a token without text
+        that llama.cpp lists in whole answers and leaves out of streams.
     """
     tokens = [*tokens]
+    while tokens and tokens[-1][0] == "":
+        tokens.pop()
     if text is not None:
         tokens = tokens[_begin(tokens, len(text)) :]
     found = (value for _, value in tokens if isinstance(value, (int, float)))

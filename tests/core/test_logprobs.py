@@ -38,3 +38,10 @@ def test_those_of_reasoning_are_left_out(text: str, found: list[float]) -> None:
 
 def test_without_their_texts_nobody_knows_which_are_of_the_answer() -> None:
     assert of_answer([(None, -1.0), (None, -2.0)], "I am.") == []
+
+
+def test_the_end_is_no_token_of_the_answer() -> None:
+    tokens = [("", -0.5), ("I", -1.0), (" am.", -2.0), ("", -3.0)]
+    assert of_answer(tokens) == [-0.5, -1.0, -2.0]
+    assert of_answer(tokens, " am.") == [-2.0]
+    assert of_answer([("", -3.0)]) == []

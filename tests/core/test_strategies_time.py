@@ -292,6 +292,15 @@ def test_what_came_of_a_left_ask_is_charged() -> None:
     assert unasked["cost_usd"] == 0.0
 
 
+def test_what_a_left_ask_adds_to_the_messages_is_charged() -> None:
+    query, question = Query.of(QUESTION), "Is your answer above right? Say True or False."
+    then = [{"role": "assistant", "content": "56,631"}, {"role": "user", "content": question}]
+    left = Reply("sage", "Tr", left=True)
+    bare = charge(Ask("sage"), left, DEAR, query)["input_tokens"]
+    asked = charge(Ask("sage", then=then), left, DEAR, query)["input_tokens"]
+    assert asked == pytest.approx(bare + Query.of(then).input_tokens, abs=1)
+
+
 @pytest.fixture
 def limited(toy_router: CrossRouter) -> Task:
     """A call with a hard limit, between models at one price."""

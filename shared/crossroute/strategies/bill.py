@@ -43,13 +43,15 @@ def charge(ask: Ask, reply: Reply, price: Price | None, query: Query) -> Charge:
         ask: What was asked.
         reply: What has come back so far.
         price: Of the model.
-        query: What was routed; its tokens stand for those of the ask where nobody counts.
+        query: What was routed; its tokens stand for those of the caller's messages where nobody
+            counts.
     """
     usage, cost = reply.usage, reply.cost_usd
     said = round(estimate_tokens(reply.text))
     if usage is None:
         is_free = not reply.was_asked if reply.left else reply.failed and not reply.text
-        usage, estimated = Usage(0 if is_free else round(query.input_tokens), said), True
+        sent = 0 if is_free else round(query.input_tokens + more_input(ask))
+        usage, estimated = Usage(sent, said), True
     elif estimated := reply.left:
         # Counted up to somewhere, as by a provider that counts the input first.
         usage, cost = usage._replace(output_tokens=max(usage.output_tokens, said)), None
@@ -64,6 +66,11 @@ def charge(ask: Ask, reply: Reply, price: Price | None, query: Query) -> Charge:
         "cost_usd": cost,
         "estimated": estimated,
     }
+
+
+def more_input(ask: Ask) -> float:
+    """Estimated tokens of the messages that an ask adds to the caller's."""
+    return sum(estimate_tokens(str(message.get("content") or "")) for message in ask.then)
 
 
 def bill(charges: Iterable[Charge]) -> dict[str, Any]:

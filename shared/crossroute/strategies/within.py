@@ -11,7 +11,7 @@ from crossroute.errors import CostLimitError, Reason
 from crossroute.failures import has_status
 from crossroute.query import LONGEST_ANSWER, estimate_tokens, output_limit
 from crossroute.strategies.base import Ask, Reply
-from crossroute.strategies.bill import Charge
+from crossroute.strategies.bill import Charge, more_input
 
 
 class Exchanged(Protocol):
@@ -57,7 +57,7 @@ def within(
     # Those that are asked with it get equal parts of what is left.
     spent += (ceiling.usd - spent) * (1 - 1 / at_once)
     found = ceiling.longest_answer(
-        ask.model, spent_usd=spent, more_input=_more_input(ask), asked=_limit(ask)
+        ask.model, spent_usd=spent, more_input=more_input(ask), asked=_limit(ask)
     )
     if isinstance(found, Reason):
         return ask, CostLimitError(f"{ask.model} was not asked: {found.text}. Mend: {found.mend}.")
@@ -67,7 +67,7 @@ def within(
 def _spent_usd(ceiling: Ceiling, one: Spent) -> float:
     """What an ask has cost at most; of one that goes on, what it may cost yet."""
     ask, reply = one.ask, one.exchange.reply
-    more = _more_input(ask)
+    more = more_input(ask)
     # A refusal that is not read to its end says no more.
     # What was left may go on, at the provider or in its client.
     if reply.left or (not reply.done and not reply.refused):
@@ -81,10 +81,6 @@ def _spent_usd(ceiling: Ceiling, one: Spent) -> float:
     # Nobody has counted, as of a stream that broke: what was sent, and what came.
     came = INPUT_MARGIN * estimate_tokens(reply.text)
     return ceiling.most_usd(ask.model, came, more_input=more)
-
-
-def _more_input(ask: Ask) -> float:
-    return sum(estimate_tokens(str(message.get("content") or "")) for message in ask.then)
 
 
 def _limit(ask: Ask) -> int | None:

@@ -8,10 +8,11 @@ of it. Nothing hangs on the clock: what is to come late is held until the test l
 
 from __future__ import annotations
 
+import asyncio
 import math
 import re
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -52,7 +53,7 @@ TOKENS = {SMALL: (31, 7), MINI: (37, 11), LARGE: (41, 13)}
 def says(model: str, text: str, logprob: float = SURE, **more: Any) -> Reply:
     """A reply of a model, each token as likely."""
     given, made = TOKENS[model]
-    found = [logprob] * len(text.split())
+    found = [logprob] * len((more.get("refusal") or text).split())
     return Reply(text, input_tokens=given, output_tokens=made, logprobs=found, **more)
 
 
@@ -263,15 +264,8 @@ def told(server: OpenAIServer, case: Case, *, live: bool) -> Iterator[None]:
         # For others it is not decided whether who is left was asked at all.
         barrier = threading.Barrier(len(case.models), timeout=PATIENCE)
         answers = {m: _after(barrier, a) for m, a in answers.items()}
-    server.requests.clear()
-    server.left.clear()
-    server.release.clear()
-    server.answers = answers
-    try:
+    with told_of(server, answers):
         yield
-    finally:
-        server.release.set()
-        let_go()
 
 
 def _after(barrier: threading.Barrier, answer: Answer) -> Answer:
@@ -321,3 +315,135 @@ def check_bill(bill: dict[str, Any], case: Case) -> None:
             assert (ask["input_tokens"], ask["output_tokens"]) == TOKENS[ask["model"]]
     assert math.isclose(bill["cost_usd"], sum(ask["cost_usd"] for ask in bill["asks"]))
     assert bill["estimated"] is bool(case.left)
+
+
+# What may go wrong
+
+
+class Fault(NamedTuple):
+    """A draft that is no answer, so that another model is asked.
+
+    Attributes:
+        draft: What the server says to it.
+        reason: A pattern of why another model was asked.
+        strategy: By which it was drafted.
+        failed: What stands of it in the attempts; None if it is no failure.
+    """
+
+    draft: Reply
+    reason: str
+    strategy: Cascade = CASCADE
+    failed: str | None = None
+
+
+TIMED = replace(CASCADE, seconds=0.3)
+WITH_WORD = Cascade(cheap=MINI, word="UNSURE")
+
+FAULTS = {
+    # LangChain's streams drop what OpenAI marks a refusal with.
+    "a refusal": Fault(
+        says(MINI, "", refusal="I will not."), "escalated: the draft is (a refusal|empty)"
+    ),
+    "a filter": Fault(
+        says(MINI, "", finish_reason="content_filter"), "escalated: the draft is a refusal"
+    ),
+    "nothing": Fault(says(MINI, ""), "escalated: the draft is empty"),
+    "the word": Fault(
+        says(MINI, "UNSURE, since I am small."),
+        "escalated: the draft says UNSURE$",
+        WITH_WORD,
+    ),
+    "too late": Fault(
+        says(MINI, RIGHT, hold_after=0),
+        r"escalated: the draft failed \(AskTimeoutError\)$",
+        TIMED,
+        "gave no answer within 0.3 s",
+    ),
+    "a rate limit": Fault(
+        Reply("slow down", status=429),
+        r"escalated: the draft failed \(\w*RateLimitError\)$",
+        failed="slow down",
+    ),
+    "a server error": Fault(
+        Reply("oops", status=500), r"escalated: the draft failed \(\w+\)$", failed="oops"
+    ),
+    "garbage": Fault(
+        Reply(raw="<html>Bad gateway</html>", status=502),
+        r"escalated: the draft failed \(\w+\)$",
+        failed="Bad gateway",
+    ),
+}
+
+FAILING: dict[str, Answer] = {
+    MINI: Reply("slow down", status=429),
+    LARGE: Reply("oops", status=500),
+    SMALL: Reply("busy", status=503),
+}
+
+HELD: dict[str, Answer] = {model: Reply("Never.", hold_after=0) for model in MODELS}
+
+
+@contextmanager
+def told_of(server: OpenAIServer, answers: dict[str, Answer]) -> Iterator[None]:
+    """A server that answers so, whose answers nobody waits for are let go at the end."""
+    server.requests.clear()
+    server.left.clear()
+    server.release.clear()
+    server.answers = dict(answers)
+    try:
+        yield
+    finally:
+        server.release.set()
+        let_go()
+
+
+def check_fault(seen: Seen, fault: Fault) -> None:
+    """What holds of every draft that is no answer."""
+    assert seen.text == RIGHT
+    decision = seen.decision
+    assert decision is not None
+    assert decision["model"] == LARGE
+    assert re.match(fault.reason, decision["reason"]), decision["reason"]
+    tried = decision.get("attempts", [])
+    if fault.failed is not None:
+        assert [one["model"] for one in tried] == [MINI]
+        assert fault.failed in tried[0]["error"]
+    draft, answer = decision["bill"]["asks"]
+    assert [(one["model"], one["role"]) for one in (draft, answer)] == [
+        (MINI, "draft"),
+        (LARGE, "answer"),
+    ]
+    assert (answer["input_tokens"], answer["output_tokens"]) == TOKENS[LARGE]
+    # A server that answers with an error bills nothing; what was left was sent, and is not free.
+    assert (draft["cost_usd"] == 0) is (fault.draft.status >= 400)
+
+
+def spends_all(limit: str, longest: int | None = None) -> Callable[[dict[str, Any]], Reply]:
+    """Answers that are as long as they may be, and say so.
+
+    Args:
+        limit: What the client calls the most output tokens.
+        longest: What they would be without it; None is without end.
+    """
+
+    def reply(body: dict[str, Any]) -> Reply:
+        return Reply(
+            WRONG,
+            input_tokens=25,
+            output_tokens=min(body[limit], longest or body[limit]),
+            logprobs=[UNSURE] * len(WRONG.split()),
+        )
+
+    return reply
+
+
+async def wait_until(is_so: Callable[[], bool]) -> None:
+    """Wait for what another thread or task does."""
+    async with asyncio.timeout(PATIENCE):
+        while not is_so():
+            await asyncio.sleep(0.005)
+
+
+def tasks() -> list[asyncio.Task[Any]]:
+    """Those that read streams."""
+    return [task for task in asyncio.all_tasks() if task.get_name() == "crossroute-ask"]

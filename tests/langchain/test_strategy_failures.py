@@ -172,7 +172,8 @@ async def test_a_voter_that_fails_has_no_vote(way: str, name: str, server: OpenA
     with told_of(server, answers):
         answer = await answer_of(way, routed_over(server, STRATEGIES[name]), QUESTION)
     assert answer.text == RIGHT
-    assert sorted(asked(server)) == sorted(MODELS)
+    # Two who agree may be faster than the third, of a vote at once.
+    assert {LARGE, SMALL} <= {*asked(server)}
 
 
 @pytest.mark.parametrize("name", STRATEGIES)

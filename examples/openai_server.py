@@ -148,6 +148,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: OpenAIServer
     protocol_version = "HTTP/1.1"  # for chunks, whose end a client misses when it is cut off
     timeout = 60
+    disable_nagle_algorithm = True  # else a body waits until its head is acknowledged
     wait: Mapping[str, str] = {"Retry-After-Ms": "1"}
 
     def do_GET(self) -> None:

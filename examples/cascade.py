@@ -30,6 +30,7 @@ from crossroute.strategies import (
     cross_check,
     final_number,
 )
+from crossroute.strategies import Reply as Heard
 from langchain_crossroute import ChatCrossRoute
 from llamaindex_crossroute import CrossRouteLLM, call_settings
 
@@ -80,7 +81,7 @@ class Measure:
 
     def answer(self, task: Task) -> Flow:
         signal, ask = MeanLogprob(), Ask(self.model, role="draft")
-        draft = yield signal.prepared(task, ask) or ask
+        draft: Heard = yield signal.prepared(task, ask) or ask
         value = yield from signal.read(task, draft)
         if value is not None:
             quality = {one.model: one.quality for one in task.decision.candidates}

@@ -12,7 +12,7 @@ import asyncio
 import math
 import re
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -384,7 +384,7 @@ HELD: dict[str, Answer] = {model: Reply("Never.", hold_after=0) for model in MOD
 
 
 @contextmanager
-def told_of(server: OpenAIServer, answers: dict[str, Answer]) -> Iterator[None]:
+def told_of(server: OpenAIServer, answers: Mapping[str, Answer]) -> Iterator[None]:
     """A server that answers so, whose answers nobody waits for are let go at the end."""
     server.requests.clear()
     server.left.clear()

@@ -41,7 +41,7 @@ from llama_index.core.instrumentation.events.llm import (
 )
 from llama_index.core.llms import ChatMessage
 from llama_index.core.query_engine import RetrieverQueryEngine
-from llama_index.core.response_synthesizers import get_response_synthesizer
+from llama_index.core.response_synthesizers import ResponseMode, get_response_synthesizer
 from openai_server import OpenAIServer, Reply
 
 from llamaindex_crossroute import CrossRouteAnswerEvent, CrossRouteLLM
@@ -143,7 +143,7 @@ async def test_a_query_engine(
     Settings.llm = routed_over(client, case)
     streams, asynchronous = "streamed" in way, way.startswith("a")
     engine = RetrieverQueryEngine(
-        Retriever(), get_response_synthesizer(streaming=streams, response_mode="compact")
+        Retriever(), get_response_synthesizer(streaming=streams, response_mode=ResponseMode.COMPACT)
     )
     with told(server, case, live=streams):
         response: Any = await engine.aquery(QUESTION) if asynchronous else engine.query(QUESTION)
@@ -189,7 +189,7 @@ async def test_with_tools_one_model_answers(
 async def test_with_a_schema_one_model_answers(
     way: str, name: str, client: Client, server: OpenAIServer
 ) -> None:
-    ada = {"name": "Ada", "age": 36}
+    ada: dict[str, Any] = {"name": "Ada", "age": 36}
     server.answers = {
         model: lambda body: (
             Reply(tool_calls=((body["tools"][0]["function"]["name"], ada),))

@@ -408,14 +408,15 @@ def check_fault(seen: Seen, fault: Fault) -> None:
     if fault.failed is not None:
         assert [one["model"] for one in tried] == [MINI]
         assert fault.failed in tried[0]["error"]
-    draft, answer = decision["bill"]["asks"]
-    assert [(one["model"], one["role"]) for one in (draft, answer)] == [
-        (MINI, "draft"),
-        (LARGE, "answer"),
-    ]
+    *drafts, answer = decision["bill"]["asks"]
+    # On a slow machine time may be over before the draft is asked for.
+    assert len(drafts) == 1 or fault.strategy is TIMED
+    assert (answer["model"], answer["role"]) == (LARGE, "answer")
     assert (answer["input_tokens"], answer["output_tokens"]) == TOKENS[LARGE]
-    # A server that answers with an error bills nothing; what was left was sent, and is not free.
-    assert (draft["cost_usd"] == 0) is (fault.draft.status >= 400)
+    for draft in drafts:
+        assert (draft["model"], draft["role"]) == (MINI, "draft")
+        # A server that answers with an error bills nothing; what was left was sent.
+        assert (draft["cost_usd"] == 0) is (fault.draft.status >= 400)
 
 
 def spends_all(limit: str, longest: int | None = None) -> Callable[[dict[str, Any]], Reply]:

@@ -13,6 +13,8 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import select
+import socket
 import threading
 import urllib.request
 from collections import Counter
@@ -47,6 +49,8 @@ class Reply:
             asks for them; of a refusal they are those of the refusal.
         delay: Seconds before an answer, and in a stream before each chunk of the text. Closing the
             server ends it.
+        hold_after: Hold a stream after that many chunks, with 0 any answer before it begins, until
+            `OpenAIServer.release` is set or the client leaves.
     """
 
     text: str = ""
@@ -65,6 +69,7 @@ class Reply:
     raw: str | None = None
     logprobs: Sequence[float] | None = None
     delay: float = 0.0
+    hold_after: int | None = None
 
 
 Answer = Reply | Sequence[Reply] | Callable[[dict[str, Any]], Reply]
@@ -91,6 +96,8 @@ class OpenAIServer(ThreadingHTTPServer):
 
     Attributes:
         requests: What was asked, in the order of arrival.
+        release: Lets go of the answers that are held.
+        left: Models whose clients closed the connection to an answer that was held.
     """
 
     # Leaving the block waits for the answers under way, so that nothing outlives it.
@@ -102,6 +109,8 @@ class OpenAIServer(ThreadingHTTPServer):
         self.answers: dict[str, Answer] = dict(answers or {})
         self.requests: list[Request] = []
         self.closing = threading.Event()
+        self.release = threading.Event()
+        self.left: list[str] = []
         self._turns: Counter[str] = Counter()
         self._turn = threading.Lock()
         self._thread = threading.Thread(target=self.serve_forever, args=(0.02,))
@@ -139,6 +148,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: OpenAIServer
     protocol_version = "HTTP/1.1"  # for chunks, whose end a client misses when it is cut off
     timeout = 60
+    disable_nagle_algorithm = True  # else a body waits until its head is acknowledged
     wait: Mapping[str, str] = {"Retry-After-Ms": "1"}
 
     def do_GET(self) -> None:
@@ -161,6 +171,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.closing.wait(None if reply.silent else reply.delay)
             if self.server.closing.is_set():
                 return None
+        if reply.hold_after == 0 and not self._goes_on(body):
+            return None
         if reply.raw is not None:
             kind = "text/event-stream" if body.get("stream") else "application/json"
             if reply.raw.startswith("<"):
@@ -169,17 +181,41 @@ class _Handler(BaseHTTPRequestHandler):
         if reply.status >= 400 and not (body.get("stream") and reply.fail_after is not None):
             return self._send(reply.status, _error(reply.status, reply.text))
         if body.get("stream"):
-            return self._stream(_chunks(reply, body), reply)
+            return self._stream(_chunks(reply, body), reply, body)
         return None if reply.cut_after == 0 else self._send(200, _completion(reply, body))
 
     def _send(self, status: int, content: dict[str, Any]) -> None:
         self._send_data(status, json.dumps(content).encode(), "application/json")
 
     def _send_data(self, status: int, data: bytes, kind: str) -> None:
-        self._head(status, {"Content-Type": kind, "Content-Length": str(len(data))})
-        self.wfile.write(data)
+        try:
+            self._head(status, {"Content-Type": kind, "Content-Length": str(len(data))})
+            self.wfile.write(data)
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # The client did not wait for it.
 
-    def _stream(self, chunks: Iterator[dict[str, Any]], reply: Reply) -> None:
+    def _goes_on(self, body: Mapping[str, Any]) -> bool:
+        """Wait until an answer is released; whether somebody still waits for it."""
+        while not self.server.release.wait(0.01):
+            if self._is_left():
+                self.server.left.append(body["model"])
+                return False
+            if self.server.closing.is_set():
+                return False
+        return True
+
+    def _is_left(self) -> bool:
+        """Whether the client has closed the connection: there is an end to read."""
+        if not select.select([self.connection], [], [], 0)[0]:
+            return False
+        try:
+            return not self.connection.recv(1, socket.MSG_PEEK)
+        except ConnectionResetError:
+            return True
+
+    def _stream(
+        self, chunks: Iterator[dict[str, Any]], reply: Reply, body: Mapping[str, Any]
+    ) -> None:
         self._head(200, {"Content-Type": "text/event-stream", "Transfer-Encoding": "chunked"})
         try:
             for number, chunk in enumerate(chunks):
@@ -189,6 +225,8 @@ class _Handler(BaseHTTPRequestHandler):
                     chunk = _error(reply.status, reply.text)  # Clients read no further.
                 if number == reply.end_after:
                     break
+                if number and number == reply.hold_after and not self._goes_on(body):
+                    return
                 if number and reply.delay and self.server.closing.wait(reply.delay):
                     return
                 self._event(json.dumps(chunk))

@@ -2,8 +2,8 @@
 
     python examples/own_strategy.py
 
-A strategy says what to ask, and is sent what came back (`docs/strategies.md`). This one asks the
-cheapest candidate first, and the router's own choice where that is not sure.
+A strategy says what to ask, and is sent what came back (`docs/strategies/index.md`). This one asks
+the cheapest candidate first, and the router's own choice where that is not sure.
 """
 
 from typing import Any

@@ -12,7 +12,8 @@ from typing import Any
 from langchain_core.messages import BaseMessage
 from langchain_core.runnables import Runnable, RunnableConfig
 
-from crossroute import CrossRouter, NoAnswerError, Query
+from crossroute import CrossRouter, NoAnswerError, Query, QueryError
+from crossroute.errors import StrategyError
 from crossroute.failures import describe, mask_error, secrets_in_values
 from crossroute.strategies import Ask, Charge, Reply, Usage, bill, charge
 from crossroute.strategies.base import begun, has_words
@@ -375,8 +376,20 @@ class Exchange:
 
 
 def _chosen(value: Any, ask: Ask) -> list[BaseMessage]:
-    """The caller's messages that an ask keeps, and its own after them."""
-    found = to_messages(value)
+    """The caller's messages that an ask keeps, and its own after them.
+
+    Raises:
+        StrategyError: If the input of the call is no conversation, as of a chain that takes a dict.
+    """
+    try:
+        found = to_messages(value)
+    except QueryError as error:
+        raise StrategyError(
+            f"A strategy asks {ask.model!r} with messages of its own or with some of the caller's, "
+            f"but the input of the call is of type {type(value).__name__}. Give candidates that "
+            "take messages, or a strategy that asks with the input as it is: one without a "
+            "question on a draft, a word of refusal, or brief answers."
+        ) from error
     if isinstance(found, str):
         found = from_dicts([{"role": "user", "content": found}])
     kept = found if ask.keep is None else [found[position] for position in ask.keep]

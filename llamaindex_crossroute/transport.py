@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from traceback import walk_tb
@@ -35,6 +35,7 @@ from llamaindex_crossroute.answers import (
     to_completion,
     usage_of,
 )
+from llamaindex_crossroute.closing import aclose, close
 from llamaindex_crossroute.events import (
     CrossRouteAnswerEvent,
     CrossRouteDecisionEvent,
@@ -178,8 +179,7 @@ class Exchange:
                             yield self._part(chunk)
                 finally:
                     # Left to the garbage collector, it may be closed while its client holds a lock.
-                    if isinstance(chunks, Generator):
-                        chunks.close()
+                    close(chunks)
             else:
                 with overheard() as self._overheard:
                     output = method(*arguments, **options)
@@ -197,8 +197,7 @@ class Exchange:
                         async for chunk in chunks:
                             yield self._part(chunk)
                 finally:
-                    if isinstance(chunks, AsyncGenerator):
-                        await chunks.aclose()
+                    await aclose(chunks)
             else:
                 with overheard() as self._overheard:
                     output = await method(*arguments, **options)

@@ -82,3 +82,20 @@ def test_a_delay_is_before_what_is_said() -> None:
     with OpenAIServer({"one": Reply("I am small.", delay=0.01)}) as server:
         assert choice(server)["message"]["content"] == "I am small."
         assert "".join(one["delta"].get("content", "") for one in streamed(server)) == "I am small."
+
+
+def test_an_answer_is_held_until_it_is_released() -> None:
+    with OpenAIServer({"one": Reply("I am small.", hold_after=2)}) as server:
+        question = {"model": "one", "messages": [], "stream": True}
+        url = f"{server.url}/chat/completions"
+        with httpx.stream("POST", url, json=question, timeout=60) as response:
+            lines = (line for line in response.iter_lines() if "content" in line)
+            assert all(next(lines) for _ in range(2))
+            assert not server.release.is_set()
+            server.release.set()
+            assert len(list(lines)) == 2
+        server.release.clear()
+        server.answers["one"] = Reply("I am small.", hold_after=0)
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(url, json=question, timeout=0.2)
+    assert server.left == ["one"]

@@ -160,7 +160,6 @@ def test_votes_are_asked_no_longer_than_it_takes(way: str) -> None:
     assert [ask.model for ask in wire.asked] == ["small", "middle"]
 
 
-@pytest.mark.skipif(not hasattr(Reply(""), "left"), reason="needs the driver of Together")
 @pytest.mark.parametrize("way", WAYS)
 def test_votes_are_asked_at_once(way: str) -> None:
     vote = Vote(("small", "middle", "big"), weights="equal", word="UNSURE", early_stop=False)

@@ -1,0 +1,450 @@
+"""Strategies with what a server on this machine says to them, for every form of a call.
+
+Both integrations take the same table: which strategy, what each model answers, and what must come
+of it. Nothing hangs on the clock: what is to come late is held until the test lets it go.
+"""
+
+# ruff: noqa: ANN401  # Bodies in JSON.
+
+from __future__ import annotations
+
+import asyncio
+import math
+import re
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+from fakes_answers import calibrated, calibrations
+from fakes_strategies import PATIENCE, let_go
+from openai_server import Answer, OpenAIServer, Reply
+
+from crossroute.strategies import (
+    Arms,
+    Cascade,
+    MeanLogprob,
+    Panels,
+    PickOne,
+    StatedConfidence,
+    Strategy,
+    Vote,
+)
+from crossroute.strategies.signals import CONFIDENCE_QUESTION
+
+# From the cheapest to the best; the descriptor of SMALL lists no log-probabilities.
+SMALL = "Meta-Llama-3.1-8B-Instruct"
+MINI = "gpt-4o-mini-2024-07-18"
+LARGE = "gpt-4o-2024-08-06"
+MODELS = [LARGE, SMALL, MINI]
+
+QUESTION = "What is 17 * 23?"
+RIGHT = "Let me see: it is 391."
+ALSO_RIGHT = "17 times 23 is surely 391."
+WRONG = "I guess it is 371."
+SURE, UNSURE = -0.01, -0.97
+"""Log-probabilities of tokens; the calibration says .99 of the mean at 0, and .01 at -1."""
+
+TOKENS = {SMALL: (31, 7), MINI: (37, 11), LARGE: (41, 13)}
+"""What the server counts of each model: input and output tokens."""
+
+
+def says(model: str, text: str, logprob: float = SURE, **more: Any) -> Reply:
+    """A reply of a model, each token as likely."""
+    given, made = TOKENS[model]
+    found = [logprob] * len((more.get("refusal") or text).split())
+    return Reply(text, input_tokens=given, output_tokens=made, logprobs=found, **more)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A strategy, and what comes of it.
+
+    Attributes:
+        strategy: Of the call.
+        answers: Of the models.
+        text: The answer.
+        asks: Model and role of each ask, in the order of the bill.
+        reason: A pattern of why the one that answers was asked; None says nothing.
+        logprobs: Models that are asked for log-probabilities.
+        left: Models whose answer nobody waits for.
+        at_once: Whether all are asked before one of them answers.
+        willingness_to_pay: Of the router.
+    """
+
+    strategy: Strategy
+    answers: dict[str, Answer]
+    text: str
+    asks: Sequence[tuple[str, str]]
+    reason: str | None
+    logprobs: Sequence[str] = ()
+    left: Sequence[str] = ()
+    at_once: bool = False
+    willingness_to_pay: float = math.inf
+
+    @property
+    def models(self) -> list[str]:
+        """Who is asked."""
+        return [model for model, _ in self.asks]
+
+    @property
+    def model(self) -> str:
+        """Who answers: in this table whose words are the answer."""
+        answered = [m for m, _ in self.asks if getattr(self.answers[m], "text", "") == self.text]
+        return answered[-1]
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the answer is shown while it is made; a draft is not."""
+        return dict(self.asks)[self.model] == "answer"
+
+
+def panel(*models: str) -> Panels:
+    """One panel that any willingness to pay for quality prefers, and that takes two who agree."""
+    flat = [0.0] * len(models)
+    curve = {"intercept": 4.0, "slopes": flat}
+    return Panels.model_validate(
+        {
+            "panels": [
+                {
+                    "models": models,
+                    "jury": {
+                        "jurors": {model: {"weight": 2.0, "slope": 0.0} for model in models},
+                        "doubt": 0.0,
+                        "doubt_by_number": 0.0,
+                        "doubt_by_quality": 0.0,
+                    },
+                    "stops": [{"at": 0.95, "quality": curve, "asked": [curve] * len(models[1:])}],
+                }
+            ]
+        }
+    )
+
+
+def _unsure(body: dict[str, Any]) -> Reply:
+    """A wrong draft, and that one is not sure of it."""
+    is_asked_on = body["messages"][-1]["content"] == CONFIDENCE_QUESTION
+    return says(SMALL, "0.1" if is_asked_on else WRONG)
+
+
+CASCADE = Cascade(calibrations(calibrated(MINI)), cheap=MINI)
+VOTE = Vote((MINI, LARGE, SMALL), weights="equal")
+AGREED: dict[str, Answer] = {
+    MINI: says(MINI, RIGHT),
+    LARGE: says(LARGE, ALSO_RIGHT),
+    SMALL: says(SMALL, WRONG),
+}
+
+CASES = {
+    "one": Case(
+        PickOne(),
+        {SMALL: says(SMALL, RIGHT)},
+        RIGHT,
+        [(SMALL, "answer")],
+        None,
+        willingness_to_pay=0,
+    ),
+    "a draft is kept": Case(
+        CASCADE,
+        {MINI: says(MINI, RIGHT, SURE)},
+        RIGHT,
+        [(MINI, "draft")],
+        "draft, judged by mean_logprob",
+        [MINI],
+    ),
+    "a draft is escalated": Case(
+        CASCADE,
+        {MINI: says(MINI, WRONG, UNSURE), LARGE: says(LARGE, RIGHT)},
+        RIGHT,
+        [(MINI, "draft"), (LARGE, "answer")],
+        rf"escalated: p\(right\) 0\.04 by mean_logprob; {LARGE} is worth more",
+        [MINI],
+    ),
+    "a draft without log-probabilities": Case(
+        Cascade(
+            calibrations(
+                calibrated(SMALL), calibrated(SMALL, "stated_confidence", low=0.0, high=1.0)
+            ),
+            (MeanLogprob(), StatedConfidence()),
+            cheap=SMALL,
+        ),
+        {SMALL: _unsure, LARGE: says(LARGE, RIGHT)},
+        RIGHT,
+        [(SMALL, "draft"), (SMALL, "judge"), (LARGE, "answer")],
+        r"escalated: p\(right\) 0\.11 by stated_confidence",
+    ),
+    "a vote at once": Case(
+        VOTE,
+        {**AGREED, SMALL: says(SMALL, WRONG, hold_after=0)},
+        RIGHT,
+        [(MINI, "draft"), (LARGE, "draft"), (SMALL, "draft")],
+        "draft, for a vote",
+        left=[SMALL],
+        at_once=True,
+    ),
+    "a vote in turn": Case(
+        replace(VOTE, in_turn=True),
+        AGREED,
+        RIGHT,
+        [(MINI, "draft"), (LARGE, "draft")],
+        "draft, for a vote",
+    ),
+    "a vote that is escalated": Case(
+        Vote((SMALL, MINI), weights="equal", in_turn=True, escalate_below=0.9),
+        {SMALL: says(SMALL, WRONG), MINI: says(MINI, "391"), LARGE: says(LARGE, RIGHT)},
+        RIGHT,
+        [(SMALL, "draft"), (MINI, "draft"), (LARGE, "answer")],
+        r"escalated: the winner has 0\.50 of the votes, which is below 0\.9",
+    ),
+    "a panel": Case(
+        Arms(panel(MINI, LARGE, SMALL)),
+        AGREED,
+        RIGHT,
+        [(MINI, "draft"), (LARGE, "draft")],
+        rf"asked in turn: {MINI}, {LARGE}, {SMALL}, until an answer is right with 0\.95",
+    ),
+}
+
+
+class Seen(NamedTuple):
+    """What a caller got, in one form of a call.
+
+    Attributes:
+        text: The answer.
+        decision: What the answer carries; None where the form has no place for it.
+        parts: The words of the answer as they came; empty where it is not streamed.
+        asked: Who had been asked when the first of them came.
+    """
+
+    text: str
+    decision: dict[str, Any] | None
+    parts: Sequence[str] = ()
+    asked: Sequence[str] = ()
+
+
+class Reader:
+    """Reads a stream: notes who was asked when its first words came, and lets the rest come."""
+
+    def __init__(self, server: OpenAIServer) -> None:
+        self._server = server
+        self.parts: list[str] = []
+        self.asked: list[str] = []
+
+    def take(self, text: str | None) -> None:
+        """What came next."""
+        if not text:
+            return
+        if not self.parts:
+            self.asked = [request.body["model"] for request in self._server.requests]
+            self._server.release.set()
+        self.parts.append(text)
+
+    def seen(self, decision: dict[str, Any] | None) -> Seen:
+        """All that came."""
+        return Seen("".join(self.parts), decision, self.parts, self.asked)
+
+
+@contextmanager
+def told(server: OpenAIServer, case: Case, *, live: bool) -> Iterator[None]:
+    """A server that answers as a case wants, whose answers nobody waits for are let go at the end.
+
+    Args:
+        server: It runs already.
+        case: Of the table.
+        live: Whether the form shows an answer while it is made. Then the server holds it after its
+            first words, so that nobody hears the rest who waits for the whole first.
+    """
+    answers = dict(case.answers)
+    if live and case.is_live:
+        answer = answers[case.model]
+        assert isinstance(answer, Reply)
+        answers[case.model] = replace(answer, hold_after=3)
+    if case.at_once:
+        # For others it is not decided whether who is left was asked at all.
+        barrier = threading.Barrier(len(case.models), timeout=PATIENCE)
+        answers = {m: _after(barrier, a) for m, a in answers.items()}
+    with told_of(server, answers):
+        yield
+
+
+def _after(barrier: threading.Barrier, answer: Answer) -> Answer:
+    """An answer that is given as soon as all have been asked."""
+
+    def reply(_: dict[str, Any]) -> Reply:
+        barrier.wait()
+        assert isinstance(answer, Reply)
+        return answer
+
+    return reply
+
+
+def check(seen: Seen, case: Case, server: OpenAIServer) -> None:
+    """What holds in every form of a call."""
+    assert seen.text == case.text
+    asked = [request.body["model"] for request in server.requests]
+    assert (sorted if case.at_once else list)(asked) == (sorted if case.at_once else list)(
+        case.models
+    )
+    wished = [r.body["model"] for r in server.requests if r.body.get("logprobs")]
+    assert wished == list(case.logprobs)
+    if seen.decision is not None:
+        check_decision(seen.decision, case)
+    if seen.parts:
+        # It was decided who answers before anything was shown.
+        assert sorted(seen.asked) == sorted(case.models)
+        assert len(seen.parts) > 1 or not case.is_live
+
+
+def check_decision(decision: dict[str, Any], case: Case) -> None:
+    """Who answered and why, and that the bill is what the server counted."""
+    assert decision["model"] == case.model
+    assert "attempts" not in decision
+    found = decision.get("reason", "")
+    assert found == "" if case.reason is None else re.match(case.reason, found), found
+    check_bill(decision["bill"], case)
+
+
+def check_bill(bill: dict[str, Any], case: Case) -> None:
+    """That the bill is what the server counted, to the token."""
+    assert [(ask["model"], ask["role"]) for ask in bill["asks"]] == list(case.asks)
+    for ask in bill["asks"]:
+        assert ask["estimated"] is (ask["model"] in case.left)
+        assert ask["cost_usd"] > 0
+        if not ask["estimated"]:
+            assert (ask["input_tokens"], ask["output_tokens"]) == TOKENS[ask["model"]]
+    assert math.isclose(bill["cost_usd"], sum(ask["cost_usd"] for ask in bill["asks"]))
+    assert bill["estimated"] is bool(case.left)
+
+
+# What may go wrong
+
+
+class Fault(NamedTuple):
+    """A draft that is no answer, so that another model is asked.
+
+    Attributes:
+        draft: What the server says to it.
+        reason: A pattern of why another model was asked.
+        strategy: By which it was drafted.
+        failed: What stands of it in the attempts; None if it is no failure.
+    """
+
+    draft: Reply
+    reason: str
+    strategy: Cascade = CASCADE
+    failed: str | None = None
+
+
+TIMED = replace(CASCADE, seconds=0.3)
+WITH_WORD = Cascade(cheap=MINI, word="UNSURE")
+
+FAULTS = {
+    # LangChain's streams drop what OpenAI marks a refusal with.
+    "a refusal": Fault(
+        says(MINI, "", refusal="I will not."), "escalated: the draft is (a refusal|empty)"
+    ),
+    "a filter": Fault(
+        says(MINI, "", finish_reason="content_filter"), "escalated: the draft is a refusal"
+    ),
+    "nothing": Fault(says(MINI, ""), "escalated: the draft is empty"),
+    "the word": Fault(
+        says(MINI, "UNSURE, since I am small."),
+        "escalated: the draft says UNSURE$",
+        WITH_WORD,
+    ),
+    "too late": Fault(
+        says(MINI, RIGHT, hold_after=0),
+        r"escalated: the draft failed \(AskTimeoutError\)$",
+        TIMED,
+        "gave no answer within 0.3 s",
+    ),
+    "a rate limit": Fault(
+        Reply("slow down", status=429),
+        r"escalated: the draft failed \(\w*RateLimitError\)$",
+        failed="slow down",
+    ),
+    "a server error": Fault(
+        Reply("oops", status=500), r"escalated: the draft failed \(\w+\)$", failed="oops"
+    ),
+    "garbage": Fault(
+        Reply(raw="<html>Bad gateway</html>", status=502),
+        r"escalated: the draft failed \(\w+\)$",
+        failed="Bad gateway",
+    ),
+}
+
+FAILING: dict[str, Answer] = {
+    MINI: Reply("slow down", status=429),
+    LARGE: Reply("oops", status=500),
+    SMALL: Reply("busy", status=503),
+}
+
+HELD: dict[str, Answer] = {model: Reply("Never.", hold_after=0) for model in MODELS}
+
+
+@contextmanager
+def told_of(server: OpenAIServer, answers: Mapping[str, Answer]) -> Iterator[None]:
+    """A server that answers so, whose answers nobody waits for are let go at the end."""
+    server.requests.clear()
+    server.left.clear()
+    server.release.clear()
+    server.answers = dict(answers)
+    try:
+        yield
+    finally:
+        server.release.set()
+        let_go()
+
+
+def check_fault(seen: Seen, fault: Fault) -> None:
+    """What holds of every draft that is no answer."""
+    assert seen.text == RIGHT
+    decision = seen.decision
+    assert decision is not None
+    assert decision["model"] == LARGE
+    assert re.match(fault.reason, decision["reason"]), decision["reason"]
+    tried = decision.get("attempts", [])
+    if fault.failed is not None:
+        assert [one["model"] for one in tried] == [MINI]
+        assert fault.failed in tried[0]["error"]
+    *drafts, answer = decision["bill"]["asks"]
+    # On a slow machine time may be over before the draft is asked for.
+    assert len(drafts) == 1 or fault.strategy is TIMED
+    assert (answer["model"], answer["role"]) == (LARGE, "answer")
+    assert (answer["input_tokens"], answer["output_tokens"]) == TOKENS[LARGE]
+    for draft in drafts:
+        assert (draft["model"], draft["role"]) == (MINI, "draft")
+        # A server that answers with an error bills nothing; what was left was sent.
+        assert (draft["cost_usd"] == 0) is (fault.draft.status >= 400)
+
+
+def spends_all(limit: str, longest: int | None = None) -> Callable[[dict[str, Any]], Reply]:
+    """Answers that are as long as they may be, and say so.
+
+    Args:
+        limit: What the client calls the most output tokens.
+        longest: What they would be without it; None is without end.
+    """
+
+    def reply(body: dict[str, Any]) -> Reply:
+        return Reply(
+            WRONG,
+            input_tokens=25,
+            output_tokens=min(body[limit], longest or body[limit]),
+            logprobs=[UNSURE] * len(WRONG.split()),
+        )
+
+    return reply
+
+
+async def wait_until(is_so: Callable[[], bool]) -> None:
+    """Wait for what another thread or task does."""
+    async with asyncio.timeout(PATIENCE):
+        while not is_so():
+            await asyncio.sleep(0.005)
+
+
+def tasks() -> list[asyncio.Task[Any]]:
+    """Those that read streams."""
+    return [task for task in asyncio.all_tasks() if task.get_name() == "crossroute-ask"]

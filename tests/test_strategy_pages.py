@@ -14,14 +14,14 @@ from fakes_forms import LARGE, MINI, QUESTION, SURE, says, told_of
 from fakes_langchain import client
 from openai_server import OpenAIServer
 
-from crossroute.strategies import Strategy
+from crossroute import CrossRouter
+from crossroute.strategies import Panels, Strategy
+from crossroute.strategies.panel import FILE
 from langchain_crossroute import ChatCrossRoute
 
 PAGES = Path(__file__).parents[1] / "docs" / "strategies"
-NAMES = ["index.md", "cascade.md", "vote.md", "signals.md"]
+NAMES = ["index.md", "cascade.md", "vote.md", "signals.md", "chosen-by-data.md"]
 LINK = re.compile(r"\]\(([^)#\s]*)(?:#([^)\s]*))?\)")
-ELSEWHERE = {"chosen-by-data.md"}
-"""Pages that are not written with these."""
 
 
 def blocks(name: str) -> list[str]:
@@ -47,6 +47,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         right = random.random() < 1 + value
         rows.append({"model": MINI, "signal": "mean_logprob", "value": value, "right": right})
     (tmp_path / "drafts.jsonl").write_text("\n".join(map(json.dumps, rows)), "utf-8")
+    CrossRouter.shipped().save(tmp_path / "my_checkpoint")
+    Panels().save(tmp_path / "my_checkpoint" / FILE)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -69,14 +71,12 @@ def test_the_code_of_a_page_runs(
     assert said in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, "measured-signals.md"])
 def test_the_links_of_a_page_lead_somewhere(name: str) -> None:
     links = LINK.findall((PAGES / name).read_text("utf-8"))
     assert links
     for to, anchor in links:
         path = PAGES / (to or name)
-        if to in ELSEWHERE:
-            continue
         assert path.exists(), to
         assert not anchor or anchor in anchors(path), (to, anchor)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
+from importlib.resources import as_file, files
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from rich.table import Table
 from crossroute.cli.common import err, out
 from crossroute.errors import DataError
 from crossroute.evaluation.strategies import Reached, StrategyComparison, compare_strategies
+from crossroute.network.checkpoint import checkpoint_folder
 from crossroute.router import CrossRouter
 from crossroute.strategies.panel import FILE, Panels
 from crossroute.training.answers import Answers, load_answers
@@ -19,9 +22,9 @@ from crossroute.training.data import LEARNED, RoutingData
 from crossroute.training.strategies import choose_strategies
 
 
-def answers_to(folder: Path, files: Iterable[Path], data: RoutingData) -> Answers:
+def answers_to(folder: Path, data_files: Iterable[Path], data: RoutingData) -> Answers:
     """What models answered to the rows of some files."""
-    stems = [file.name.removesuffix(".gz").removesuffix(".jsonl") for file in files]
+    stems = [file.name.removesuffix(".gz").removesuffix(".jsonl") for file in data_files]
     return load_answers(folder, [*stems, *data.names])
 
 
@@ -30,11 +33,11 @@ def compare(
     checkpoint: Path | None,
     data: RoutingData,
     answers: Path,
-    files: Sequence[Path],
+    data_files: Sequence[Path],
     split: str,
 ) -> list[StrategyComparison]:
     """Compare routing alone with routing and strategies, and print it."""
-    found = answers_to(answers, files, data)
+    found = answers_to(answers, data_files, data)
     with err.status("Strategies") as status:
         compared = compare_strategies(
             router,
@@ -71,10 +74,12 @@ def choose(router: CrossRouter, data: RoutingData, answers: Answers, seed: int) 
 
 def _trained(router: CrossRouter, checkpoint: Path | None) -> Panels | None:
     """The panels that were chosen in training the checkpoint; None if none were."""
-    path = None if checkpoint is None else checkpoint / FILE
-    if path is None or not path.exists():
-        return None
-    panels = Panels.load(path)
+    own = None if checkpoint is None else checkpoint_folder(checkpoint)
+    shipped = files("crossroute") / "assets" / "default" / FILE
+    with nullcontext(own / FILE) if own else as_file(shipped) as path:
+        if not path.exists():
+            return None
+        panels = Panels.load(path)
     if panels.checkpoint != router.checkpoint.id:
         raise DataError(
             f"{path}: checkpoint: it is of {panels.checkpoint}, and the folder holds "

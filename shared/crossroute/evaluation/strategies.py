@@ -114,8 +114,8 @@ def compare_strategies(
         data: Rows of all splits.
         answers: From `load_answers`.
         split: The rows to measure on, from which nothing is chosen.
-        panels: What was chosen before, on rows that are not among those; None chooses on the other
-            rows of the splits `train` and `valid`.
+        panels: What was chosen before on other rows of some of the data sets. For the others they
+            are chosen on the other rows of the splits `train` and `valid`.
         seed: Of everything random.
         on_step: Called with what is being done.
 
@@ -125,14 +125,18 @@ def compare_strategies(
     """
     data = data.priced(router.pool)
     measured = data.of_split(split)
-    if panels is None:
-        others = data.select((data.split != split) & np.isin(data.split, LEARNED))
-        chosen = choose_strategies(
-            router, others, answers, among=measured.names, seed=seed, on_step=on_step
+    given = Panels() if panels is None else panels
+    chosen = {
+        name: Chosen(
+            Panels(panels=tuple(one for one in given.panels if one.dataset == name)),
+            None,
+            "When the checkpoint was trained.",
         )
-    else:
-        given = Chosen(panels, None, "As they were chosen in training.")
-        chosen = dict.fromkeys(data.names, given)
+        for name in {one.dataset for one in given.panels if one.dataset is not None}
+    }
+    if rest := [name for name in measured.names if name not in chosen]:
+        others = data.select((data.split != split) & np.isin(data.split, LEARNED))
+        chosen |= choose_strategies(router, others, answers, among=rest, seed=seed, on_step=on_step)
     return [
         _compare(router, name, part, answers, chosen.get(name, NOT_CHOSEN))
         for name, part in measured.by_dataset()

@@ -21,6 +21,7 @@ FILE = "strategies.json"
 MOST_BYTES = 16 * 2**20
 MOST_MODELS, MOST_STOPS, MOST_PANELS = 20, 50, 1_000
 
+DatasetName = Annotated[str, Field(max_length=100)]
 Probability = Annotated[FiniteFloat, Field(gt=0, le=1)]
 
 
@@ -68,6 +69,8 @@ class Panel(Strict):
     jury: Jury
     """How sure their answers make."""
     stops: Annotated[tuple[Stop, ...], Field(min_length=1, max_length=MOST_STOPS)]
+    dataset: DatasetName | None = None
+    """Name of the data set that it was chosen on."""
 
     @model_validator(mode="after")
     def _fits(self) -> Self:

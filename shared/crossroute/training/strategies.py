@@ -21,7 +21,9 @@ IntArray = NDArray[np.intp]
 FloatArray = NDArray[np.float64]
 
 HALVES = 2
-MOST_ROWS = 4_000
+ENOUGH = 0.6
+"""Share of the rows that a router has learned from, of which half is enough to learn from again."""
+MOST_ROWS = 6_000
 """Of a data set; with more, the choice hardly changes and takes longer."""
 
 
@@ -60,9 +62,10 @@ def choose_strategies(
     names &= names if among is None else {*among}
     if not names:
         return {}
-    data = data.select(np.isin(data.dataset, list(names))).priced(router.pool)
+    data = data.select(np.isin(data.dataset, list(names)))
+    learned = _learned(router, data)
+    data = _sampled(data, answers, seed).priced(router.pool)
     beside, note = [router] * HALVES, ""
-    learned = names & set(router.checkpoint.training.get("rows", ()))
     if learned:
         known_rows = data.select(np.isin(data.dataset, list(learned)))
         half = _halves(known_rows)
@@ -79,14 +82,31 @@ def choose_strategies(
         if len(known) > 1:
             on_step(f"{name}: choosing strategies")
             try:
-                rows = _sampled(part.of_models(known), answers, seed).comparable(name)
+                rows = part.of_models(known).comparable(name)
             except DataError as error:
                 found[name] = Chosen(Panels(), None, str(error))
                 continue
             answered = AnsweredRows.of(rows, *_predicted(routers, rows), answers)
             chosen = choose_panels(answered, router.reward, seed=seed)
-            found[name] = replace(chosen, why=chosen.why + note)
+            panels = tuple(
+                panel.model_copy(update={"dataset": name}) for panel in chosen.panels.panels
+            )
+            found[name] = replace(chosen, panels=Panels(panels=panels), why=chosen.why + note)
     return found
+
+
+def _learned(router: CrossRouter, data: RoutingData) -> set[str]:
+    """The data sets that the router has learned from, and of which others can learn about as well.
+
+    By few rows, another router would predict worse, and strategies would look better beside it than
+    they are; beside the router itself they look worse, which is the safer error.
+    """
+    rows = router.checkpoint.training.get("rows", {})
+    return {
+        name
+        for name in data.names
+        if name in rows and (data.dataset == name).sum() >= ENOUGH * rows[name]
+    }
 
 
 def _halves(data: RoutingData) -> IntArray:
@@ -121,12 +141,14 @@ def _trained(
 
 
 def _sampled(data: RoutingData, answers: Answers, seed: int) -> RoutingData:
-    """The rows whose answers are known, not more than it takes."""
-    rows = np.flatnonzero([row_id in answers for row_id in data.ids])
-    if not len(rows):
-        return data
-    drawn = np.random.default_rng(seed).permutation(rows)[:MOST_ROWS]
-    return data.select(np.isin(np.arange(len(data)), drawn))
+    """Not more rows of a data set than it takes, those first to which answers are known."""
+    random = np.random.default_rng(seed).random(len(data))
+    order = random + np.array([row_id not in answers for row_id in data.ids])
+    kept = np.zeros(len(data), np.bool_)
+    for name in data.names:
+        rows = np.flatnonzero(data.dataset == name)
+        kept[rows[np.argsort(order[rows])[:MOST_ROWS]]] = True
+    return data.select(kept)
 
 
 def _predicted(routers: Sequence[CrossRouter], data: RoutingData) -> tuple[FloatArray, FloatArray]:

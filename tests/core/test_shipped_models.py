@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import datetime
+from importlib.resources import as_file, files
 
 import pytest
 
 from crossroute import CrossRouter, ModelDescriptor, ModelPool
 from crossroute.models.price import ListedPrice
 from crossroute.models.provider_arguments import effort_arguments
+from crossroute.strategies.panel import FILE, Panels
 
 TODAY = datetime.date.today()
 POOL = ModelPool.shipped()
@@ -71,3 +73,12 @@ def test_log_probabilities_are_of_openais_models_that_do_not_reason(model: Model
         ("openai:gpt-4o", "openai:gpt-4.1")
     )
     assert ("logprobs" in model.capabilities) == gives
+
+
+def test_the_shipped_strategies_are_of_the_shipped_checkpoint() -> None:
+    with as_file(files("crossroute") / "assets" / "default" / FILE) as path:
+        panels = Panels.load(path)
+    router = CrossRouter.shipped()
+    assert panels.checkpoint == router.checkpoint.id
+    assert {panel.dataset for panel in panels.panels} <= set(router.checkpoint.training["rows"])
+    assert {model for panel in panels.panels for model in panel.models} <= set(router.pool)

@@ -6,7 +6,7 @@ A router chooses among single models, or among these and the arms that were foun
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import get_args
 
@@ -47,7 +47,7 @@ class Family:
     reward: RewardName
     willingness: FloatArray
     chosen: Columns
-    panels: Panels = Panels()
+    panels: Panels = field(default_factory=Panels)
 
     @property
     def router(self) -> CrossRouter | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,15 @@ from crossroute import DataError, Query
 from crossroute.policy import read_policy
 from crossroute.strategies import Arms, Ask, Reply, Task
 from crossroute.traffic import Goal, Plan, contenders, plan
-from crossroute.traffic.arms import PlannedArm
-from crossroute.traffic.choice import Setting
-from crossroute.traffic.contenders import ONBOARDED
+from crossroute.traffic.arms import Beside, PlannedArm, strategies_beside
+from crossroute.traffic.choice import Setting, choose
+from crossroute.traffic.contenders import ONBOARDED, Parts
 from crossroute.traffic.policy import write_policy
 from crossroute.traffic.report import page
 from crossroute.traffic.report_content import content
 from crossroute.traffic.standings import routers
 from crossroute.traffic.wording import meaning, verdict, warnings
+from crossroute.training.answers import Answers
 
 GOAL = Goal(max_loss=0.05, confidence=0.9)
 ROWS, ANSWERS = answered_rows(900, seed=1)
@@ -37,8 +39,8 @@ def _without_training() -> Iterator[None]:
         yield
 
 
-def planned(rows: Any = ROWS, answers: Any = ANSWERS, goal: Goal = GOAL) -> Plan:
-    return plan(rows, "sage", goal=goal, answers=answers, seed=0)
+def planned(rows: Sequence[dict[str, Any]] = ROWS, answers: Answers | None = ANSWERS) -> Plan:
+    return plan(rows, "sage", goal=GOAL, answers=answers, seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -164,41 +166,41 @@ def test_no_panel_is_chosen_where_the_cheap_models_say_the_same() -> None:
 # What is not known
 
 
-def test_an_answer_that_is_not_known_counts_as_the_worst_it_can_be(found: Plan) -> None:
+def beside(found: Plan, answers: Answers) -> tuple[list[Beside], list[str]]:
+    """What is found beside the router of a plan, with other answers."""
     assert found.evidence is not None
+    problem = found.evidence.problem
+    made = [one.contender for one in found.evidence.families[1:] if one.contender is not None]
+    parts = Parts(problem.calibration, (problem.learning,))
+    return strategies_beside(found.evidence.data, parts, made[:1], answers, seed=0)
+
+
+def test_an_answer_that_is_not_known_counts_as_the_worst_it_can_be(found: Plan) -> None:
     known = {name: said for number, (name, said) in enumerate(ANSWERS.items()) if number % 5}
-    less = planned(answers=known)
-    assert less.evidence is not None
-    problem = less.evidence.problem
-    assert problem.arms
-    assert problem.outcomes.known.all()
+    (one,), notes = beside(found, known)
+    assert found.evidence is not None
+    data = found.evidence.data
     unknown = [place for place, row in enumerate(ROWS) if row["id"] not in known]
-    for place, arm in enumerate(problem.arms, len(problem.models)):
-        columns = [problem.models.index(model) for model in arm.models]
-        score, cost = problem.outcomes.score[unknown], problem.outcomes.cost_usd[unknown]
-        np.testing.assert_array_equal(score[:, place], score[:, columns].min(axis=1))
-        np.testing.assert_allclose(cost[:, place], cost[:, columns].sum(axis=1))
-    assert any("To 180 of the 900 prompts it is not known" in note for note in less.notes)
+    assert len(unknown) == 180
+    assert not np.isnan(one.outcome.score + one.outcome.paid_usd).any()
+    for place, arm in enumerate(one.arms):
+        columns = [data.models.index(model) for model in arm.models]
+        worst, most = data.score[:, columns].min(axis=1), data.cost_usd[:, columns].sum(axis=1)
+        np.testing.assert_array_equal(one.outcome.score[unknown, place], worst[unknown])
+        np.testing.assert_allclose(one.outcome.paid_usd[unknown, place], most[unknown])
+        # Where it is known, it is that or better.
+        assert (one.outcome.score[:, place] >= worst).all()
+        assert (one.outcome.paid_usd[:, place] <= most + 1e-12).all()
+    (note,) = notes
+    assert "To 180 of the 900 prompts it is not known" in note
     assert not any("it is not known" in note for note in found.notes)
 
 
-def test_rows_that_lack_scored_answers_have_no_strategies() -> None:
-    rows = [dict(row) for row in ROWS[:300]]
-    for row in rows[:30]:
-        row["outputs"] = {name: row["outputs"][name] for name in ("clerk", "sage")}
-    found = planned(rows)
-    assert found.panels.panels == ()
-    (note,) = [note for note in found.notes if "Strategies were not looked for" in note]
-    assert "30 of the 300 prompts lack" in note
-
-
-def test_too_few_answers_are_said() -> None:
-    few = dict([*ANSWERS.items()][:60])
-    found = planned(answers=few)
-    assert found.panels.panels == ()
-    assert any(
-        note.startswith(f"No strategies beside the router {ONBOARDED}: ") for note in found.notes
-    )
+def test_too_few_answers_are_said(found: Plan) -> None:
+    none, (note,) = beside(found, dict([*ANSWERS.items()][:60]))
+    assert not none
+    assert note.startswith(f"No strategies beside the router {ONBOARDED}: ")
+    assert "are too few" in note
 
 
 def test_a_log_that_explored_has_no_strategies() -> None:
@@ -217,15 +219,26 @@ def test_a_log_that_explored_has_no_strategies() -> None:
 
 def test_a_share_is_of_all_calls_that_may_ask_a_model(found: Plan) -> None:
     assert found.evidence is not None
+    assert found.setting is not None
     problem = found.evidence.problem
-    assert problem.asking("sage")[0] == problem.models.index("sage")
-    asking = {problem.names[column] for column in problem.asking("sage")}
-    assert asking == {"sage", *(arm.name for arm in problem.arms if "sage" in arm.models)}
-    goal = Goal(max_loss=0.2, confidence=0.9, shares={"sage": 0.2})
-    limited = planned(goal=goal)
-    if limited.setting is not None and limited.verdict != "more data":
-        shares = limited.shares()
-        assert sum(share for name, share in shares.items() if "sage" in name) <= 0.2
+    asking = problem.asking("sage")
+    assert [problem.names[column] for column in asking] == [
+        "sage",
+        *(arm.name for arm in problem.arms if "sage" in arm.models),
+    ]
+
+    def shares(setting: Setting) -> tuple[float, float]:
+        chosen = setting.family.chosen[setting.place][problem.calibration]
+        sage = chosen == problem.models.index("sage")
+        return float(sage.mean()), float(np.isin(chosen, asking).mean())
+
+    alone, in_all = shares(found.setting)
+    assert alone < 0.2 < in_all
+    limited = choose(
+        problem, found.evidence.families, replace(GOAL, max_loss=0.3, shares={"sage": 0.2})
+    )
+    assert limited.setting is not None
+    assert shares(limited.setting)[1] <= 0.2
 
 
 def test_an_arm_has_a_name_to_read() -> None:

@@ -36,9 +36,9 @@ MOST_IN_SHADOW = 0.01
 SHOWN_ERRORS = 3
 
 Kind = Literal["share", "price", "cost", "saving", "failures", "failed", "quality", "score"]
-"""Of a figure: share of the calls that a model gets, or is asked first in; cost of a model's answers,
-beside that predicted; cost of a prompt, and saving, beside those promised; failures of a model;
-calls that failed; score of a model's answers, beside that predicted; mean score beside that
+"""Of a figure: share of the calls that a model gets, or is asked first in; cost of a model's
+answers, beside that predicted; cost of a prompt, and saving, beside those promised; failures of a
+model; calls that failed; score of a model's answers, beside that predicted; mean score beside that
 promised."""
 
 MENDS: dict[Kind, str] = {

@@ -136,8 +136,8 @@ def strategies_beside(
 
 def _rows(data: RoutingData, contender: Contender, answers: Answers) -> AnsweredRows:
     """All rows, with the models of which everything is predicted."""
-    known = ~np.isnan(contender.quality + contender.cost_usd).any(axis=0)
-    models = [model for model, is_known in zip(data.models, known, strict=True) if is_known]
+    known = np.flatnonzero(~np.isnan(contender.quality + contender.cost_usd).any(axis=0))
+    models = [data.models[j] for j in known]
     return AnsweredRows.of(
         data.of_models(models), contender.quality[:, known], contender.cost_usd[:, known], answers
     )

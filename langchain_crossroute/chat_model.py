@@ -113,8 +113,8 @@ class ChatCrossRoute(FromYaml, BaseChatModel):
         name: Name of the router's run in a trace.
         policy: Path of the file that `crossroute plan --write` leaves (`docs/traffic/policy.md`);
             afterwards the `Policy` in it. It says the models, their router and the willingness to
-            pay, or the one model that answers everything: `router`, `willingness_to_pay`,
-            `shadow`, `strategy` and `live` stay unset. None is none.
+            pay and the strategy, or the one model that answers everything: `router`,
+            `willingness_to_pay`, `shadow`, `strategy` and `live` stay unset. None is none.
         shadow: Id of the model that answers every call in the router's place; the decision says
             what the router would have done (`docs/traffic/recorder.md`). None is none.
         explore: With this probability, 0..1, a candidate is drawn at random and asked; the decision
@@ -205,6 +205,8 @@ class ChatCrossRoute(FromYaml, BaseChatModel):
             shadow=shadow,
             explore=explore,
             random=random,
+            attempts=attempts,
+            pass_refusals=pass_refusals,
             strategy=strategy,
             live=live,
         )
@@ -218,7 +220,7 @@ class ChatCrossRoute(FromYaml, BaseChatModel):
             stay_margin=stay_margin,
             pass_refusals=pass_refusals,
             strict_streams=strict_streams,
-            strategy=check_strategy(strategy),
+            strategy=check_strategy(settled.strategy),
             cooldown=cooldown,
             daily_spend=daily_spend,
             policy=settled.policy,

@@ -2,6 +2,7 @@
 
 models: [gpt-5.5, gpt-5.4-mini]
 router: policy.router          # the folder beside it, as CrossRouter.load reads it
+strategies: policy.strategies.json  # only where panels of models are asked, too
 reward: exponential
 willingness_to_pay: 0.012      # or `model: gpt-5.5`, where one model answers everything
 promised: {baseline: gpt-5.5, saving: 0.41, ...}
@@ -16,20 +17,31 @@ import datetime
 import logging
 import math
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Annotated, Any, NamedTuple, Self
 
-from pydantic import Field, FiniteFloat, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    FiniteFloat,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 
 from crossroute.candidates import LazyClient, check
 from crossroute.errors import ConstraintError, DataError, PoolError, problems, shortened
 from crossroute.exploration import Exploration
 from crossroute.models.descriptor import ModelDescriptor
-from crossroute.models.fields import ModelId, PositiveCount, Strict, Text
+from crossroute.models.fields import ModelId, PositiveCount, Strict, Text, printable
 from crossroute.models.pool import ModelPool
 from crossroute.ranking import RewardName, check_willingness_to_pay
 from crossroute.router import DEFAULT_WILLINGNESS_TO_PAY, CrossRouter
+from crossroute.strategies.arms import Arms
+from crossroute.strategies.base import Strategy
+from crossroute.strategies.panel import Panels
 from crossroute.yaml_file import read_yaml
 
 logger = logging.getLogger(__name__)
@@ -39,6 +51,14 @@ EVERYTHING = 0.99
 
 Share = Annotated[FiniteFloat, Field(ge=0, le=1)]
 Usd = Annotated[FiniteFloat, Field(ge=0)]
+Answering = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=10_000),
+    AfterValidator(printable),
+]
+"""Id of a model, or what a strategy asks: `a, then b (until 0.87)`."""
+THEN = ", then "
+"""Between the models of a strategy."""
 
 
 class Promised(Strict):
@@ -62,8 +82,8 @@ class Promised(Strict):
     """Mean score."""
     cost_usd: Usd
     """Mean cost of a prompt."""
-    shares: dict[ModelId, Share]
-    """Which share of the prompts each model gets."""
+    shares: dict[Answering, Share]
+    """Which share of the prompts each model gets, and each strategy."""
 
 
 class Source(Strict):
@@ -85,6 +105,8 @@ class Policy(Strict):
     """The candidates."""
     router: Text
     """The folder of their router, seen from the policy's own folder."""
+    strategies: Text | None = None
+    """The file of the panels that are asked in turn beside single models, seen from there, too."""
     reward: RewardName = "exponential"
     willingness_to_pay: Annotated[float, Field(ge=0)] | None = None
     """USD a unit of quality, at which to route."""
@@ -101,12 +123,60 @@ class Policy(Strict):
             raise ValueError("willingness_to_pay is no number")
         if self.model is not None and self.model not in self.models:
             raise ValueError(f"model {self.model!r} is none of models")
+        if self.model is not None and self.strategies is not None:
+            raise ValueError("strategies are for routing; leave them out beside model (for all)")
         return self
 
     @property
     def favourite(self) -> tuple[str, float]:
-        """The model that was to get most of the calls, and its share."""
+        """The model, or strategy, that was to get most of the calls, and its share."""
         return max(self.promised.shares.items(), key=lambda one: one[1], default=("", 0.0))
+
+    def first_asked(self) -> dict[str, float]:
+        """Which share of the prompts each model is asked first for, by the promise."""
+        shares: dict[str, float] = {}
+        for name, share in self.promised.shares.items():
+            # An id may begin as another one does.
+            begins = [one for one in self.models if name.startswith(f"{one}{THEN}")]
+            first = name if name in self.models else max(begins, key=len, default=name)
+            shares[first] = shares.get(first, 0.0) + share
+        return shares
+
+    def load_strategy(self, path: Path, router: CrossRouter | None = None) -> Arms:
+        """How calls are answered by the policy that was read from a path.
+
+        Args:
+            path: Of the policy.
+            router: Of the policy; None loads it.
+
+        Raises:
+            DataError: If the policy has no strategies, their file is not there or damaged, or it is
+                of another router or has other models.
+            PoolError: If the router has to be loaded and is not there; see `load_router`.
+        """
+        if self.strategies is None:
+            raise DataError(f"{path}: strategies: there are none; its router answers alone.")
+        router = self.load_router(path) if router is None else router
+        file = path.parent / self.strategies
+        if not file.is_file():
+            raise DataError(
+                f"{path}: strategies: there is no file {file}; it was written beside the policy, "
+                "move both together."
+            )
+        panels, mend = Panels.load(file), "Write all again with crossroute plan FILE --write."
+        if panels.checkpoint != router.checkpoint.id:
+            raise DataError(
+                f"{file}: checkpoint: it is of {panels.checkpoint}, and the router of {path} is "
+                f"{router.checkpoint.id}. {mend}"
+            )
+        asked = dict.fromkeys(model for panel in panels.panels for model in panel.models)
+        if unknown := [model for model in asked if model not in self.models]:
+            raise DataError(
+                f"{file}: panels: they ask {_named(unknown)}, none of the models of {path}. {mend}"
+            )
+        if not asked:
+            raise DataError(f"{file}: panels: there is none. {mend}")
+        return Arms(panels)
 
     def load_router(self, path: Path) -> CrossRouter:
         """The router of the policy that was read from a path.
@@ -164,6 +234,8 @@ class Settled(NamedTuple):
         willingness_to_pay: USD a unit of quality, as it was given where there is no policy.
         exploration: Whom to ask beside the router's choice: the one model of a policy for all.
         policy: What is promised.
+        strategy: How calls are answered, as it was given where there is no policy; None asks one
+            candidate, and where it fails the next one.
     """
 
     models: Mapping[str, Any]
@@ -171,6 +243,7 @@ class Settled(NamedTuple):
     willingness_to_pay: float
     exploration: Exploration
     policy: Policy | None
+    strategy: Strategy | None = None
 
 
 def settle(
@@ -183,15 +256,17 @@ def settle(
     shadow: str | None,
     explore: float = 0.0,
     random: Random | None = None,
-    strategy: object = None,
+    attempts: int = 3,
+    pass_refusals: bool = False,
+    strategy: Strategy | None = None,
     live: object = None,
 ) -> Settled:
     """What a router that asks models goes by, with what a policy decides in its place.
 
     Args:
         policy: Path of its file. Where a router is made again with the settings of another one,
-            as LangChain's `configurable_fields` do, the policy itself; `router` and `models` are
-            then those that came of its file. None is none.
+            as LangChain's `configurable_fields` do, the policy itself; `router`, `models` and
+            `strategy` are then those that came of its file. None is none.
         lazy: Makes a lazy client of a descriptor, as `LazyClient.of`.
         models: A client for each of the policy's models; None makes them of its descriptors.
         router: Only where there is no policy; the shipped one if None.
@@ -199,11 +274,13 @@ def settle(
         shadow: Likewise.
         explore: See `Exploration`.
         random: Likewise.
+        attempts: Of the strategy that a policy has; see `Arms`.
+        pass_refusals: Likewise.
         strategy: Only where there is no policy, and nothing is explored.
         live: Only where there is no policy.
 
     Raises:
-        DataError: If the file cannot be read, or is no policy.
+        DataError: If the file cannot be read, or is no policy, or that of its strategies is none.
         ConstraintError: If a setting beside the policy would break what it promises, or `explore`
             makes no sense.
         UnknownModelError: If the shadow model is no candidate.
@@ -212,7 +289,12 @@ def settle(
         DescriptorError: If a descriptor in it is not valid.
     """
 
-    def settled(models: Mapping[str, Any], router: CrossRouter, found: Policy | None) -> Settled:
+    def settled(
+        models: Mapping[str, Any],
+        router: CrossRouter,
+        found: Policy | None,
+        strategy: Strategy | None,
+    ) -> Settled:
         only = shadow if found is None else found.model
         return Settled(
             models,
@@ -220,7 +302,13 @@ def settle(
             willingness_to_pay if found is None else _willingness(found),
             Exploration.of(models, shadow=only, explore=explore, random=random, strategy=strategy),
             found,
+            strategy,
         )
+
+    def arms(found: Strategy | None) -> Strategy | None:
+        if not isinstance(found, Arms):
+            return None
+        return replace(found, attempts=attempts, pass_refusals=pass_refusals)
 
     if policy is None:
         if models is None:
@@ -228,12 +316,21 @@ def settle(
                 "There is nothing to route between: give models={...} with a client for each id, "
                 "policy='policy.yaml', or call from_yaml(folder)."
             )
-        return settled(models, CrossRouter.shipped() if router is None else router, None)
+        own_or_shipped = CrossRouter.shipped() if router is None else router
+        return settled(models, own_or_shipped, None, strategy)
     if isinstance(policy, Policy):
         if router is None or models is None:
             raise ConstraintError("policy is one that was read already; give the path of its file.")
-        _check_beside(policy, willingness_to_pay, shadow, strategy=strategy, live=live)
-        return settled(models, router, policy)
+        own = policy.strategies is not None and isinstance(strategy, Arms)
+        _check_beside(
+            policy, willingness_to_pay, shadow, strategy=None if own else strategy, live=live
+        )
+        if policy.strategies is not None and not own:
+            raise ConstraintError(
+                "policy is one that was read already, without its strategies; give the path of "
+                "its file."
+            )
+        return settled(models, router, policy, arms(strategy))
     if not isinstance(policy, (str, Path)):
         raise ConstraintError(f"policy is {shortened(policy)}; give the path of its file.")
     path, policy = Path(policy), read_policy(policy)
@@ -245,8 +342,9 @@ def settle(
     _check_beside(policy, willingness_to_pay, shadow, strategy=strategy, live=live)
     router = policy.load_router(path)
     models = _clients(path, policy, router, models, lazy)
+    strategy = None if policy.strategies is None else policy.load_strategy(path, router)
     _warn(path, policy, router, models)
-    return settled(models, router, policy)
+    return settled(models, router, policy, arms(strategy))
 
 
 def _willingness(policy: Policy) -> float:
@@ -308,7 +406,7 @@ def _clients(
 def _warn(path: Path, policy: Policy, router: CrossRouter, models: Mapping[str, Any]) -> None:
     """Warn of what is known before the first call."""
     favourite, share = policy.favourite
-    if policy.model is None and share >= EVERYTHING:
+    if favourite in policy.models and policy.model is None and share >= EVERYTHING:
         logger.warning(
             "%s: at its willingness to pay, %s gets everything (%.1f %%): asking it alone is the "
             "same and simpler",

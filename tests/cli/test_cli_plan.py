@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 import yaml
 from fakes_core import Run, make_rows, write_rows
+from fakes_plan import answered_rows
 
 from crossroute import CrossRouter
+from crossroute.policy import read_policy
+from crossroute.traffic import contenders
 
 
 @pytest.fixture(scope="module")
@@ -133,3 +136,34 @@ def test_a_folder_that_is_not_there_is_said_before_the_work(
     assert code == 1
     assert "make the folder" in err
     assert not out
+
+
+def test_answers_let_models_be_asked_in_turn(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Training takes long, and finds nothing in questions that are all alike.
+    monkeypatch.setattr(contenders, "FEWEST_TO_TRAIN", 10**6)
+    rows, answers = answered_rows(500, seed=1)
+    file = write_rows(tmp_path / "scored.jsonl", rows)
+    goal = ("--baseline", "sage", "--max-loss", 0.1, "--confidence", 0.9)
+    code, _, error = run("plan", file, *goal, "--answers", tmp_path)
+    assert code == 1
+    assert "has answers to none of scored" in " ".join(error.split())
+    (tmp_path / "scored.json").write_text(json.dumps(answers), "utf-8")
+    code, out, _ = run(
+        *("plan", file, *goal, "--answers", tmp_path),
+        *("--write", tmp_path / "policy.yaml", "--json", tmp_path / "plan.json"),
+    )
+    assert code == 0
+    said = " ".join(out.split())
+    assert "Route among single models and strategies" in said
+    assert "is a strategy: " in said
+    content = json.loads((tmp_path / "plan.json").read_text())
+    assert any(", then " in name for name in content["shares"])
+    assert all(set(models) <= {"clerk", "poet", "sage"} for models in content["strategies"])
+    assert "onboarded, with strategies" in {one["router"] for one in content["routers"]}
+    policy = read_policy(tmp_path / "policy.yaml")
+    panels = policy.load_strategy(tmp_path / "policy.yaml").panels.panels
+    assert [list(panel.models) for panel in panels] == content["strategies"]
+    # No prompt goes into the file that is meant to be kept.
+    assert "Which of the options" not in (tmp_path / "policy.strategies.json").read_text("utf-8")

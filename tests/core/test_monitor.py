@@ -19,7 +19,9 @@ from fakes_monitor import (
     World,
     days,
     policy,
+    policy_in_turn,
     records,
+    records_in_turn,
     write_records,
 )
 from hypothesis import given
@@ -117,6 +119,41 @@ def test_matching_traffic_seldom_alarms() -> None:
     ]
     # 1 % is allowed, and the chance of more than 4 of 60 is less than one in a thousand then.
     assert sum(alarms) <= 4
+
+
+def test_models_that_are_asked_in_turn_as_planned_seldom_alarm() -> None:
+    """Who answers in the end is the share of nobody, and says nothing of a model's quality."""
+    found = [
+        monitor(records_in_turn([USUAL] * 3, 300, seed), policy_in_turn(rows=200, seed=seed))
+        for seed in range(30)
+    ]
+    assert sum(bool(one.alarms) for one in found) <= 3
+    tested = {(one.kind, one.model) for one in found[0].figures}
+    assert {("share", DEAR), ("share", CHEAP), ("quality", DEAR), ("score", None)} <= tested
+    assert {one.model for one in found[0].figures if one.kind == "share"} == {DEAR, CHEAP}
+    assert found[0].together.chosen[DEAR] / found[0].together.chosen.total() < 0.5
+    # By who answers, as without strategies, they would.
+    plain = policy_in_turn().model_copy(update={"strategies": None})
+    assert ("share", DEAR) in kinds(monitor(records_in_turn([USUAL] * 3), plain))
+
+
+def test_shares_of_models_that_are_asked_first_alarm() -> None:
+    found = monitor(records_in_turn(shifted(share=0.65)), policy_in_turn())
+    assert {("share", DEAR), ("share", CHEAP)} <= kinds(found)
+    alarm = next(one for one in found.alarms if one.model == DEAR and one.kind == "share")
+    assert f"{DEAR} is asked first in 6" in alarm.text
+
+
+def test_worse_answers_of_one_model_alone_still_alarm() -> None:
+    worse = (
+        one.model_copy(update={"feedback": {}})
+        if one.model != DEAR or one.asks[0].role == "draft" or not one.feedback
+        else one.model_copy(
+            update={"feedback": {"user": one.feedback["user"].model_copy(update={"score": 0.0})}}
+        )
+        for one in records_in_turn([USUAL] * 3)
+    )
+    assert ("quality", DEAR) in kinds(monitor(worse, policy_in_turn()))
 
 
 def test_costs_with_a_long_tail_seldom_alarm() -> None:

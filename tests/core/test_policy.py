@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import yaml
-from fakes_core import fixed, make_rows, rewritten, with_providers
+from fakes_core import fixed, make_rows, rewritten, with_providers, with_strategies
 
 from crossroute import (
     DEFAULT_WILLINGNESS_TO_PAY,
@@ -30,6 +30,7 @@ from crossroute.candidates import LazyClient
 from crossroute.exploration import Exploration
 from crossroute.models.pool import ModelPool
 from crossroute.policy import USUAL_WILLINGNESS_TO_PAY, Policy, Settled, read_policy, settle
+from crossroute.strategies import Arms, PickOne
 from crossroute.traffic import Plan
 from crossroute.traffic.policy import write_policy
 
@@ -152,6 +153,10 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
     ({"willingness_to_pay": math.nan}, "willingness_to_pay"),
     ({"willingness_to_pay": "much"}, "willingness_to_pay: .*valid number"),
     ({"models": ["sage"]}, "models: .*at least 2"),
+    (
+        {"willingness_to_pay": None, "model": "sage", "strategies": "some.json"},
+        "strategies are for routing",
+    ),
     ({"models": ["sage", 1]}, "models.1: is read as 1, not as text"),
     ({"reward": "large"}, "reward: "),
     ({"rewards": "linear"}, "rewards: unknown field; did you mean 'reward'"),
@@ -413,3 +418,94 @@ def test_a_model_that_what_ships_knows_to_have_retired_is_told(
     )
     settled(path, models=None)
     assert not told(caplog)
+
+
+# Strategies
+
+
+def test_its_strategies_are_settled_with_it(toy_policy: Path, tmp_path: Path) -> None:
+    path = with_strategies(toy_policy, tmp_path, "clerk", "poet", "sage")
+    found = settled(path, attempts=2, pass_refusals=True)
+    assert isinstance(found.strategy, Arms)
+    assert [panel.models for panel in found.strategy.panels.panels] == [("clerk", "poet", "sage")]
+    # What a router may set beside a policy holds for them, too.
+    assert (found.strategy.attempts, found.strategy.pass_refusals) == (2, True)
+    assert found.exploration == Exploration()
+    assert settled(toy_policy).strategy is None
+    own = PickOne()
+    assert settled(None, router=found.router, strategy=own).strategy is own
+
+
+def test_nothing_beside_its_strategies_breaks_what_it_promises(
+    toy_policy: Path, tmp_path: Path
+) -> None:
+    path = with_strategies(toy_policy, tmp_path, "clerk", "poet")
+    with pytest.raises(ConstraintError, match="leave out strategy, or policy"):
+        settled(path, strategy=PickOne())
+    with pytest.raises(ConstraintError, match="leave out strategy, or policy"):
+        settled(path, strategy=settled(path).strategy)
+    with pytest.raises(ConstraintError, match="shadow and explore have one model answer"):
+        settled(path, explore=0.1)
+
+
+def test_a_router_with_strategies_is_made_again(toy_policy: Path, tmp_path: Path) -> None:
+    path = with_strategies(toy_policy, tmp_path, "clerk", "poet")
+    found = settled(path)
+    again = settled(found.policy, router=found.router, strategy=found.strategy)
+    assert again.strategy == found.strategy
+    with pytest.raises(ConstraintError, match="without its strategies; give the path"):
+        settled(found.policy, router=found.router)
+    with pytest.raises(ConstraintError, match="leave out strategy"):
+        settled(found.policy, router=found.router, strategy=PickOne())
+    plain = settled(toy_policy)
+    with pytest.raises(ConstraintError, match="leave out strategy"):
+        settled(plain.policy, router=plain.router, strategy=found.strategy)
+
+
+def test_strategies_that_are_not_beside_it_or_damaged(toy_policy: Path, tmp_path: Path) -> None:
+    path = with_strategies(toy_policy, tmp_path, "clerk", "poet")
+    file = tmp_path / "policy.strategies.json"
+    whole = file.read_text("utf-8")
+    for content, message in (
+        (whole[: len(whole) // 2], "no strategies can be read"),
+        ("[]", "no strategies can be read"),
+        (whole.replace('"poet"', '"bard"'), "they ask 'bard', none of the models"),
+        ('{"checkpoint": "other", "panels": []}', "it is of other, and the router of"),
+    ):
+        file.write_text(content, "utf-8")
+        with pytest.raises(DataError, match=message) as error:
+            settled(path)
+        assert str(file) in str(error.value)
+        assert "crossroute plan FILE" in str(error.value)
+    checkpoint = read_policy(path).load_router(path).checkpoint.id
+    file.write_text(f'{{"checkpoint": "{checkpoint}", "panels": []}}', "utf-8")
+    with pytest.raises(DataError, match="panels: there is none"):
+        settled(path)
+    file.unlink()
+    with pytest.raises(DataError, match=r"there is no file .*move both together"):
+        settled(path)
+
+
+def test_a_strategy_that_gets_everything_is_no_single_model(
+    toy_policy: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = with_strategies(toy_policy, tmp_path, "clerk", "poet")
+    content = yaml.safe_load(path.read_text("utf-8"))
+    content["promised"]["shares"] = {"clerk, then poet (until 0.9)": 1.0}
+    path.write_text(yaml.safe_dump(content), "utf-8")
+    found = settled(path)
+    assert not told(caplog)
+    assert found.policy is not None
+    assert found.policy.first_asked() == {"clerk": 1.0}
+
+
+def test_the_model_that_is_asked_first_has_the_longest_name_that_fits(toy_policy: Path) -> None:
+    policy = read_policy(toy_policy)
+    shares = {"a, then b (until 0.5)": 0.25, "a, then b, then c (until 0.5)": 0.25, "c": 0.5}
+    promised = policy.promised.model_copy(update={"shares": shares})
+    changes: dict[str, Any] = {"models": ("a", "a, then b", "c"), "promised": promised}
+    assert policy.model_copy(update=changes).first_asked() == {
+        "a": 0.25,
+        "a, then b": 0.25,
+        "c": 0.5,
+    }

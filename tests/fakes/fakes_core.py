@@ -19,7 +19,10 @@ from numpy.typing import NDArray
 
 from crossroute.models.descriptor import ModelDescriptor
 from crossroute.query import Query
+from crossroute.router import CrossRouter
 from crossroute.strategies import Flow, PickOne, Task
+from crossroute.strategies.jury import Juror, Jury
+from crossroute.strategies.panel import Curve, Panel, Panels, Stop
 from crossroute.training.data import RoutingData
 from crossroute.training.fit import Settings
 
@@ -170,6 +173,30 @@ def with_providers(policy: Path, folder: Path, **providers: dict[str, object]) -
         content = yaml.safe_load((models / f"{model}.yaml").read_text("utf-8"))
         content |= {"provider": provider} | dict(changes)  # type: ignore[call-overload]
         ModelDescriptor.model_validate(content).save(models)
+    return path
+
+
+def with_strategies(policy: Path, folder: Path, *models: str, checkpoint: str = "") -> Path:
+    """A policy by which some models are asked in turn, up to the first answer that two give.
+
+    That is expected to be right and to cost little, so that it is chosen for every prompt.
+    """
+    path = rewritten(policy, folder, strategies="policy.strategies.json")
+    flat = (0.0,) * len(models)
+    sure, rare = Curve(intercept=20, slopes=flat), Curve(intercept=-20, slopes=flat)
+    panel = Panel(
+        models=models,
+        jury=Jury(
+            jurors={model: Juror(weight=3, slope=0) for model in models},
+            doubt=3,
+            doubt_by_number=0,
+            doubt_by_quality=0,
+        ),
+        stops=(Stop(at=0.9, quality=sure, asked=(rare,) * (len(models) - 1)),),
+    )
+    own = CrossRouter.load(folder / "policy.router").checkpoint.id
+    panels = Panels(checkpoint=checkpoint or own, panels=(panel,))
+    panels.save(folder / "policy.strategies.json")
     return path
 
 

@@ -115,15 +115,26 @@ def days(worlds: Iterable[World], a_day: int, seed: int) -> Iterator[dict[str, A
             yield {**call, "id": f"{day}-{place}", "at": at.isoformat()}
 
 
+def records_in_turn(
+    worlds: Iterable[World], a_day: int = 300, seed: int = 0
+) -> Iterator[CallRecord]:
+    """The same calls with strategies, as records with their feedback."""
+    rng = np.random.default_rng([seed, 3])
+    for call in days(worlds, a_day, seed):
+        yield _record(in_turn(call, rng))
+
+
 def records(worlds: Iterable[World], a_day: int = 300, seed: int = 0) -> Iterator[CallRecord]:
     """The same as records with their feedback."""
-    for call in days(worlds, a_day, seed):
-        record = CallRecord.model_validate(call)
-        if call["score"] is None:
-            yield record
-        else:
-            said = Feedback(id=record.id, at=record.at, score=call["score"])
-            yield record.model_copy(update={"feedback": {"user": said}})
+    yield from map(_record, days(worlds, a_day, seed))
+
+
+def _record(call: dict[str, Any]) -> CallRecord:
+    record = CallRecord.model_validate(call)
+    if call["score"] is None:
+        return record
+    said = Feedback(id=record.id, at=record.at, score=call["score"])
+    return record.model_copy(update={"feedback": {"user": said}})
 
 
 def write_records(path: Path, worlds: Iterable[World], a_day: int = 300, seed: int = 0) -> Path:
@@ -175,3 +186,46 @@ def policy(world: World = USUAL, rows: int = 500, seed: int = 0, max_loss: float
             "data": {"prompts": 2 * rows, "calibration": rows, "planned": "2026-10-31"},
         }
     )
+
+
+WORDS = "acme/cheap, then acme/dear (until 0.9)"
+
+
+def in_turn(call: dict[str, Any], rng: np.random.Generator) -> dict[str, Any]:
+    """The call, had a plan with strategies asked the cheap model first where it took that one.
+
+    Three of ten times its answer does not suffice: then the dear one is asked, too, whose answer is
+    given. These are the hard prompts, of which fewer answers are right.
+    """
+    if call["model"] == DEAR:
+        return call
+    asks = [{**ask, "role": "draft"} for ask in call["asks"]]
+    if rng.random() < 0.7:
+        score = None if call["score"] is None else float(rng.random() < 0.97)
+        return {**call, "asks": asks, "score": score}
+    asks.append({**_ask(DEAR, costs(rng, USD[DEAR])[1]), "role": "draft"})
+    score = None if call["score"] is None else float(rng.random() < 0.57)
+    cost = sum(ask["cost_usd"] for ask in asks)
+    return {**call, "asks": asks, "model": DEAR, "score": score, "cost_usd": cost}
+
+
+def policy_in_turn(rows: int = 500, seed: int = 0) -> Policy:
+    """What a plan would promise that has seen so many rows of such calls."""
+    rng = np.random.default_rng([seed, 2])
+    seen = [in_turn(call, rng) for call in calls(replace(USUAL, rated=1.0), rows, rng)]
+    plain = policy(rows=rows, seed=seed)
+    share = float(np.mean([call["asks"][0]["role"] == "answer" for call in seen]))
+    cost = float(np.mean([call["cost_usd"] for call in seen]))
+    base = plain.promised.cost_usd / (1 - plain.promised.saving)
+    saving, width = 1 - cost / base, plain.promised.saving_high - plain.promised.saving_low
+    promised = plain.promised.model_copy(
+        update={
+            "shares": {DEAR: round(share, 4), WORDS: round(1 - share, 4)},
+            "cost_usd": cost,
+            "saving": saving,
+            "saving_low": saving - width / 2,
+            "saving_high": saving + width / 2,
+            "quality": float(np.mean([call["score"] for call in seen])),
+        }
+    )
+    return plain.model_copy(update={"promised": promised, "strategies": "policy.strategies.json"})

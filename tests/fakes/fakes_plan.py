@@ -82,3 +82,47 @@ def as_log(plan: Plan) -> Plan:
     seen = np.arange(len(data.models)) == asked[:, None]
     log = replace(data, score=np.where(seen, data.score, np.nan))
     return replace(plan, evidence=plan.evidence._replace(data=log))
+
+
+OPTIONS = "ABCDEF"
+RIGHT = {"clerk": 0.8, "poet": 0.8, "sage": 0.93}
+USD = {"clerk": 0.001, "poet": 0.0012, "sage": 0.03}
+
+
+def answered_rows(
+    count: int, seed: int, *, independent: bool = True
+) -> tuple[list[dict[str, Any]], dict[str, dict[str, str]]]:
+    """Questions that are all alike, and what three models answer, by the id of the row.
+
+    `clerk` and `poet` are cheap, and `sage` is dear and better. Where the cheap ones err
+    independently, what both say is nearly always right; else both always say the same.
+    """
+    rng = np.random.default_rng(seed)
+    rows, answers = [], {}
+    for number in range(count):
+        right = OPTIONS[rng.integers(len(OPTIONS))]
+        said = {
+            model: right
+            if rng.random() < share
+            else str(rng.choice([one for one in OPTIONS if one != right]))
+            for model, share in RIGHT.items()
+        }
+        if not independent:
+            said["poet"] = said["clerk"]
+        spread = rng.uniform(0.9, 1.1)
+        rows.append(
+            {
+                "id": f"{seed}-{number}",
+                "prompt": f"Which of the options {OPTIONS} is right for case {seed}-{number}?",
+                "outputs": {
+                    model: {
+                        "score": float(answer == right),
+                        "cost_usd": USD[model] * spread,
+                        "output_tokens": 20,
+                    }
+                    for model, answer in said.items()
+                },
+            }
+        )
+        answers[f"{seed}-{number}"] = said
+    return rows, answers

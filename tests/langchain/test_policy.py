@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes_core import fixed, make_rows, rewritten, with_providers
+from fakes_core import fixed, make_rows, rewritten, with_providers, with_strategies
 from fakes_langchain import (
     ALL_WAYS,
     BOTH,
@@ -326,3 +326,89 @@ def test_one_that_gets_everything_is_told_once(
     assert isinstance(routed.policy, Policy)
     (warning,) = told(caplog)
     assert "poet gets everything (100.0 %): asking it alone is the same and simpler" in warning
+
+
+# Strategies
+
+
+class Saying(ScriptedChatModel):
+    """Says that something is the answer."""
+
+    says: str = ""
+
+    @property
+    def text(self) -> str:
+        return f"The answer is {self.says}."
+
+
+def saying(**words: str) -> dict[str, Any]:
+    return {name: Saying(model_name=name, says=word) for name, word in words.items()}
+
+
+@pytest.mark.parametrize("way", ALL_WAYS)
+async def test_models_are_asked_in_turn_up_to_one_that_agrees(
+    way: str, toy_policy: Path, tmp_path: Path
+) -> None:
+    path = with_strategies(toy_policy, tmp_path, "clerk", "poet", "sage")
+    for sages_are_needed, words in (
+        (False, {"clerk": "7", "poet": "7", "sage": "8"}),
+        (True, {"clerk": "7", "poet": "8", "sage": "8"}),
+    ):
+        models = saying(**words)
+        answer = await answer_of(way, ChatCrossRoute(policy=path, models=models), STORY)
+        assert [len(models[name].asked) for name in NAMES] == [1, 1, int(sages_are_needed)]
+        assert answer.text == f"The answer is {8 if sages_are_needed else 7}."
+        decision = decision_of(answer)
+        assert decision["model"] == ("poet" if sages_are_needed else "clerk")
+
+
+@BOTH
+def test_both_ask_them_in_turn(kind: type[Any], toy_policy: Path, tmp_path: Path) -> None:
+    models = saying(clerk="7", poet="7", sage="8")
+    routed = kind(
+        policy=with_strategies(toy_policy, tmp_path, "clerk", "poet", "sage"), models=models
+    )
+    for one in (routed, copy.deepcopy(routed), pickle.loads(pickle.dumps(routed))):
+        assert one.invoke(STORY).text == "The answer is 7."
+        assert one.policy.strategies == "policy.strategies.json"
+    assert not models["sage"].asked
+
+
+@pytest.mark.parametrize("way", INVOKES)
+async def test_a_call_with_tools_goes_to_one_model(
+    way: str, toy_policy: Path, tmp_path: Path
+) -> None:
+    able, beside = tmp_path / "able", tmp_path / "beside"
+    able.mkdir()
+    beside.mkdir()
+    can = {"chat_model": "openai:any", "changes": {"capabilities": ["tools"]}}
+    with_tools = with_providers(toy_policy, able, **{name: dict(can) for name in NAMES})
+    path = with_strategies(with_tools, beside, "clerk", "poet", "sage")
+    models = {name: ToolCaller(model_name=name) for name in NAMES}
+    state = await run_agent(way, agent_of(models, [weather], policy=path), STORY)
+    assert [name for name in NAMES if models[name].asked] == [state["crossroute"]["model"]]
+    free = {name: ToolCaller(model_name=name) for name in NAMES}
+    await run_agent(way, agent_of(free, policy=path), STORY)
+    # Each says something else, so that all are asked.
+    assert all(free[name].asked for name in NAMES)
+
+
+def test_it_is_made_again_with_its_strategies(toy_policy: Path, tmp_path: Path) -> None:
+    path = with_strategies(toy_policy, tmp_path, "clerk", "poet", "sage")
+    models = saying(clerk="7", poet="7", sage="8")
+    chat = ChatCrossRoute(policy=path, models=models)
+    hot: Any = chat.configurable_fields(temperature=ConfigurableField(id="heat"))
+    assert hot.invoke(STORY, {"configurable": {"heat": 0.5}}).text == "The answer is 7."
+    assert models["poet"].given[-1]["temperature"] == 0.5
+
+
+@ALL
+def test_strategies_of_ones_own_are_refused_beside_it(
+    kind: type[Any], toy_policy: Path, tmp_path: Path
+) -> None:
+    path = with_strategies(toy_policy, tmp_path, "clerk", "poet")
+    with pytest.raises(ConstraintError, match="leave out strategy, or policy"):
+        kind(policy=path, models=clients(), strategy=PickOne())
+    (tmp_path / "policy.strategies.json").unlink()
+    with pytest.raises(DataError, match="there is no file"):
+        kind(policy=path, models=clients())

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes_core import fixed, make_rows, rewritten, with_providers
+from fakes_core import fixed, make_rows, rewritten, with_providers, with_strategies
 from fakes_llamaindex import ASKS, ScriptedLLM, ask, multiply
 from llama_index.core import Settings
 from openai_server import OpenAIServer, Reply
@@ -234,3 +234,62 @@ def test_one_that_gets_everything_is_told_once(
     CrossRouteLLM(policy=rewritten(toy_policy, tmp_path, promised=promised), models=clients())
     (warning,) = told(caplog)
     assert "poet gets everything (100.0 %): asking it alone is the same and simpler" in warning
+
+
+# Strategies
+
+
+class Saying(ScriptedLLM):
+    """Says that something is the answer."""
+
+    says: str = ""
+
+    @property
+    def text(self) -> str:
+        return f"The answer is {self.says}."
+
+
+def saying(**words: str) -> dict[str, Any]:
+    return {name: Saying(name=name, says=word) for name, word in words.items()}
+
+
+@pytest.mark.parametrize("way", ASKS)
+async def test_models_are_asked_in_turn_up_to_one_that_agrees(
+    way: str, toy_policy: Path, tmp_path: Path
+) -> None:
+    path = with_strategies(toy_policy, tmp_path, "clerk", "poet", "sage")
+    for sages_are_needed, words in (
+        (False, {"clerk": "7", "poet": "7", "sage": "8"}),
+        (True, {"clerk": "7", "poet": "8", "sage": "8"}),
+    ):
+        models = saying(**words)
+        llm = CrossRouteLLM(policy=path, models=models)
+        text, decision = await ask(way, llm, STORY)
+        assert [len(models[name]._asked) for name in NAMES] == [1, 1, int(sages_are_needed)]
+        assert text == f"The answer is {8 if sages_are_needed else 7}."
+        assert decision["model"] == ("poet" if sages_are_needed else "clerk")
+
+
+def test_copies_ask_them_in_turn(toy_policy: Path, tmp_path: Path) -> None:
+    path = with_strategies(toy_policy, tmp_path, "clerk", "poet", "sage")
+    llm = CrossRouteLLM(policy=path, models=saying(clerk="7", poet="7", sage="8"))
+    for one in (llm, copy.copy(llm), llm.model_copy(), copy.deepcopy(llm)):
+        assert one.complete(STORY).text == "The answer is 7."
+        assert one.policy == read_policy(path)
+
+
+def test_a_call_with_tools_goes_to_one_model(toy_policy: Path, tmp_path: Path) -> None:
+    path = with_strategies(toy_policy, tmp_path, "clerk", "poet", "sage")
+    models = clients()
+    response = CrossRouteLLM(policy=path, models=models).chat_with_tools([multiply], STORY)
+    asked = [name for name in NAMES if models[name]._asked]
+    assert asked == [response.additional_kwargs["crossroute"]["model"]]
+
+
+def test_strategies_of_ones_own_are_refused_beside_it(toy_policy: Path, tmp_path: Path) -> None:
+    path = with_strategies(toy_policy, tmp_path, "clerk", "poet")
+    with pytest.raises(ConstraintError, match="leave out strategy, or policy"):
+        CrossRouteLLM(policy=path, models=clients(), strategy=PickOne())
+    (tmp_path / "policy.strategies.json").unlink()
+    with pytest.raises(DataError, match="there is no file"):
+        CrossRouteLLM(policy=path, models=clients())

@@ -154,12 +154,13 @@ def _print(found: Monitored, policy: Policy | None) -> None:
     if len(found.windows) > 1:
         _print_window(found.together, "together", found.figures)
     out.print()
-    promised = policy.promised.shares if policy is not None else {}
+    promised = policy.first_asked() if policy is not None else {}
+    first = "asked first in " if policy is not None and policy.strategies is not None else ""
     calls = found.together.chosen.total()
     for model in sorted({*found.together.chosen, *promised}):
         got = found.together.chosen[model] / calls if calls else 0.0
         told = f", promised {promised.get(model, 0.0):.0%}" if promised else ""
-        out.print(escape(f"{model}: {got:.0%} of the calls{told}."), highlight=False)
+        out.print(escape(f"{model}: {first}{got:.0%} of the calls{told}."), highlight=False)
 
 
 def _print_window(window: Window, name: str, figures: Sequence[Figure]) -> None:

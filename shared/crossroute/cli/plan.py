@@ -18,6 +18,7 @@ from crossroute.cli.common import (
     load_router,
     out,
 )
+from crossroute.cli.strategies import answers_to
 from crossroute.decision import usd
 from crossroute.errors import ConstraintError
 from crossroute.evaluation.metrics import Interval
@@ -26,7 +27,7 @@ from crossroute.traffic.planning import Evidence, Plan, plan
 from crossroute.traffic.policy import write_policy
 from crossroute.traffic.report import write_report
 from crossroute.traffic.standings import routers, single_models
-from crossroute.traffic.wording import verdict, warnings
+from crossroute.traffic.wording import meaning, verdict, warnings
 from crossroute.training.data import RoutingData
 
 
@@ -64,6 +65,13 @@ def plan_command(
             "shipped one if absent.",
         ),
     ] = None,
+    answers: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of what the models answered (NAME.json of NAME.jsonl): compare panels of "
+            "models that are asked in turn, too."
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of everything random.")] = 0,
     write: Annotated[
         Path | None, typer.Option(help="Write the decision for ChatCrossRoute(policy=...).")
@@ -89,6 +97,7 @@ def plan_command(
         if file is not None and not file.parent.is_dir():
             raise ConstraintError(f"{file} cannot be written: make the folder {file.parent} first.")
     data = RoutingData.load(files, skip_broken=skip_broken)
+    known = None if answers is None else answers_to(answers, files, data)
     with err.status("Planning") as status:
         found = plan(
             data,
@@ -96,6 +105,7 @@ def plan_command(
             goal=goal,
             seed=seed,
             router=load_router(checkpoint),
+            answers=known,
             on_step=lambda step: status.update(f"Planning: {step}"),
         )
     _print(found, calls)
@@ -168,6 +178,8 @@ def _print(found: Plan, calls: int | None) -> None:
         )
     shared = ", ".join(f"{model} {100 * part:.0f} %" for model, part in found.shares().items())
     out.print(f"Who gets the calls: {escape(shared)}.", highlight=False)
+    if said := meaning(found):
+        out.print(escape(said), highlight=False)
 
 
 def _singles(found: Plan, evidence: Evidence, calls: int | None) -> Table:
@@ -239,6 +251,7 @@ def summary(found: Plan, calls: int | None = None) -> dict[str, Any]:
             "baseline_cost_usd": base,
             "quality": found.quality,
             "shares": found.shares(),
+            "strategies": [list(panel.models) for panel in found.panels.panels],
             "single_models": [one._asdict() for one in single_models(found.evidence)],
             "routers": [
                 {

@@ -126,8 +126,9 @@ class Panels(Strict):
         except (OSError, ValueError) as error:
             said = problems(error, cls) if isinstance(error, ValidationError) else str(error)
             raise DataError(
-                f"{path}: no strategies can be read: {said}. Write them with crossroute train "
-                "FILE --answers FOLDER --out FOLDER."
+                f"{path}: no strategies can be read: {said}. Write them again with crossroute "
+                "train FILE --answers FOLDER --out FOLDER, or crossroute plan FILE --answers "
+                "FOLDER --write FILE."
             ) from None
 
     def save(self, path: str | Path) -> None:

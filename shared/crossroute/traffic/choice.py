@@ -203,7 +203,8 @@ def _allowed(
         allowed = measured.mean_cost <= goal.usd_a_prompt
     for model, share in goal.shares.items():
         if model in problem.models:
-            asked = family.chosen[:, rows] == problem.models.index(model)
+            # An arm counts for each model that it may ask.
+            asked = np.isin(family.chosen[:, rows], problem.asking(model))
             allowed &= asked.mean(axis=1) <= share
     return np.asarray(allowed)
 

@@ -36,9 +36,10 @@ MOST_IN_SHADOW = 0.01
 SHOWN_ERRORS = 3
 
 Kind = Literal["share", "price", "cost", "saving", "failures", "failed", "quality", "score"]
-"""Of a figure: share of the calls that a model gets; cost of a model's answers, beside that
-predicted; cost of a prompt, and saving, beside those promised; failures of a model; calls that
-failed; score of a model's answers, beside that predicted; mean score beside that promised."""
+"""Of a figure: share of the calls that a model gets, or is asked first in; cost of a model's
+answers, beside that predicted; cost of a prompt, and saving, beside those promised; failures of a
+model; calls that failed; score of a model's answers, beside that predicted; mean score beside that
+promised."""
 
 MENDS: dict[Kind, str] = {
     "share": "other prompts come in, or models fail or rest: plan again on new prompts",
@@ -196,7 +197,15 @@ def monitor(
     allowed = tolerances or Tolerances()
     promised = policy.promised if policy is not None else None
     fixed = policy.model if policy is not None else None
-    windows = windows_of(records, window, last=last, promised=promised, source=source, fixed=fixed)
+    windows = windows_of(
+        records,
+        window,
+        last=last,
+        promised=promised,
+        source=source,
+        fixed=fixed,
+        in_turn=policy is not None and policy.strategies is not None,
+    )
     together = Window(windows[0].start if windows else datetime.now(UTC))
     for one in windows:
         together.merge(one)
@@ -264,8 +273,11 @@ def _of_promises(window: Window, policy: Policy, allowed: Tolerances) -> Iterato
     promised, rows = policy.promised, policy.data.calibration
     calls = window.chosen.total()
     if calls >= LEAST_CALLS:
-        for model in sorted({*window.chosen, *promised.shares}):
-            count, share = window.chosen[model], promised.shares.get(model, 0.0)
+        # What a strategy comes to is known call by call, but not which one it was: those that
+        # begin with the same model are one share.
+        shares = policy.first_asked()
+        for model in sorted({*window.chosen, *shares}):
+            count, share = window.chosen[model], shares.get(model, 0.0)
             off = abs(count / calls - share)
             test = partial(_share, count, calls, round(share * rows), rows)
             yield _Question("share", model, calls, count / calls, share, off > allowed.share, test)
@@ -374,18 +386,20 @@ def _alarms(
             if latest.start != windows[-1].start:
                 when += ", not in the latest"
         baseline = policy.promised.baseline if policy is not None else ""
-        what = _said(latest, together, baseline)
+        in_turn = policy is not None and policy.strategies is not None
+        what = _said(latest, together, baseline, in_turn=in_turn)
         text = f"{what} ({when}): {MENDS[kind].format(baseline=baseline)}."
         since = single[0].start if single else None
         alarms.append(Alarm(kind, model, latest, since, len(single), text))
     return alarms
 
 
-def _said(figure: Figure, together: Window, baseline: str) -> str:
+def _said(figure: Figure, together: Window, baseline: str, *, in_turn: bool) -> str:
     """What is off, and by how much."""
     kind, model, realised, expected = figure.kind, figure.model, figure.realised, figure.expected
     if kind == "share":
-        return f"{model} gets {realised:.0%} of the calls, not {expected:.0%} as promised"
+        gets = "is asked first in" if in_turn else "gets"
+        return f"{model} {gets} {realised:.0%} of the calls, not {expected:.0%} as promised"
     if kind in ("price", "cost"):
         whose, what = (
             ("A call", "promised") if model is None else (f"An answer of {model}", "predicted")

@@ -65,6 +65,13 @@ class Outcomes(NamedTuple):
             worst=float(weight.max(initial=1.0)),
         )
 
+    def beside(self, score: FloatArray, cost_usd: FloatArray) -> Outcomes:
+        """With further ways to answer, by scores and costs [n, a]."""
+        return self._replace(
+            score=np.concatenate([self.score, score], axis=1),
+            cost_usd=np.concatenate([self.cost_usd, cost_usd], axis=1),
+        )
+
     def of(self, chosen: NDArray[np.integer[Any]], rows: IntArray) -> tuple[FloatArray, FloatArray]:
         """Scores and costs of choices [..., k] at rows [k]."""
         return self.score[rows, chosen], self.cost_usd[rows, chosen]

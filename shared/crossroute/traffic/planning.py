@@ -15,6 +15,8 @@ from pydantic import ValidationError
 from crossroute.errors import DataError, did_you_mean, problems
 from crossroute.models.pool import ModelPool
 from crossroute.router import CrossRouter
+from crossroute.strategies.panel import Panels
+from crossroute.traffic.arms import Beside, strategies_beside
 from crossroute.traffic.choice import Choice, Setting, choose
 from crossroute.traffic.contenders import (
     CALIBRATION,
@@ -28,6 +30,7 @@ from crossroute.traffic.figures import NOTHING, Figures, figures_of
 from crossroute.traffic.goal import CONFIDENCE, MAX_LOSS, Goal
 from crossroute.traffic.outcomes import Outcomes
 from crossroute.traffic.settings import REWARDS, Family, Measured, Problem
+from crossroute.training.answers import Answers
 from crossroute.training.data import RoutingData, Row
 from crossroute.training.levels import FixedOrder
 
@@ -55,7 +58,8 @@ class Evidence(NamedTuple):
     Attributes:
         data: The rows that were compared.
         problem: What is known of them, and what each was used for.
-        families: The settings: of single models, then of each router by each reward.
+        families: The settings: of single models, then of each router by each reward, then of those
+            that choose among strategies, too.
         choice: What came of the tests.
     """
 
@@ -139,6 +143,13 @@ class Plan:
         return self.evidence.choice.setting or Setting(problem.singles, problem.baseline)
 
     @property
+    def panels(self) -> Panels:
+        """The panels among whose arms the router chooses beside single models; mostly none."""
+        if self.verdict != "route" or self.setting is None:
+            return Panels()
+        return self.setting.family.panels
+
+    @property
     def passed_is_baseline(self) -> bool:
         """Whether the baseline is what is best within a budget, not what is kept for want of it."""
         return (
@@ -148,14 +159,15 @@ class Plan:
         )
 
     def shares(self) -> dict[str, float]:
-        """Which share of the calibration prompts each model gets, the largest first."""
+        """Which share of the calibration prompts each model or arm gets, the largest first."""
         if self.evidence is None or self.setting is None:
             return {}
         family, place = self.setting
         asked = family.chosen[place][self.evidence.problem.calibration]
         models, counts = np.unique(asked, return_counts=True)
         order = np.argsort(-counts, kind="stable")
-        return {self.evidence.data.models[models[i]]: counts[i] / len(asked) for i in order}
+        names = self.evidence.problem.names
+        return {names[models[i]]: counts[i] / len(asked) for i in order}
 
     def costs(self) -> tuple[float, float]:
         """Mean cost in USD of a calibration prompt: of what is recommended, and of the baseline."""
@@ -193,6 +205,7 @@ def plan(
     *,
     goal: Goal | None = None,
     router: CrossRouter | None = None,
+    answers: Answers | None = None,
     on_step: Callable[[str], None] = lambda _: None,
 ) -> Plan:
     """Decide whether to route, by scored answers.
@@ -210,11 +223,14 @@ def plan(
         seed: Of everything random.
         goal: What is wanted, in all its terms; in place of `max_loss` and `confidence`.
         router: Knows the models, or models like them; the shipped one if None.
+        answers: What the models answered, from `crossroute.training.answers.load_answers`: panels
+            of models that are asked in turn are compared, too. None compares single models only.
         on_step: Called with what is being done.
 
     Raises:
         DataError: If a row is broken, or the baseline or a model of `goal.shares` has no answers.
         ConstraintError: If a number of the goal makes no sense.
+        MissingExtraError: If there are `answers`, and what learns from them is not installed.
     """
     goal = goal or Goal(max_loss=max_loss, confidence=confidence)
     base = router or CrossRouter.shipped()
@@ -255,9 +271,14 @@ def plan(
         parts.calibration,
         _repeated(data),
     )
+    beside: list[Beside] = []
+    if answers is not None:
+        beside, more = strategies_beside(data, parts, made, answers, seed=seed, on_step=on_step)
+        problem, notes = problem.beside(beside), [*notes, *more]
     families = (
         problem.singles,
         *(problem.routed(contender, reward) for contender in made for reward in REWARDS),
+        *(problem.with_strategies(one, reward) for one in beside for reward in REWARDS),
     )
     choice = choose(problem, families, goal)
     return _plan(Evidence(data, problem, families, choice), goal, (*unpriced, *notes), seed)
@@ -392,7 +413,7 @@ def _plan(evidence: Evidence, goal: Goal, notes: tuple[str, ...], seed: int) -> 
     alone: str | None = None
     if family.contender is None:
         alone = data.models[place]
-    elif len(asked) == 1:
+    elif len(asked) == 1 and asked[0] < len(data.models):
         # A router that asks one model for everything is that model.
         alone = data.models[asked[0]]
     return Plan(

@@ -16,6 +16,8 @@ __all__ = ["Policy", "read_policy", "write_policy"]
 
 ROUTER = ".router"
 """What the folder of a policy's router ends with."""
+STRATEGIES = ".strategies.json"
+"""What the file of a policy's strategies ends with."""
 HEAD = """\
 # What `crossroute plan` decided; ChatCrossRoute(policy=...) and CrossRouteLLM(policy=...) take it.
 # `crossroute monitor` holds what happens against `promised`.
@@ -23,16 +25,18 @@ HEAD = """\
 
 
 def write_policy(plan: Plan, path: str | Path, files: tuple[str, ...] = ()) -> Policy:
-    """Write what a plan decided, and its router into a folder beside it.
+    """Write what a plan decided, and its router and its strategies beside it.
 
     Args:
         plan: What `crossroute.traffic.plan` decided.
-        path: The file; its router goes into the folder of the same name that ends with `.router`.
+        path: The file; its router goes into the folder of the same name that ends with `.router`,
+            and strategies, where it has some, into the file that ends with `.strategies.json`.
         files: Names of the files that the plan was made of.
 
     Raises:
         DataError: If the plan knows nothing that could be done, or its router not the one model.
         CheckpointError: If the folder holds something else, or cannot be written.
+        OSError: If another file cannot be written.
     """
     path = Path(path)
     setting, router = plan.setting, plan.router
@@ -49,6 +53,7 @@ def write_policy(plan: Plan, path: str | Path, files: tuple[str, ...] = ()) -> P
     policy = Policy(
         models=tuple(router.pool),
         router=f"{path.stem}{ROUTER}",
+        strategies=f"{path.stem}{STRATEGIES}" if plan.panels.panels else None,
         reward=router.reward,
         willingness_to_pay=plan.willingness_to_pay,
         model=plan.model,
@@ -73,6 +78,8 @@ def write_policy(plan: Plan, path: str | Path, files: tuple[str, ...] = ()) -> P
         ),
     )
     router.save(path.parent / policy.router)
+    if policy.strategies is not None:
+        plan.panels.save(path.parent / policy.strategies)
     content = yaml.safe_dump(
         policy.model_dump(mode="json", exclude_none=True), sort_keys=False, allow_unicode=True
     )

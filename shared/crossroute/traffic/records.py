@@ -175,6 +175,11 @@ class CallRecord(_Recorded):
         found = [one for one in self.asks if one.error is None]
         return found[0] if len(found) == 1 and found[0].model == self.model else None
 
+    @property
+    def first_asked(self) -> str | None:
+        """Id of the model of the first ask that went well; where none did, of the answer."""
+        return next((one.model for one in self.asks if one.error is None), self.model)
+
     def score(self, source: str | None = None) -> float | None:
         """Its feedback as one score, 0..1.
 

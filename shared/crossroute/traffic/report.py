@@ -22,7 +22,7 @@ from crossroute.errors import DataError
 from crossroute.files import replace_file
 from crossroute.traffic.planning import Plan
 from crossroute.traffic.report_content import content
-from crossroute.traffic.wording import verdict, warnings
+from crossroute.traffic.wording import meaning, verdict, warnings
 
 ASSETS = files("crossroute") / "assets"
 
@@ -147,6 +147,8 @@ def _meaning(plan: Plan) -> str:
                 f"% and {100 * figures.saving_high:.0f} %, {sure} of the time.",
             ),
         ]
+    if said := meaning(plan):
+        parts.append(("The strategies", said))
     parts += [
         (
             "The other settings",

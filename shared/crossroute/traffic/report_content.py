@@ -68,12 +68,12 @@ def content(plan: Plan, evidence: Evidence, calls_per_month: int | None) -> dict
         evidence: What it rests on.
         calls_per_month: For sums a month.
     """
-    problem, models = evidence.problem, evidence.data.models
+    problem = evidence.problem
     base = Measured.of(problem, problem.singles.only(problem.baseline), problem.calibration, 1.0)
     curve = _curve(plan, evidence)
     setting = plan.setting
     found: dict[str, Any] = {
-        "models": models,
+        "models": problem.names,
         "baseline": problem.baseline,
         "calls": calls_per_month,
         "base": {"cost": base.base_cost.mean(), "quality": base.base_score.mean()},
@@ -216,8 +216,10 @@ def _examples(evidence: Evidence, curve: Curve) -> list[dict[str, Any]] | None:
     data, problem = evidence.data, evidence.problem
     if not ((~np.isnan(data.score)).sum(axis=1) > 1).any():
         return None
-    # What was answered, not what was estimated; so only where each answer is there.
-    problem = replace(problem, outcomes=Outcomes(data.score, data.cost_usd))
+    # What was answered, not what was estimated; so only where each answer is there. Where there are
+    # arms, all are.
+    if not problem.arms:
+        problem = replace(problem, outcomes=Outcomes(data.score, data.cost_usd))
     found, known = [], set[str]()
     for row in _rows_to_show(problem, curve):
         asked = curve.family.chosen[curve.places, row]

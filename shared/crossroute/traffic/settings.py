@@ -1,8 +1,12 @@
-"""The ways to answer among which a plan chooses: one model, or a router at a willingness to pay."""
+"""The ways to answer among which a plan chooses: one model, or a router at a willingness to pay.
+
+A router chooses among single models, or among these and the arms that were found for it.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import get_args
 
@@ -12,13 +16,15 @@ from numpy.typing import NDArray
 from crossroute.evaluation.metrics import SWEEP, sweep
 from crossroute.ranking import RewardName
 from crossroute.router import CrossRouter
+from crossroute.strategies.panel import Panels
+from crossroute.traffic.arms import WITH_STRATEGIES, Beside, PlannedArm
 from crossroute.traffic.contenders import Contender
 from crossroute.traffic.outcomes import Outcomes
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.intp]
 Columns = NDArray[np.int16]
-"""Of models, of which there are at most 10,000."""
+"""Of models, of which there are at most 10,000, and behind them of arms."""
 
 REWARDS: tuple[RewardName, ...] = get_args(RewardName)
 
@@ -32,7 +38,8 @@ class Family:
         contender: The router; None for single models.
         reward: That it orders its candidates by.
         willingness: [s] willingness to pay of each setting, falling; NaN for single models.
-        chosen: [s, n] the model that each setting takes for each row.
+        chosen: [s, n] the column of the model, or the arm, that each setting takes for each row.
+        panels: Whose arms it chooses among beside single models; none where it does not.
     """
 
     name: str
@@ -40,6 +47,7 @@ class Family:
     reward: RewardName
     willingness: FloatArray
     chosen: Columns
+    panels: Panels = field(default_factory=Panels)
 
     @property
     def router(self) -> CrossRouter | None:
@@ -147,12 +155,14 @@ class Problem:
 
     Attributes:
         models: Ids of the m models.
-        outcomes: Scores and costs of n rows.
+        outcomes: Scores and costs of n rows, by models and then arms.
         baseline: Column of the model that is compared with.
         learning: [l] places of the rows that routers learned from.
         calibration: [c] places of the rows that nothing was learned from.
         question: [n] number of the question that a row asks; rows of one are either all learned
             from or none. None where each row asks another.
+        arms: What the columns behind those of the models are; those of one router are no choice of
+            another one.
     """
 
     models: tuple[str, ...]
@@ -161,6 +171,26 @@ class Problem:
     learning: IntArray
     calibration: IntArray
     question: IntArray | None = None
+    arms: tuple[PlannedArm, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What the columns are, for people to read."""
+        return (*self.models, *(arm.name for arm in self.arms))
+
+    def beside(self, found: Sequence[Beside]) -> Problem:
+        """The same with the arms that were found for some routers."""
+        outcomes = self.outcomes
+        for one in found:
+            outcomes = outcomes.beside(one.outcome.score, one.outcome.paid_usd)
+        arms = tuple(arm for one in found for arm in one.arms)
+        return replace(self, outcomes=outcomes, arms=arms)
+
+    def asking(self, model: str) -> list[int]:
+        """The columns of all that may ask a model."""
+        m = len(self.models)
+        arms = (m + place for place, arm in enumerate(self.arms) if model in arm.models)
+        return [self.models.index(model), *arms]
 
     @property
     def everything(self) -> IntArray:
@@ -176,7 +206,7 @@ class Problem:
     @cached_property
     def singles(self) -> Family:
         """Each model for all rows; where it has no answer, the baseline's."""
-        known = self.outcomes.known
+        known = self.outcomes.known[:, : len(self.models)]
         chosen = np.where(known.T, np.arange(len(self.models))[:, None], self.baseline)
         none = np.full(len(self.models), np.nan)
         return Family("single models", None, "linear", none, chosen.astype(np.int16))
@@ -186,19 +216,39 @@ class Problem:
         found = self.by_predictions(contender.name, contender.quality, contender.cost_usd, reward)
         return replace(found, contender=contender)
 
-    def by_predictions(
-        self, name: str, quality: FloatArray, cost_usd: FloatArray, reward: RewardName
-    ) -> Family:
-        """The choices by predictions [n, m], NaN where there is none, among the answers of a row.
+    def with_strategies(self, beside: Beside, reward: RewardName) -> Family:
+        """A router among single models and the arms that were found for it."""
+        contender, arms = beside.contender, beside.outcome
+        found = self.by_predictions(
+            WITH_STRATEGIES.format(contender.name),
+            # Of equals a single model is taken, so these come first.
+            np.concatenate([contender.quality, arms.quality], axis=1),
+            np.concatenate([contender.cost_usd, arms.cost_usd], axis=1),
+            reward,
+            np.concatenate([np.arange(len(self.models)), beside.columns]),
+        )
+        return replace(found, contender=contender, panels=beside.panels)
 
-        Where there is nothing to choose from, it is the baseline's.
+    def by_predictions(
+        self,
+        name: str,
+        quality: FloatArray,
+        cost_usd: FloatArray,
+        reward: RewardName,
+        columns: IntArray | None = None,
+    ) -> Family:
+        """The choices by predictions [n, k], NaN where there is none, among the answers of a row.
+
+        Where there is nothing to choose from, it is the baseline's. `columns` [k] says of which
+        columns the predictions are; None is of the models.
         """
-        available = self.outcomes.known & ~np.isnan(quality)
+        columns = np.arange(len(self.models)) if columns is None else columns
+        available = self.outcomes.known[:, columns] & ~np.isnan(quality)
         chosen = sweep(quality, cost_usd, reward, SWEEP, available=available)
-        chosen = np.where(available.any(axis=1), chosen, self.baseline)
+        chosen = np.where(available.any(axis=1), columns[chosen], self.baseline)
         # In the middle of a range over which it chooses alike, where no rounding decides.
         starts = np.flatnonzero((chosen[1:] != chosen[:-1]).any(axis=1)) + 1
         ranges = np.split(np.arange(len(SWEEP)), starts)
         places = [int(np.median(part)) for part in reversed(ranges)]
-        columns = chosen[places].astype(np.int16)
-        return Family(name, None, reward, np.array(SWEEP)[places], columns)
+        taken = chosen[places].astype(np.int16)
+        return Family(name, None, reward, np.array(SWEEP)[places], taken)

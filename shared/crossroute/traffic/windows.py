@@ -32,6 +32,8 @@ NOT_ASKED = (REFUSED, "RestingError", "CostLimitError", "DailySpendError")
 STEP = 1.05
 """Latencies are told apart in such steps."""
 FASTEST_S = 0.001
+FIELDS = 4
+"""That are kept of an answer with feedback."""
 
 
 @dataclass(slots=True)
@@ -96,7 +98,7 @@ class Window:
             router), `unpriced` (answered at a cost that is not known), `input tokens` and `output
             tokens`.
         chosen: Calls by the model that answered, or that the router by itself, or a plan for one
-            model, would have asked.
+            model, would have asked; by the model that was asked first, of a plan with strategies.
         asks: How often each model was asked.
         failures: How often each one failed.
         errors: Failures by model and type of the error.
@@ -128,6 +130,8 @@ class Window:
         promised: Promised | None,
         source: str | None,
         fixed: str | None = None,
+        *,
+        in_turn: bool = False,
     ) -> None:
         """Add a call.
 
@@ -136,6 +140,8 @@ class Window:
             promised: What a plan promised of calls.
             source: The source of feedback to go by; None is the mean over the sources of a call.
             fixed: Id of the one model that a plan has answer everything; None where it routes.
+            in_turn: Whether a plan has models asked in turn: who answers in the end is then no
+                choice of the router.
         """
         decision = record.decision
         own = None if decision.shadow is None else decision.shadow.model
@@ -163,7 +169,8 @@ class Window:
         self.counts["input tokens"] += round(record.input_tokens)
         self.counts["output tokens"] += round(record.output_tokens)
         self.latency[_step(record.latency_s)] += 1
-        self.chosen[record.model if own is None else own] += 1
+        taken = record.first_asked if in_turn else record.model
+        self.chosen[own or taken or record.model] += 1
         self.counts["unpriced"] += record.cost_usd is None
         self.usd += record.cost_usd or 0.0
         predicted, asked = record.predicted, record.answering
@@ -181,7 +188,10 @@ class Window:
         score = record.score(source)
         if score is not None and predicted is not None:
             kept = self._scores.setdefault(record.model, array("d"))
-            kept.extend((score, _within(predicted.quality, 1.0), followed))
+            # What several asks came to says nothing of one model: it is asked further where they
+            # disagree, and those are the hard ones.
+            alone = all(one.role == "answer" for one in record.asks)
+            kept.extend((score, _within(predicted.quality, 1.0), followed, alone))
 
     def merge(self, other: Window) -> None:
         """Add all calls of another one."""
@@ -206,22 +216,28 @@ class Window:
         """Models of whose answers there is feedback."""
         return tuple(self._scores)
 
+    def _rows(self, model: str) -> FloatArray:
+        """Score, predicted quality, whether left to the router, whether asked alone: [n, 4]."""
+        return np.array(self._scores[model]).reshape(-1, FIELDS)
+
     def scores(self, model: str | None = None) -> tuple[FloatArray, FloatArray]:
         """Scores [n] and predicted quality [n] of answers with feedback.
 
         Args:
-            model: Whose; None is all that were left to the router.
+            model: Whose, of the calls in which nobody else gave a draft; None is all that were left
+                to the router.
         """
         if model is not None:
-            found = np.array(self._scores[model]).reshape(-1, 3)
+            found = self._rows(model)
+            found = found[found[:, 3] > 0]
             return found[:, 0], found[:, 1]
-        found = np.concatenate([np.zeros(0), *self._scores.values()]).reshape(-1, 3)
+        found = np.concatenate([np.zeros((0, FIELDS)), *map(self._rows, self._scores)])
         found = found[found[:, 2] > 0]
         return found[:, 0], found[:, 1]
 
     def all_scores(self) -> FloatArray:
         """Scores [n] of all answers with feedback."""
-        return np.concatenate([np.zeros(0), *self._scores.values()])[::3]
+        return np.concatenate([np.zeros((0, FIELDS)), *map(self._rows, self._scores)])[:, 0]
 
     def latency_s(self, share: float) -> float:
         """Within which time that share of the answers ended, true within 5 %; NaN of none."""
@@ -258,6 +274,7 @@ def windows_of(
     promised: Promised | None = None,
     source: str | None = None,
     fixed: str | None = None,
+    in_turn: bool = False,
 ) -> list[Window]:
     """The windows of records, by time.
 
@@ -268,6 +285,7 @@ def windows_of(
         promised: What a plan promised of calls.
         source: The source of feedback to go by; None is the mean over the sources of a call.
         fixed: Id of the one model that a plan has answer everything; None where it routes.
+        in_turn: Whether a plan has models asked in turn.
 
     Raises:
         DataError: If there are too many windows or models.
@@ -282,7 +300,7 @@ def windows_of(
             start = start.replace(hour=0) if width == "day" else start
             place = start.timestamp()
         window = windows.setdefault(place, Window(start))
-        window.add(record, promised, source, fixed)
+        window.add(record, promised, source, fixed, in_turn=in_turn)
         if len(window.chosen) + len(window.asks) + len(window.errors) > MOST_NAMES:
             raise DataError(
                 f"The records of {start:%Y-%m-%d} name more than {MOST_NAMES:,} models and errors; "

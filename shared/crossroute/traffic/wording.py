@@ -45,7 +45,8 @@ def verdict(plan: Plan) -> str:
     how = (
         f"Use {plan.model} for all prompts"
         if plan.willingness_to_pay is None
-        else f"Route at a willingness to pay of {usd(plan.willingness_to_pay)} a unit of quality"
+        else f"Route{' among single models and strategies' if plan.panels.panels else ''} at a "
+        f"willingness to pay of {usd(plan.willingness_to_pay)} a unit of quality"
     )
     return (
         f"{how}: that saves {_percent(figures.saving)} of the cost of {plan.baseline} "
@@ -55,12 +56,31 @@ def verdict(plan: Plan) -> str:
     )
 
 
+def meaning(plan: Plan) -> str:
+    """What the name of a strategy means, by one that gets prompts; empty where none does."""
+    if plan.evidence is None:
+        return ""
+    shares = plan.shares()
+    arm = next((arm for arm in plan.evidence.problem.arms if arm.name in shares), None)
+    if arm is None:
+        return ""
+    first, *others = arm.models
+    then = ", then ".join(others)
+    return (
+        f"\u201c{arm.name}\u201d is a strategy: {first} is asked first, then {then}, "
+        f"until an answer is right with a probability of {arm.until:g}, by who gave it and who "
+        "gave another one. Whoever is not needed is not asked. The answer that is likeliest to be "
+        "right is given, and all that were asked are paid."
+    )
+
+
 def warnings(plan: Plan) -> list[str]:
     """What to look at before the plan is followed."""
     found = []
     shares = plan.shares()
     model, share = max(shares.items(), key=lambda one: one[1], default=("", 0.0))
-    if plan.verdict == "route" and share >= LOPSIDED:
+    is_model = plan.evidence is not None and model in plan.evidence.data.models
+    if plan.verdict == "route" and is_model and share >= LOPSIDED:
         found.append(
             f"{model} gets {_percent(share)} of the calls at this willingness to pay: asking it "
             "for all prompts would be about the same, and simpler."

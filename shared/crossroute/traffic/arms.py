@@ -149,7 +149,7 @@ def _chosen(rows: AnsweredRows, parts: Parts, seed: int) -> Chosen:
     try:
         return choose_panels(rows.take(np.isin(np.arange(len(rows)), drawn)), seed=seed)
     except ImportError as error:
-        raise MissingExtraError(error.name or "scikit-learn", "train") from error
+        raise MissingExtraError(error.name or "scipy", "train") from error
 
 
 def _outcome(rows: AnsweredRows, panel: Panel) -> tuple[Outcome, BoolArray]:

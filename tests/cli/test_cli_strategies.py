@@ -134,7 +134,7 @@ def test_training_writes_the_strategies_and_evaluation_reads_them(
     arguments = ("--checkpoint", folder, "--answers", answers, "--split", "holdout")
     code, out, err = run("evaluate", file, *arguments)
     assert code == 0, err
-    assert "As they were chosen in training." in out
+    assert "Chosen: When the checkpoint was trained." in out
     assert " then ".join(panels.panels[0].models).replace(" then", ", then") in out
 
     damaged = panels.model_copy(update={"checkpoint": "0123456789ab"})

@@ -14,6 +14,7 @@ from fakes_core import QUICK, SHARED_DATA, Run, write_rows
 from crossroute import CrossRouter
 from crossroute.evaluation.metrics import Hull
 from crossroute.strategies import Panels
+from crossroute.training import strategies
 from crossroute.training.answers import load_answers
 from crossroute.training.data import RoutingData
 from crossroute.training.strategies import choose_strategies
@@ -22,7 +23,7 @@ LEVELS = {"left": 0.7, "right": 0.7, "middle": 0.75, "best": 0.85}
 USD = {"left": 0.001, "right": 0.0012, "middle": 0.004, "best": 0.03}
 
 
-def world(folder: Path, count: int = 700, name: str = "sums") -> tuple[Path, Path]:
+def world(folder: Path, count: int = 600, name: str = "sums") -> tuple[Path, Path]:
     """Rows of models that err apart, and the folder of what they answered."""
     chance = random.Random(0)
     rows, answers = [], {}
@@ -65,13 +66,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Path]
     return file, answers, folder / "checkpoint"
 
 
-@pytest.fixture(scope="module")
-def chosen(trained: tuple[Path, Path, Path]) -> Panels:
-    file, answers, checkpoint = trained
-    data = RoutingData.load([file])
-    rows = data.select(data.split != "holdout")
-    found = choose_strategies(CrossRouter.load(checkpoint), rows, load_answers(answers, ["sums"]))
-    return found["sums"].panels
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small network, whatever trains it."""
+    monkeypatch.setattr("crossroute.training.train.Settings", lambda: QUICK)
 
 
 def test_strategies_are_measured_beside_routing_alone(
@@ -97,29 +95,58 @@ def test_strategies_are_measured_beside_routing_alone(
     assert found["strategies"]["best_quality"] > found["routing"]["best_quality"] + 0.03
     assert found["gain"]["low"] > 0
     assert found["panels"]
-    assert found["answered"] == found["prompts"] == 140
+    assert found["answered"] == found["prompts"] == 120
 
 
-def test_what_is_chosen_is_not_chosen_on_the_rows_that_are_measured(
-    run: Run, trained: tuple[Path, Path, Path], chosen: Panels, tmp_path: Path
+def test_nothing_is_chosen_on_the_rows_that_are_measured(
+    run: Run, trained: tuple[Path, Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file, _, checkpoint = trained
-    changed = tmp_path / "changed"
-    rows = [json.loads(line) for line in file.read_text().splitlines()]
-    for row in rows:
-        if row["split"] == "holdout":
-            for output in row["outputs"].values():
-                output["score"] = 0.0
-    changed.mkdir()
-    other = write_rows(changed / "sums.jsonl", rows)
-    data = RoutingData.load([other])
-    # As `evaluate` chooses.
-    rows_to_choose_on = data.select(data.split != "holdout")
-    answers = load_answers(trained[1], ["sums"])
-    found = choose_strategies(CrossRouter.load(checkpoint), rows_to_choose_on, answers)
-    assert found["sums"].panels == chosen
+    seen: list[RoutingData] = []
+
+    def choose(router: CrossRouter, data: RoutingData, *_: Any, **__: Any) -> dict[str, Any]:  # noqa: ANN401
+        seen.append(data)
+        return {}
+
+    monkeypatch.setattr("crossroute.evaluation.strategies.choose_strategies", choose)
+    file, answers, checkpoint = trained
+    for split, others in (("holdout", {"train", "valid"}), ("valid", {"train"})):
+        arguments = ("--checkpoint", checkpoint, "--answers", answers, "--split", split)
+        code, _, err = run("evaluate", file, *arguments)
+        assert code == 0, err
+        assert set(seen.pop().split) == others
 
 
+def test_each_row_is_predicted_by_a_router_that_has_not_learned_from_it(
+    trained: tuple[Path, Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, answers, checkpoint = trained
+    router, data = CrossRouter.load(checkpoint), RoutingData.load([file])
+    learned: list[set[str]] = []
+    predicted: list[tuple[int, set[str]]] = []
+
+    def train(data: RoutingData, **_: Any) -> CrossRouter:  # noqa: ANN401
+        learned.append({str(prompt) for prompt in data.prompts})
+        # Other objects, so that it is seen which of them predicts.
+        return router.over(router.pool)
+
+    def predict(routers: Any, data: RoutingData) -> Any:  # noqa: ANN401
+        predicted.extend(
+            (half, {str(prompt)})
+            for half, prompt in zip(strategies._halves(data), data.prompts, strict=True)
+        )
+        return original(routers, data)
+
+    original = strategies._predicted
+    monkeypatch.setattr("crossroute.training.train.train", train)
+    monkeypatch.setattr(strategies, "_predicted", predict)
+    rows = data.select(data.split != "holdout")
+    choose_strategies(router, rows, load_answers(answers, ["sums"]))
+    assert len(learned) == 2
+    assert len(predicted) == len(rows)
+    assert all(not learned[half] & prompts for half, prompts in predicted)
+
+
+@pytest.mark.usefixtures("quick")
 def test_training_writes_the_strategies_and_evaluation_reads_them(
     run: Run, trained: tuple[Path, Path, Path], tmp_path: Path
 ) -> None:
@@ -145,8 +172,9 @@ def test_training_writes_the_strategies_and_evaluation_reads_them(
     assert "train with --answers again" in err
 
 
+@pytest.mark.usefixtures("quick")
 def test_training_without_answers_removes_what_an_older_checkpoint_had(
-    run: Run, trained: tuple[Path, Path, Path], toy_file: Path, toy_folder: Path
+    run: Run, toy_file: Path, toy_folder: Path
 ) -> None:
     (toy_folder / "strategies.json").write_text("{}")
     code, _, err = run("train", toy_file, "--out", toy_folder)

@@ -222,6 +222,18 @@ def test_who_said_the_word_answers_without_it_if_nobody_else_is_left() -> None:
     assert (answer.text, script.models) == ("7", ["a", "b", "a"])
 
 
+@pytest.mark.parametrize("in_turn", [False, True])
+def test_a_model_of_which_one_sample_fails_answers_without_the_word(in_turn: bool) -> None:
+    task = task_of({"a": (0.6, 1e-4)}, 1.0)
+    vote = Vote(samples=3, word="UNSURE", in_turn=in_turn)
+    for samples in (["UNSURE", SLOW, "UNSURE"], [SLOW, "UNSURE", "UNSURE"]):
+        answer, script = played(vote, task, a=[*samples, "391"])
+        assert answer.text == "391"
+        assert (script.asked[-1].then, script.asked[-1].role) == ((), "answer")
+    answer, _ = played(vote, task, a=[SLOW, SLOW, Said("I cannot.", refused=True)])
+    assert answer.text == "I cannot."
+
+
 def test_who_is_no_candidate_does_not_vote() -> None:
     answer, script = played(Vote(("gone", "a", "b"), weights="equal"), a="391", b="391")
     assert (answer.text, script.models) == ("391", ["a", "b"])

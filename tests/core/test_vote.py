@@ -143,7 +143,7 @@ WORDED = replace(THREE, word="UNSURE", weights="equal")
 
 
 def test_who_says_the_word_is_left_and_has_no_vote() -> None:
-    answer, script = played(WORDED, a="UNSURE about this", b="391", c="UNSURE")
+    answer, script = played(WORDED, a="UNSURE about this", b="391", c="UNSURE.")
     assert answer.text == "391"
     assert [ask.model for ask in script.left] == ["a", "c"]
     assert "single word UNSURE" in script.asked[0].then[0]["content"]
@@ -159,7 +159,7 @@ def test_who_says_the_word_is_left_and_has_no_vote() -> None:
 
 def test_a_vote_that_cannot_win_any_more_is_escalated_at_once() -> None:
     vote = replace(WORDED, escalate_below=0.6)
-    answer, script = played(vote, a="UNSURE", b="UNSURE", c="391")
+    answer, script = played(vote, a="UNSURE.", b="UNSURE.", c="391")
     assert answer.text == "big's"
     assert script.models == ["a", "b", "c", "big"]
     assert [ask.model for ask in script.left[:3]] == ["a", "b", "c"]

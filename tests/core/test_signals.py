@@ -90,6 +90,9 @@ def test_log_probabilities_of_the_draft() -> None:
         ("very", None),
         ("", None),
         ("." * 10_000, None),
+        ("0,8", 0.8),
+        ("92,5 %", 0.925),
+        ("8 out of 10", 0.8),
     ],
 )
 def test_a_stated_share_is_read_however_it_is_written(text: str, share: float | None) -> None:

@@ -33,7 +33,9 @@ CONFIDENCE_QUESTION = (
 )
 TRUE_QUESTION = "Is your answer above right? Reply with one word, True or False."
 
-_SHARE = re.compile(r"(?<![\w.-])(\d{1,9}(?:\.\d{1,9})?|\.\d{1,9})(?:\s?(%)|\s?/\s?(\d{1,9})\b)?")
+_SHARE = re.compile(
+    r"(?<![\w.-])(\d{1,9}(?:[.,]\d{1,9})?|\.\d{1,9})(?:\s?(%)|\s?(?:/|out of)\s?(\d{1,9})\b)?"
+)
 _TRUE = re.compile(r" ?(?:(true)|false)\b", re.IGNORECASE)
 
 
@@ -270,11 +272,12 @@ def known_logprobs(reply: Reply) -> list[float]:
 
 
 def stated_share(text: str) -> float | None:
-    """The first number of a text as a share, 0..1: `0.8`, `80 %`, `80`, `8/10`."""
+    """The first number of a text as a share, 0..1: `0.8`, `0,8`, `80 %`, `80`, `8/10`."""
     found = _SHARE.search(text[:READ_CHARACTERS])
     if found is None:
         return None
-    number, percent, whole = float(found[1]), found[2], found[3]
+    # Many languages write a comma for the point.
+    number, percent, whole = float(found[1].replace(",", ".")), found[2], found[3]
     if whole is not None:
         share = number / float(whole) if float(whole) else math.inf
     else:

@@ -15,6 +15,7 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from crossroute import CrossRouter, NoAnswerError, Query, QueryError
 from crossroute.errors import StrategyError
 from crossroute.failures import describe, mask_error, secrets_in_values
+from crossroute.query import given_limit
 from crossroute.strategies import Ask, Charge, Reply, Usage, bill, charge
 from crossroute.strategies.base import begun, has_words
 from langchain_crossroute.demands import LateCall
@@ -326,6 +327,8 @@ class Exchange:
         called, self._hides_logprobs = wishes.of(called, settings)
         if ask.max_tokens is not None:
             called, settings = within(called, settings, ask.max_tokens)
+        elif limit := given_limit(own):
+            called, settings = within(called, settings, limit, exactly=True)
         return called, value, settings
 
     def _listen(self, model: Runnable[Any, Any], *, logprobs: bool) -> None:

@@ -206,6 +206,9 @@ def test_of_a_draft_that_says_nothing_to_compare_nobody_is_asked() -> None:
         (lambda: check_signals("mean"), "signals is 'mean'; give a tuple"),
         (lambda: check_signals([MeanLogprob]), "signals holds <class"),
         (lambda: check_signals(["mean"]), "signals holds 'mean'; give objects"),
+        (lambda: Agreement(["a"], temperature=0.5), "temperature is of samples"),
+        (lambda: check_signals([MeanLogprob("")]), "signals has one whose name is ''"),
+        (lambda: check_signals([MeanLogprob(["x"])]), "signals has one whose name is"),  # type: ignore[arg-type]
         (
             lambda: check_signals([MeanLogprob(), MinLogprob("mean_logprob")]),
             "signals has 'mean_logprob' more than once; give each a name",

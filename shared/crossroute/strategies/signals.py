@@ -227,6 +227,8 @@ class Agreement:
         check_members(self.others, self.samples, "others", least=1)
         check_positive("seconds", self.seconds)
         check_positive("temperature", self.temperature)
+        if self.others and self.temperature is not None:
+            raise ConstraintError("temperature is of samples; give samples, not others.")
         check_extractor(self.extract)
 
     def prepared(self, task: Task, ask: Ask) -> Ask | None:
@@ -302,6 +304,12 @@ def check_signals(signals: object) -> tuple[Signal, ...]:
                 "and read, such as MeanLogprob()."
             )
     names = [signal.name for signal in signals]
+    for name in names:
+        if not isinstance(name, str) or not name.strip():
+            raise ConstraintError(
+                f"signals has one whose name is {shortened(name)}; give the text under which it is "
+                "calibrated."
+            )
     if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
         raise ConstraintError(
             f"signals has {shortened(twice[0])} more than once; give each a name of its own, since "

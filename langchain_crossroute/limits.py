@@ -23,7 +23,9 @@ _NAMES = {
 """What a call's `max_tokens` is named, by the beginning of the `_llm_type`."""
 
 
-def within(model: Any, settings: dict[str, Any], most: int) -> tuple[Any, dict[str, Any]]:
+def within(
+    model: Any, settings: dict[str, Any], most: int, *, exactly: bool = False
+) -> tuple[Any, dict[str, Any]]:
     """A model and the settings of a call whose answer has at most so many tokens.
 
     A shorter answer that the model, what is bound to it or the call asks for stays.
@@ -32,12 +34,16 @@ def within(model: Any, settings: dict[str, Any], most: int) -> tuple[Any, dict[s
         model: A chat model, or one with tools, a schema or arguments bound.
         settings: The keyword arguments of the call.
         most: The most output tokens.
+        exactly: Whether it is a setting like others, which takes the place of those: a candidate
+            that no limit can be given to gets it as it stands.
 
     Raises:
         ConstraintError: If there is no chat model to give the limit to.
     """
     *around, inner = _layers(model)
     if not isinstance(inner, BaseLanguageModel):
+        if exactly:
+            return model, settings
         raise ConstraintError(
             f"hard_max_cost_usd is set, and a candidate is a {type(inner).__name__}, whose answers "
             "it cannot limit; give chat models as candidates, with tools or arguments bound if "
@@ -46,7 +52,7 @@ def within(model: Any, settings: dict[str, Any], most: int) -> tuple[Any, dict[s
     bound = [one.kwargs for one in around if isinstance(one, RunnableBindingBase)]
     own = {name: getattr(inner, name, None) for name in LIMIT_NAMES}
     held = [settings, own, getattr(inner, "model_kwargs", None) or {}, *bound]
-    least = shortest_limit(most, held)
+    least = most if exactly else shortest_limit(most, held)
     rest = {name: value for name, value in settings.items() if name not in LIMIT_NAMES}
     if "num_predict" in type(inner).model_fields:
         # Ollama's takes no such argument of a call.

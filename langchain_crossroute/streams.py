@@ -8,7 +8,12 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
-from langchain_core.callbacks import AsyncCallbackHandler, BaseCallbackHandler
+from langchain_core.callbacks import (
+    AsyncCallbackHandler,
+    BaseCallbackHandler,
+    BaseCallbackManager,
+    Callbacks,
+)
 from langchain_core.messages import BaseMessageChunk
 from langchain_core.outputs import LLMResult
 from langchain_core.tracers.base import AsyncBaseTracer, BaseTracer
@@ -181,8 +186,31 @@ class MutedHandler:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._handler, name)
 
+    # One that stands on the call and on the model is told once.
+    @override
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, MutedHandler) and other._handler is self._handler
+
+    @override
+    def __hash__(self) -> int:
+        return id(self._handler)
+
     def on_llm_new_token(self, *args: Any, **kwargs: Any) -> None:
         """Nothing."""
 
     def on_stream_event(self, *args: Any, **kwargs: Any) -> None:
         """Nothing."""
+
+
+def muted(callbacks: Callbacks) -> Callbacks:
+    """Callbacks of which none shows tokens; the same object if none does in any case."""
+    if isinstance(callbacks, BaseCallbackManager):
+        if not any(map(shows_tokens, callbacks.handlers)):
+            return callbacks
+        silent = callbacks.copy()
+        silent.handlers = list(map(MutedHandler.of, callbacks.handlers))
+        silent.inheritable_handlers = list(map(MutedHandler.of, callbacks.inheritable_handlers))
+        return silent
+    if not callbacks or not any(map(shows_tokens, callbacks)):
+        return callbacks
+    return list(map(MutedHandler.of, callbacks))

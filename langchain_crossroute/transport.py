@@ -15,6 +15,7 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from crossroute import CrossRouter, NoAnswerError, Query, QueryError
 from crossroute.errors import StrategyError
 from crossroute.failures import describe, mask_error, secrets_in_values
+from crossroute.query import given_limit
 from crossroute.strategies import Ask, Charge, Reply, Usage, bill, charge
 from crossroute.strategies.base import begun, has_words
 from langchain_crossroute.demands import LateCall
@@ -31,11 +32,11 @@ from langchain_crossroute.metadata import (
 )
 from langchain_crossroute.streams import (
     LogprobObserver,
-    MutedHandler,
     StreamObserver,
     UsageObserver,
     answers,
     is_whole,
+    muted,
     shows,
     shows_tokens,
 )
@@ -315,6 +316,7 @@ class Exchange:
             # A whole answer says its usage, and of what is no answer the bill alone is told.
             usage=not self._form.is_whole and (ask.role != "answer" or transport.form.is_whole),
             fresh=ask.fresh,
+            muted=ask.role != "answer",
         )
         self._listen(model, logprobs=wishes.logprobs or bool(transport.kwargs.get(LOGPROBS)))
         value, late = transport.value, transport.late
@@ -325,6 +327,8 @@ class Exchange:
         called, self._hides_logprobs = wishes.of(called, settings)
         if ask.max_tokens is not None:
             called, settings = within(called, settings, ask.max_tokens)
+        elif limit := given_limit(own):
+            called, settings = within(called, settings, limit, exactly=True)
         return called, value, settings
 
     def _listen(self, model: Runnable[Any, Any], *, logprobs: bool) -> None:
@@ -341,18 +345,15 @@ class Exchange:
         of_model = getattr(of_model, "handlers", of_model) or ()
         if any(map(shows_tokens, (*callbacks.handlers, *of_model))):
             callbacks = callbacks.copy()
-            self.config["callbacks"] = callbacks
             if self._ask.role == "answer":
                 # Also what a model shows within `invoke`, which streams if a handler wants it to.
                 self._observer = StreamObserver()
                 callbacks.add_handler(self._observer)
             else:
-                callbacks.handlers = list(map(MutedHandler.of, callbacks.handlers))
-                callbacks.inheritable_handlers = list(
-                    map(MutedHandler.of, callbacks.inheritable_handlers)
-                )
+                callbacks = muted(callbacks)
                 # What LangGraph goes by, also for a message that was not streamed.
                 callbacks.add_tags(["nostream"])
+            self.config["callbacks"] = callbacks
         if logprobs:
             callbacks = callbacks.copy()
             callbacks.add_handler(LogprobObserver(self.reply.logprobs))

@@ -18,6 +18,8 @@ from langchain_core.runnables import Runnable
 from langchain_core.runnables.base import RunnableBindingBase
 from pydantic import BaseModel
 
+from langchain_crossroute.streams import muted
+
 LOGPROBS = "logprobs"
 """The neutral setting of an ask that wishes log-probabilities."""
 
@@ -41,11 +43,13 @@ class Wishes:
         logprobs: Log-probabilities of the tokens.
         usage: The usage at the end of a stream, unless the model or the call says otherwise.
         fresh: An answer from no cache, which goes into none.
+        muted: No tokens to the callback handlers that the models have of their own.
     """
 
     logprobs: bool = False
     usage: bool = False
     fresh: bool = False
+    muted: bool = False
 
     def of(self, candidate: Any, settings: Mapping[str, Any]) -> tuple[Any, bool]:
         """A candidate that does as is wished, as far as the classes of its models know how.
@@ -59,13 +63,21 @@ class Wishes:
         Returns:
             The candidate, or a copy, and whether it gives log-probabilities by this wish alone.
         """
-        if not (self.logprobs or self.usage or self.fresh):
+        if not (self.logprobs or self.usage or self.fresh or self.muted):
             return candidate, False
         ours = False
 
         def change(model: Any, given: Mapping[str, Any]) -> dict[str, Any]:
+            """The changes of a model, or of what is bound to one."""
             nonlocal ours
             changes: dict[str, Any] = {}
+            if isinstance(model, RunnableBindingBase):
+                own = model.config.get("callbacks")
+                if self.muted and (silent := muted(own)) is not own:
+                    changes["config"] = {**model.config, "callbacks": silent}
+                return changes
+            if self.muted and (silent := muted(model.callbacks)) is not model.callbacks:
+                changes["callbacks"] = silent
             if self.fresh and model.cache is not False:
                 changes["cache"] = False
             if self.logprobs and (field := _field(model, _LOGPROBS)):
@@ -103,11 +115,13 @@ def _changed(
     if isinstance(part, BaseLanguageModel):
         changes = change(part, given)
     elif isinstance(part, Runnable) and isinstance(part, BaseModel):
+        bound: dict[str, Any] = {}
         if isinstance(part, RunnableBindingBase):
+            bound = change(part, given)
             given = {**given, **part.kwargs}
         old = {name: getattr(part, name) for name in type(part).model_fields}
         new = {name: _changed(value, change, given) for name, value in old.items()}
-        changes = {name: value for name, value in new.items() if value is not old[name]}
+        changes = {name: value for name, value in new.items() if value is not old[name]} | bound
     elif isinstance(part, (list, tuple)):
         items = [_changed(item, change, given) for item in part]
         same = all(one is other for one, other in zip(items, part, strict=True))

@@ -79,7 +79,7 @@ class CostLedger(Ledger):
             pool: The models of the call.
             failed: Whether it ended with an error.
         """
-        tokens: Usage | None = reply.usage or Usage(
+        tokens: Usage | None = Usage(
             charge["input_tokens"], charge["output_tokens"], charge["cached_tokens"]
         )
         if failed and reply.usage is None and not reply.text:

@@ -12,7 +12,7 @@ from crossroute.query import LIMIT_NAMES, shortest_limit
 
 
 def within(
-    model: LLM, settings: Mapping[str, Any] | None, most: int
+    model: LLM, settings: Mapping[str, Any] | None, most: int, *, exactly: bool = False
 ) -> tuple[LLM, dict[str, Any] | None]:
     """An LLM and the settings of a call whose answer has at most so many tokens.
 
@@ -23,6 +23,7 @@ def within(
         model: The LLM.
         settings: What the call gives to it; None if it cannot give anything.
         most: The most output tokens.
+        exactly: Whether it is a setting like others, which takes the place of those.
 
     Raises:
         ConstraintError: If there is nowhere to say it.
@@ -32,11 +33,11 @@ def within(
     extra = dict(extra) if isinstance(extra, Mapping) else None
     config = getattr(model, "_generation_config", None)
     held = [own, extra or {}, config if isinstance(config, Mapping) else {}, settings or {}]
-    least = shortest_limit(most, held)
+    least = most if exactly else shortest_limit(most, held)
 
     fields, kind = type(model).model_fields, model.class_name().lower()
     changes: dict[str, Any] = {}
-    if "max_tokens" in fields and (settings is None or (own["max_tokens"] or 0) > least):
+    if "max_tokens" in fields and (settings is None or (own["max_tokens"] or least) != least):
         changes["max_tokens"] = least
     if extra is not None:
         limited = {name: least for name in LIMIT_NAMES if extra.get(name)}

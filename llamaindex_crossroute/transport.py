@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from crossroute import NoAnswerError, UnfinishedAnswerError
 from crossroute.candidates import Candidates
 from crossroute.failures import describe, mask_error, may_pass_elsewhere
+from crossroute.query import given_limit
 from crossroute.strategies import Ask, Charge, Reply, Task, bill, charge
 from crossroute.strategies.base import begun
 from crossroute.strategies.base import has_words as up_to_words
@@ -322,9 +323,10 @@ class Exchange:
             told, self._hides_logprobs = wished(model, given, ask.settings, usage=usage)
             ask = replace(ask, settings=told)
         arguments, options = request.arguments(ask)
-        if ask.max_tokens is not None:
+        most = ask.max_tokens or given_limit(ask.settings)
+        if most is not None:
             settings = request.settings_in(options)
-            model, changed = within(model, settings, ask.max_tokens)
+            model, changed = within(model, settings, most, exactly=ask.max_tokens is None)
             options = request.with_settings(options, changed)
         return getattr(model, name), arguments, options
 

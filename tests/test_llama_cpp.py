@@ -431,7 +431,7 @@ def test_a_draft_is_left_at_the_word(
     question = QUESTIONS[0]
     before = llama.tokens()
     # What comes first is forced, and what comes then has no end of its own.
-    forced = {"grammar": 'root ::= "UNSURE" [a-z ,]*', "ignore_eos": True}
+    forced = {"grammar": 'root ::= "UNSURE," [a-z ,]*', "ignore_eos": True}
     routed = chat(small_and_teacher, cascade, llama, teacher, max_tokens=1500, extra_body=forced)
     answer = routed.invoke(question.text)
     assert question.is_right(answer.text)

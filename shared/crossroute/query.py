@@ -380,6 +380,12 @@ def output_limit(settings: Mapping[str, Any]) -> Any:  # noqa: ANN401
     return None if limit == -1 else limit
 
 
+def given_limit(settings: Mapping[str, Any]) -> int | None:
+    """The same where it is one that an answer can have; None if it is not, or there is none."""
+    limit = output_limit(settings)
+    return limit if isinstance(limit, int) and not isinstance(limit, bool) and limit > 0 else None
+
+
 def shortest_limit(most: int, held: Iterable[Mapping[str, Any]]) -> int:
     """The least of a limit on output tokens and of those that settings hold, under any name."""
     limits = (

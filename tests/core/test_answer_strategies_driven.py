@@ -132,12 +132,14 @@ def test_a_question_on_the_draft_is_no_answer(way: str) -> None:
 @pytest.mark.parametrize("way", WAYS)
 def test_a_draft_that_says_the_word_is_closed(way: str) -> None:
     cascade = Cascade(cheap="small", word="UNSURE")
-    wire = Wire({"small": [["UN", "SURE", ", since"]], "big": [["391"]]})
+    wire = Wire({"small": [["UN", "SURE", ", ", "since"]], "big": [["391"]]})
     assert answered(way, cascade, wire) == "391"
-    assert wire.pulled == ["UN", "SURE", "391"]
+    assert wire.pulled == ["UN", "SURE", ", ", "391"]
     assert len(wire.closed) == 2
     wire = Wire({"small": [["UN", "IQUE"]]})
     assert answered(way, cascade, wire) == "UNIQUE"
+    wire = Wire({"small": [["UNSURE", "NESS"]]})
+    assert answered(way, cascade, wire) == "UNSURENESS"
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -163,10 +165,12 @@ def test_votes_are_asked_no_longer_than_it_takes(way: str) -> None:
 @pytest.mark.parametrize("way", WAYS)
 def test_votes_are_asked_at_once(way: str) -> None:
     vote = Vote(("small", "middle", "big"), weights="equal", word="UNSURE", early_stop=False)
-    wire = Wire({"small": [["It is 391."]], "middle": [["UN", "SURE", "."]], "big": [["391"]]})
+    wire = Wire(
+        {"small": [["It is 391."]], "middle": [["UN", "SURE", ".", " As"]], "big": [["391"]]}
+    )
     assert answered(way, vote, wire) == "It is 391."
     assert sorted(ask.model for ask in wire.asked) == ["big", "middle", "small"]
-    assert "." not in wire.pulled
+    assert " As" not in wire.pulled
     early = replace(vote, early_stop=True)
     wire = Wire({"small": [["391"]], "middle": [["391"]], "big": [["391"]]})
     assert answered(way, early, wire) == "391"

@@ -51,6 +51,9 @@ EXTRACTORS: list[Callable[[str], str | None]] = [
         ("1e3", "1000"),
         ("#### 42", "42"),
         ("0.1 + 0.2 = 0.30000000000000004", "0.3"),
+        ("1 234 567 km", "1234567"),
+        ("The answer is 12 500.", "12500"),
+        ("3 1000", "1000"),
         ("none", None),
         ("", None),
         ("1e999", None),
@@ -120,6 +123,53 @@ def test_texts_are_alike_but_for_their_form(one: str, other: str) -> None:
 )
 def test_what_makes_another_answer_is_kept(one: str, other: str) -> None:
     assert normalised_text(one) != normalised_text(other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Answer: A dog", "Answer: A cat"),
+        ("The answer is 12 May 1945", "The answer is 12 June 1944"),
+        ("Answer: 3 May 1945", "Answer: 5 May 1945"),
+        ("\\boxed{3\\sqrt{2}}", "\\boxed{5\\sqrt{2}}"),
+        ("\\boxed{2\\pi}", "\\boxed{2}"),
+        ("\\boxed{x^2+1}", "\\boxed{x^2-1}"),
+        ("\\boxed{(1, 3)}", "\\boxed{(2, 3)}"),
+        ("\\boxed{(1,3)}", "\\boxed{(1,4)}"),
+        ("Answer: x = 2, y = 3", "Answer: x = 2, y = 4"),
+        ("Answer: 3x + 2", "Answer: 5x + 2"),
+        ("Answer: 2 + 3i", "Answer: 4 + 3i"),
+        ("Answer: from 3 to 5", "Answer: from 4 to 5"),
+        ("Answer: 12:30", "Answer: 11:30"),
+    ],
+)
+def test_the_default_compares_all_of_a_stated_result(one: str, other: str) -> None:
+    found = final_answer(one), final_answer(other)
+    assert None not in found
+    assert found[0] != found[1]
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("The answer is 42, not 40.", "42"),
+        ("The answer is 42 (6 * 7).", "42"),
+        ("The answer is 42, since 6 * 7 = 42.", "42"),
+        ("The answer is 6 * 7 = 42.", "42"),
+        ("The answer is A because it is red.", "A"),
+        ("Answer: $1,000.50", "1000.5"),
+        ("Answer: 9 m/s", "9"),
+        ("\\boxed{2 \\times 10^{3}}", "2000"),
+        ("Answer: 1/2 of it", "0.5"),
+    ],
+)
+def test_what_stands_beside_a_stated_result_is_left_out(text: str, answer: str) -> None:
+    assert final_answer(text) == answer
+
+
+def test_punctuation_of_other_scripts_is_left_out() -> None:
+    assert normalised_text("\u5df4\u9ece\u3002") == "\u5df4\u9ece"
+    assert normalised_text("\u00bf\u00abMadrid\u00bb?") == "madrid"
 
 
 def test_a_text_with_nothing_in_it_says_nothing() -> None:

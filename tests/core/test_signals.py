@@ -90,6 +90,9 @@ def test_log_probabilities_of_the_draft() -> None:
         ("very", None),
         ("", None),
         ("." * 10_000, None),
+        ("0,8", 0.8),
+        ("92,5 %", 0.925),
+        ("8 out of 10", 0.8),
     ],
 )
 def test_a_stated_share_is_read_however_it_is_written(text: str, share: float | None) -> None:
@@ -203,6 +206,9 @@ def test_of_a_draft_that_says_nothing_to_compare_nobody_is_asked() -> None:
         (lambda: check_signals("mean"), "signals is 'mean'; give a tuple"),
         (lambda: check_signals([MeanLogprob]), "signals holds <class"),
         (lambda: check_signals(["mean"]), "signals holds 'mean'; give objects"),
+        (lambda: Agreement(["a"], temperature=0.5), "temperature is of samples"),
+        (lambda: check_signals([MeanLogprob("")]), "signals has one whose name is ''"),
+        (lambda: check_signals([MeanLogprob(["x"])]), "signals has one whose name is"),  # type: ignore[arg-type]
         (
             lambda: check_signals([MeanLogprob(), MinLogprob("mean_logprob")]),
             "signals has 'mean_logprob' more than once; give each a name",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -38,7 +39,9 @@ from crossroute.strategies import (
     Task,
     Together,
     Usage,
+    adrive,
     charge,
+    drive,
 )
 from crossroute.strategies.base import has_words
 
@@ -193,7 +196,7 @@ def test_what_is_no_failure_of_a_model_is_raised_as_it_is(way: str, task: Task) 
     assert threads() == []
 
 
-@pytest.mark.parametrize("seconds", [0, -1.0, math.nan, math.inf, "5", True])
+@pytest.mark.parametrize("seconds", [0, -1.0, math.nan, math.inf, 10**400, "5", True])
 @WAYS
 def test_a_limit_that_makes_no_sense_is_named(way: str, seconds: float, task: Task) -> None:
     transport = Gated({"sage": ["It"]})
@@ -278,6 +281,36 @@ def test_a_late_ask_is_on_the_bill(way: str, task: Task, gate: Gate) -> None:
     assert counted["input_tokens"] == 1000
     assert uncounted["input_tokens"] == round(Query.of(QUESTION).input_tokens) > 0
     assert uncounted["cost_usd"] == pytest.approx(uncounted["input_tokens"] * 2e-6)
+
+
+@WAYS
+@pytest.mark.parametrize("is_answer", [False, True])
+def test_a_stream_that_is_closed_where_it_was_looked_at_is_estimated(
+    way: str, is_answer: bool, task: Task
+) -> None:
+    """A provider may count the input first, and the output as it comes."""
+    transport = Gated({"sage": [Usage(1000, 1), "word " * 100, Drip()], "clerk": ["fine"]}, DEAR)
+    told: list[Ended] = []
+
+    def flow(task: Task) -> Flow:
+        reply: Reply = yield Ask("sage", until=lambda reply: bool(reply.text))
+        return reply if is_answer else (yield Ask("clerk"))
+
+    async def begin() -> None:
+        parts = adrive(task, flow(task), transport, told.append)
+        await anext(parts)
+        await parts.aclose()
+
+    if way == "async":
+        asyncio.run(begin())
+    else:
+        parts = drive(task, flow(task), transport, told.append)
+        next(parts)
+        parts.close()
+    sage = told[0].asks[0].charge
+    assert sage["estimated"]
+    assert (sage["input_tokens"], sage["output_tokens"] > 50) == (1000, True)
+    assert sage["cost_usd"] == pytest.approx(1000 * 2e-6 + sage["output_tokens"] * 8e-6)
 
 
 def test_what_came_of_a_left_ask_is_charged() -> None:

@@ -143,7 +143,7 @@ WORDED = replace(THREE, word="UNSURE", weights="equal")
 
 
 def test_who_says_the_word_is_left_and_has_no_vote() -> None:
-    answer, script = played(WORDED, a="UNSURE about this", b="391", c="UNSURE")
+    answer, script = played(WORDED, a="UNSURE about this", b="391", c="UNSURE.")
     assert answer.text == "391"
     assert [ask.model for ask in script.left] == ["a", "c"]
     assert "single word UNSURE" in script.asked[0].then[0]["content"]
@@ -159,7 +159,7 @@ def test_who_says_the_word_is_left_and_has_no_vote() -> None:
 
 def test_a_vote_that_cannot_win_any_more_is_escalated_at_once() -> None:
     vote = replace(WORDED, escalate_below=0.6)
-    answer, script = played(vote, a="UNSURE", b="UNSURE", c="391")
+    answer, script = played(vote, a="UNSURE.", b="UNSURE.", c="391")
     assert answer.text == "big's"
     assert script.models == ["a", "b", "c", "big"]
     assert [ask.model for ask in script.left[:3]] == ["a", "b", "c"]
@@ -220,6 +220,18 @@ def test_who_said_the_word_answers_without_it_if_nobody_else_is_left() -> None:
     assert script.asked[-1].then == ()
     answer, script = played(vote, task, a=["UNSURE", "7"], b=SLOW)
     assert (answer.text, script.models) == ("7", ["a", "b", "a"])
+
+
+@pytest.mark.parametrize("in_turn", [False, True])
+def test_a_model_of_which_one_sample_fails_answers_without_the_word(in_turn: bool) -> None:
+    task = task_of({"a": (0.6, 1e-4)}, 1.0)
+    vote = Vote(samples=3, word="UNSURE", in_turn=in_turn)
+    for samples in (["UNSURE", SLOW, "UNSURE"], [SLOW, "UNSURE", "UNSURE"]):
+        answer, script = played(vote, task, a=[*samples, "391"])
+        assert answer.text == "391"
+        assert (script.asked[-1].then, script.asked[-1].role) == ((), "answer")
+    answer, _ = played(vote, task, a=[SLOW, SLOW, Said("I cannot.", refused=True)])
+    assert answer.text == "I cannot."
 
 
 def test_who_is_no_candidate_does_not_vote() -> None:

@@ -241,6 +241,17 @@ def test_ollama_takes_its_own_field() -> None:
     assert within(model.model_copy(update={"num_predict": 50}), {}, 300)[0].num_predict == 50
 
 
+def test_a_limit_that_a_strategy_sets_takes_the_place_of_others() -> None:
+    ollama = OllamaLike(model_name="any", num_predict=50)
+    found, settings = within(ollama, {"max_tokens": 500}, 300, exactly=True)
+    assert (found.num_predict, settings) == (300, {})
+    named = Named(model_name="any", kind="vertexai", max_output_tokens=100)
+    given = {"max_tokens": 16, "max_output_tokens": 500}
+    assert within(named, given, 16, exactly=True) == (named, {"max_output_tokens": 16})
+    chain = ChatPromptTemplate.from_template("{question}") | named
+    assert within(chain, {"max_tokens": 16}, 16, exactly=True) == (chain, {"max_tokens": 16})
+
+
 @pytest.mark.parametrize("bound", ["max_tokens", "max_completion_tokens"])
 @pytest.mark.parametrize("responses", [False, True])
 @pytest.mark.parametrize("azure", [False, True])

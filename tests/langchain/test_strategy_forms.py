@@ -25,6 +25,7 @@ from fakes_forms import (
 )
 from fakes_langchain import ROUTERS, Person, Recorder, client, person, weather
 from langchain.agents import create_agent
+from langchain_core.callbacks import BaseCallbackHandler, CallbackManager
 from langchain_core.messages import HumanMessage
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
@@ -47,6 +48,25 @@ pytestmark = pytest.mark.filterwarnings(
 EACH = pytest.mark.parametrize("name", CASES)
 PROMPT = ChatPromptTemplate.from_messages([("system", "Be brief."), ("human", "{question}")])
 STATE: Any = {"messages": [HumanMessage(QUESTION)]}
+
+
+class Tokens(BaseCallbackHandler):
+    """Notes the tokens that it is told, and how many runs of models."""
+
+    run_inline = True
+
+    def __init__(self) -> None:
+        self.tokens: list[str] = []
+        self.started = self.ended = 0
+
+    def on_chat_model_start(self, *args: Any, **kwargs: Any) -> None:
+        self.started += 1
+
+    def on_llm_new_token(self, token: str, **kwargs: Any) -> None:
+        self.tokens.append(token)
+
+    def on_llm_end(self, *args: Any, **kwargs: Any) -> None:
+        self.ended += 1
 
 
 def chats(server: OpenAIServer) -> dict[str, Any]:
@@ -203,6 +223,40 @@ async def test_chains_as_candidates(asynchronous: bool, name: str, server: OpenA
     counted = {role: row.calls for role, row in ledger.roles.items()}
     roles = [role for _, role in case.asks]
     assert counted == {role: roles.count(role) for role in roles}
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+@pytest.mark.parametrize("where", ["model", "manager", "binding", "chain"])
+async def test_handlers_of_the_models_see_no_token_of_a_draft(
+    asynchronous: bool, where: str, server: OpenAIServer
+) -> None:
+    case, seen = CASES["a draft is escalated"], Tokens()
+
+    def watched(model: str) -> Any:
+        chat = client(server, model)
+        if where == "model":
+            chat.callbacks = [seen]
+        elif where == "manager":
+            chat.callbacks = CallbackManager([seen])
+        else:
+            chat = chat.with_config(callbacks=[seen])
+        return chat | StrOutputParser() if where == "chain" else chat
+
+    router: Any = CrossRouteRunnable(
+        models={model: watched(model) for model in MODELS},
+        strategy=case.strategy,
+        willingness_to_pay=case.willingness_to_pay,
+    )
+    with told(server, case, live=False):
+        # Also the handler of the call, which is told of each run once.
+        config: Any = {"callbacks": [seen]}
+        if asynchronous:
+            parts = [part async for part in router.astream(QUESTION, config)]
+        else:
+            parts = [*router.stream(QUESTION, config)]
+    assert "".join(getattr(part, "text", part) for part in parts) == case.text
+    assert "".join(seen.tokens) == case.text
+    assert (seen.started, seen.ended) == (len(case.asks), len(case.asks))
 
 
 def test_a_question_on_a_draft_needs_a_conversation(server: OpenAIServer) -> None:

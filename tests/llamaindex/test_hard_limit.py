@@ -163,6 +163,16 @@ def test_a_field_of_its_own() -> None:
     assert within(model, {"max_tokens": 9000}, 900) == (model, {"max_tokens": 512})
 
 
+def test_a_limit_that_a_strategy_sets_takes_the_place_of_others() -> None:
+    model = Limited(name="any")
+    found: Any
+    given = {"max_tokens": 16, "max_completion_tokens": 500}
+    found, settings = within(model, given, 16, exactly=True)
+    assert (found.max_tokens, settings) == (16, {"max_tokens": 16})
+    found, settings = within(model, {"max_tokens": 900}, 900, exactly=True)
+    assert (found.max_tokens, settings, model.max_tokens) == (900, {"max_tokens": 900}, 512)
+
+
 def test_ollama() -> None:
     model = Ollama(name="any", additional_kwargs={"seed": 1})
     found: Any

@@ -102,6 +102,22 @@ async def test_an_llm(
         check_event(events, case)
 
 
+@pytest.mark.parametrize("limit", [{"max_tokens": 512}, {}])
+@pytest.mark.parametrize("given", [{"max_completion_tokens": 500}, {"max_tokens": 500}, {}])
+def test_a_question_on_a_draft_has_one_limit_and_its_own(
+    limit: dict[str, Any], given: dict[str, Any], client: Client, server: OpenAIServer
+) -> None:
+    case = CASES["a draft without log-probabilities"]
+    llm = routed_over(client, case, **limit)
+    with told(server, case, live=False):
+        assert llm.complete(QUESTION, **given).text == case.text
+    limits = [
+        {name: body[name] for name in body if name.endswith("_tokens")}
+        for body in (request.body for request in server.requests)
+    ]
+    assert limits == [{**given, **limit}, {"max_tokens": 16}, {**given, **limit}]
+
+
 PROMPT = PromptTemplate("Say briefly: {question}")
 
 

@@ -41,10 +41,24 @@ _ARTICLES = frozenset({"a", "an", "the"})
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 # A point within a number is none, and signs of mathematics and names such as C++ are kept.
 _PUNCTUATION = re.compile(
-    r"(?<!\d)\.|\.(?!\d)|[,;:!?\"'()\[\]{}_\u2026]|(?<=[^\W\d])-(?=[^\W\d])|\*(?!\w)|(?<!\w)\*"
+    r"(?<!\d)\.|\.(?!\d)|[,;:!?\"'()\[\]{}_\u2026\u3001\u3002\u00a1\u00bf\u00ab\u00bb\u2039\u203a\u060c\u061b"
+    r"\u061f\u0964\u300c-\u3011]|(?<=[^\W\d])-(?=[^\W\d])|\*(?!\w)|(?<!\w)\*"
     r"|^[ \t]*[-*][ \t]",
     re.MULTILINE,
 )
+# Spaces that separate thousands.
+_SPACED = re.compile(r"(?<![\w.,])\d{1,3}(?: \d{3})+(?![\w,]|\.\d{3})")
+# "A dog", and not "A because", "A is", "A and".
+_ARTICLE = re.compile(
+    r"\W*A +(?!(?:because|since|as|is|are|was|and|or|for|due|with|by|in|on)\b)[a-z]"
+)
+# What may follow a result.
+_ASIDE = re.compile(r"[,;.]\s| \(|\s(?:since|because|as|not)\b", re.IGNORECASE)
+_NUMBER = re.compile(
+    r"\d[\d_']*(?:,\d{3})*(?:\.\d+)?(?:e[-+]?\d+)?(?: ?/ ?\d+)?(?:\s?[x*]\s?10\^\(?-?\d+)?"
+)
+# What makes a number a part of something else: a power, a root, a variable, a complex number.
+_FORMULA = re.compile(r"\\|\^|[\u03c0\u221a]|\bsqrt\b|\d[ijknxyz]\b|\bpi\b", re.IGNORECASE)
 
 
 def final_number(text: str) -> str | None:
@@ -53,7 +67,7 @@ def final_number(text: str) -> str | None:
     Signs, separators of thousands, fractions and powers of ten are read; units, currencies and the
     sign of per cent are left out: `1,000`, `$1000.00` and `1000 km` are the same.
     """
-    number = number_in(text[-READ_CHARACTERS:])
+    number = number_in(_SPACED.sub(_closed_up, text[-READ_CHARACTERS:]))
     # Of digits without end, none is left to compare.
     if number is None or not math.isfinite(number):
         return None
@@ -124,15 +138,31 @@ def final_answer(text: str) -> str | None:
     if (whole := _whole_json(text)) is not None:
         return whole
     text = text[-READ_CHARACTERS:]
-    if (letter := stated_choice(text)) is not None:
-        return letter
     part = stated(text)
-    if part is None:
-        part = next((line for line in reversed(text.splitlines()) if re.search(r"\w", line)), "")
-        is_short = len(part.split()) <= SHORT_WORDS
-    else:
-        is_short = True
+    letter = stated_choice(text)
+    if letter is not None and not (part is not None and _ARTICLE.match(part)):
+        return letter
+    if part is not None:
+        return _stated_number(part) or normalised_text(part)
+    part = next((line for line in reversed(text.splitlines()) if re.search(r"\w", line)), "")
+    is_short = len(part.split()) <= SHORT_WORDS
     return final_number(part) or (normalised_text(part) if is_short else None)
+
+
+def _stated_number(part: str) -> str | None:
+    """The number that a stated result is; None if it is more: a formula, a pair, a date."""
+    head = _ASIDE.split(part, maxsplit=1)[0]
+    if ("=" in head and "=" in part[len(head) :]) or head.count("(") > head.count(")"):
+        return None
+    result = _SPACED.sub(_closed_up, re.split(r"[=\u2248]", head)[-1])
+    plain = _NUMBER.sub("0", result)
+    if plain.count("0") != 1 or _FORMULA.search(plain):
+        return None
+    return final_number(result)
+
+
+def _closed_up(found: re.Match[str]) -> str:
+    return found[0].replace(" ", "")
 
 
 def _number(number: float) -> str:

@@ -74,7 +74,8 @@ class Reply:
         was_asked: Whether the model was asked, which it is not if its client cannot be built.
         error: The failure that ended it, which another model may not share; None if it goes well.
         done: Whether nothing more will come.
-        left: Whether nobody waited for its end: others were enough, or its time was over.
+        left: Whether nobody waited for its end: others were enough, its time was over, or its
+            stream was closed where it was looked at.
         usage: Its tokens, None as long as nobody has counted them.
         cost_usd: What it cost in USD; None as long as it is not known.
         logprobs: Log-probabilities of its tokens so far, where they were asked for and are given.

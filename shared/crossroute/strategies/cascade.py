@@ -20,6 +20,7 @@ from crossroute.errors import ConstraintError, shortened
 from crossroute.ranking import preference
 from crossroute.strategies.base import Ask, Flow, Reply, Task
 from crossroute.strategies.calibration import (
+    ROUNDING,
     Calibration,
     Calibrations,
     Threshold,
@@ -226,7 +227,8 @@ class Cascade:
                 return None
         else:
             threshold = self._threshold(judged.calibration)
-            if p >= threshold.p:
+            # A share of the drafts may have just this p, but for the last digits.
+            if p >= threshold.p - ROUNDING:
                 return None
             said += (
                 f" is below {threshold.p:.2f}"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from sys import float_info
 
 from crossroute.errors import ConstraintError, shortened
 
@@ -84,7 +84,8 @@ def check_positive(name: str, value: object) -> None:
     if value is None:
         return
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not is_number or not 0 < value < math.inf:  # type: ignore[operator]
+    # An integer may be larger than any number to reckon with.
+    if not is_number or not 0 < value <= float_info.max:  # type: ignore[operator]
         raise ConstraintError(
             f"{name} is {shortened(value)}; give a finite number above 0, or None."
         )

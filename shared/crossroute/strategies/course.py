@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field
+from sys import float_info
 from typing import Any, Generic
 
 from crossroute.errors import AskTimeoutError, StrategyError, shortened
@@ -271,7 +272,7 @@ def note_ends(task: Task, asked: Sequence[Asked[Any]]) -> None:
 def _is_limit(seconds: object) -> bool:
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
         return False
-    return 0 < seconds < math.inf
+    return 0 < seconds <= float_info.max
 
 
 def _together(step: object) -> Together | None:

@@ -179,15 +179,16 @@ async def _arun(steps: Course, transport: Transport[Part]) -> AsyncGenerator[Par
 
 
 def _close(one: Asked[Any]) -> None:
+    _note_left(one)
     if one.reader is not None:
         # The reader closes the stream: a generator that a thread executes cannot be closed here.
-        one.reply.left = True
         one.reader.leave()
     elif hasattr(one.parts, "close"):
         one.parts.close()
 
 
 async def _aclose(one: Asked[Any]) -> None:
+    _note_left(one)
     if hasattr(one.parts, "aclose"):
         await one.parts.aclose()
 
@@ -196,9 +197,15 @@ async def _aleave(ones: Sequence[Asked[Any]]) -> None:
     """End the tasks that read streams, if there are any; then the streams can be closed."""
     read = [one for one in ones if one.reader is not None]
     for one in read:
-        one.reply.left = True
+        _note_left(one)
     try:
         await TaskReader.leave([one.reader for one in read])
     finally:
         for one in read:
             one.reader = None
+
+
+def _note_left(one: Asked[Any]) -> None:
+    """Note that nobody waits for the end of a stream, before it is closed and counted."""
+    if one.reader is not None or not one.reply.done:
+        one.reply.left = True

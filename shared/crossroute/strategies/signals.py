@@ -33,7 +33,9 @@ CONFIDENCE_QUESTION = (
 )
 TRUE_QUESTION = "Is your answer above right? Reply with one word, True or False."
 
-_SHARE = re.compile(r"(?<![\w.-])(\d{1,9}(?:\.\d{1,9})?|\.\d{1,9})(?:\s?(%)|\s?/\s?(\d{1,9})\b)?")
+_SHARE = re.compile(
+    r"(?<![\w.-])(\d{1,9}(?:[.,]\d{1,9})?|\.\d{1,9})(?:\s?(%)|\s?(?:/|out of)\s?(\d{1,9})\b)?"
+)
 _TRUE = re.compile(r" ?(?:(true)|false)\b", re.IGNORECASE)
 
 
@@ -225,6 +227,8 @@ class Agreement:
         check_members(self.others, self.samples, "others", least=1)
         check_positive("seconds", self.seconds)
         check_positive("temperature", self.temperature)
+        if self.others and self.temperature is not None:
+            raise ConstraintError("temperature is of samples; give samples, not others.")
         check_extractor(self.extract)
 
     def prepared(self, task: Task, ask: Ask) -> Ask | None:
@@ -270,11 +274,12 @@ def known_logprobs(reply: Reply) -> list[float]:
 
 
 def stated_share(text: str) -> float | None:
-    """The first number of a text as a share, 0..1: `0.8`, `80 %`, `80`, `8/10`."""
+    """The first number of a text as a share, 0..1: `0.8`, `0,8`, `80 %`, `80`, `8/10`."""
     found = _SHARE.search(text[:READ_CHARACTERS])
     if found is None:
         return None
-    number, percent, whole = float(found[1]), found[2], found[3]
+    # Many languages write a comma for the point.
+    number, percent, whole = float(found[1].replace(",", ".")), found[2], found[3]
     if whole is not None:
         share = number / float(whole) if float(whole) else math.inf
     else:
@@ -299,6 +304,12 @@ def check_signals(signals: object) -> tuple[Signal, ...]:
                 "and read, such as MeanLogprob()."
             )
     names = [signal.name for signal in signals]
+    for name in names:
+        if not isinstance(name, str) or not name.strip():
+            raise ConstraintError(
+                f"signals has one whose name is {shortened(name)}; give the text under which it is "
+                "calibrated."
+            )
     if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
         raise ConstraintError(
             f"signals has {shortened(twice[0])} more than once; give each a name of its own, since "

@@ -136,8 +136,11 @@ class Vote:
         if result.answer is not None and result.why is None:
             return result.answer
         if is_last:
-            # Who said the word is asked again without it.
+            # Who said the word is asked again without it, in whichever of its samples.
             tried = {one.model: "it failed" for one in replies if one.failed or one.refused}
+            for one in replies:
+                if not (one.failed or one.refused):
+                    tried.pop(one.model, None)
             if len(tried) == len(task.decision.candidates):
                 return result.worst
         reason = f"escalated: {result.why}"
@@ -227,7 +230,9 @@ class _Poll:
     def result(self, replies: Sequence[Reply]) -> _Result:
         """What the vote comes to, of the replies that there are."""
         ended = [(i, reply) for i, reply in enumerate(replies) if self._has_ended(reply)]
-        worst = next((reply for _, reply in ended if reply.refused), ended[-1][1])
+        # The word is for no caller.
+        failed = [reply for _, reply in ended if reply.failed] or [ended[-1][1]]
+        worst = next((reply for _, reply in ended if reply.refused), failed[-1])
         weight = self._weights(replies)
         if not weight:
             # Words that cannot be compared are an answer yet, of the likeliest to be right.

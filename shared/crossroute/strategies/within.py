@@ -9,7 +9,7 @@ from typing import Protocol
 from crossroute.ceiling import INPUT_MARGIN, Ceiling
 from crossroute.errors import CostLimitError, Reason
 from crossroute.failures import has_status
-from crossroute.query import LONGEST_ANSWER, estimate_tokens, output_limit
+from crossroute.query import LONGEST_ANSWER, estimate_tokens, given_limit
 from crossroute.strategies.base import Ask, Reply
 from crossroute.strategies.bill import Charge, more_input
 
@@ -57,7 +57,7 @@ def within(
     # Those that are asked with it get equal parts of what is left.
     spent += (ceiling.usd - spent) * (1 - 1 / at_once)
     found = ceiling.longest_answer(
-        ask.model, spent_usd=spent, more_input=more_input(ask), asked=_limit(ask)
+        ask.model, spent_usd=spent, more_input=more_input(ask), asked=given_limit(ask.settings)
     )
     if isinstance(found, Reason):
         return ask, CostLimitError(f"{ask.model} was not asked: {found.text}. Mend: {found.mend}.")
@@ -81,8 +81,3 @@ def _spent_usd(ceiling: Ceiling, one: Spent) -> float:
     # Nobody has counted, as of a stream that broke: what was sent, and what came.
     came = INPUT_MARGIN * estimate_tokens(reply.text)
     return ceiling.most_usd(ask.model, came, more_input=more)
-
-
-def _limit(ask: Ask) -> int | None:
-    limit = output_limit(ask.settings)
-    return limit if isinstance(limit, int) and limit > 0 else None

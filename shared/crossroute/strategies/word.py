@@ -9,7 +9,7 @@ from crossroute.strategies.base import Reply
 
 LEAST_CHARACTERS, MOST_CHARACTERS = 3, 40
 """Of a word: a shorter one is the beginning of too many answers."""
-MARKS = " \t\r\n*_`\"'([#"
+MARKS = " \t\r\n*_`\"'([#>-\u2018\u201a\u201c\u201e\u00ab\u2039\u300c\u300e\u3010"
 """What may stand before it."""
 MOST_MARKS = 20
 
@@ -60,5 +60,11 @@ class Word:
 
     def said(self, reply: Reply) -> bool:
         """Whether a reply begins with it, be the rest still to come."""
-        begun = reply.text[: MOST_MARKS + 2 * MOST_CHARACTERS].lstrip(MARKS)
-        return begun.casefold().startswith(self.text.casefold())
+        begun = reply.text[: MOST_MARKS + 2 * MOST_CHARACTERS].lstrip(MARKS).casefold()
+        word = self.text.casefold()
+        if not begun.startswith(word):
+            return False
+        # Not a longer word, in scripts that leave space between words: NONE is not Nonetheless.
+        after = begun[len(word) :]
+        is_spaced = word[-1].upper() != word[-1].lower()
+        return not is_spaced or (not after[0].isalnum() if after else reply.done)

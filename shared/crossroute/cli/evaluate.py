@@ -67,7 +67,8 @@ def evaluate_command(
     for evaluation in evaluations:
         _print(evaluation, split)
         if evaluation.left_out:
-            err.print(f"Left out, unknown to the checkpoint: {', '.join(evaluation.left_out)}")
+            left_out = escape(", ".join(evaluation.left_out))
+            err.print(f"Left out, unknown to the checkpoint: {left_out}")
     content: object = [evaluation.to_dict() for evaluation in evaluations]
     if answers is not None:
         compared = compare(router, checkpoint, data, answers, files, split)
@@ -181,7 +182,7 @@ def _saving(evaluation: Evaluation) -> str:
 
 
 def _utility_table(evaluation: Evaluation) -> Table:
-    title = f"{evaluation.dataset}: {CROSSROUTE} less {FIXED}"
+    title = escape(f"{evaluation.dataset}: {CROSSROUTE} less {FIXED}")
     table = Table("willingness to pay", "score - cost / willingness to pay (95 %)", title=title)
     for at in evaluation.utility:
         gain = at.gain
@@ -197,8 +198,10 @@ def _evaluation_table(evaluation: Evaluation, split: str) -> Table:
         "AIQ",
         "best quality",
         "at cost a query",
-        title=f"{evaluation.dataset}: {evaluation.prompts} prompts ({split}), "
-        f"{len(evaluation.models)} models{_compared(evaluation)}",
+        title=escape(
+            f"{evaluation.dataset}: {evaluation.prompts} prompts ({split}), "
+            f"{len(evaluation.models)} models{_compared(evaluation)}"
+        ),
     )
     for result in evaluation.results:
         table.add_row(

@@ -24,7 +24,7 @@ from crossroute.cli.common import (
 )
 from crossroute.cli.strategies import compare
 from crossroute.decision import usd
-from crossroute.errors import DataError, did_you_mean
+from crossroute.errors import ConstraintError, DataError, did_you_mean
 from crossroute.evaluation.evaluate import Evaluation, evaluate
 from crossroute.evaluation.references import CROSSROUTE, FIXED
 from crossroute.evaluation.saving import FEWEST
@@ -55,6 +55,11 @@ def evaluate_command(
     skip_broken: SkipBroken = False,
 ) -> None:
     """Evaluate a checkpoint on scored answers, beside baselines that need no training."""
+    # What would end a long run at its end is looked at before.
+    if json_file is not None and not json_file.parent.is_dir():
+        raise ConstraintError(
+            f"{json_file} cannot be written: make the folder {json_file.parent} first."
+        )
     if answers is not None:
         need("scipy", "train")
     data = _load(files, model, skip_broken=skip_broken)

@@ -30,13 +30,14 @@ def read_lines(
 
 
 def read_all_lines(
-    path: Path, on_long: Callable[[int], None] | None = None
+    path: Path, on_long: Callable[[int], None] | None = None, *, in_pieces: bool = False
 ) -> Iterator[tuple[int, bytes]]:
     """The lines of a file, of a `.gz` file too, with their numbers from 1; no byte order mark.
 
     Args:
         path: The file.
         on_long: Called with the number of a line that is too long, which is left out then.
+        in_pieces: Whether a long line is no error, and comes in pieces, each with a number.
 
     Raises:
         DataError: If the file cannot be read, or a line or what it inflates to is too long.
@@ -53,7 +54,7 @@ def read_all_lines(
         while line := _next(lines, path, number):
             number += 1
             size += len(line)
-            is_long = len(line) > MOST_LINE_BYTES
+            is_long = len(line) > MOST_LINE_BYTES and not in_pieces
             if is_long and on_long is None:
                 raise DataError(
                     f"{path}:{number}: the line is longer than {MOST_LINE_BYTES:,} bytes; write "

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from fakes_core import QUICK, SHARED_DATA, Run, write_rows
 
 from crossroute import CrossRouter
 from crossroute.evaluation.metrics import Hull
+from crossroute.evaluation.strategies import compare_strategies
 from crossroute.strategies import Panels
 from crossroute.training import strategies
 from crossroute.training.answers import load_answers
@@ -191,6 +194,15 @@ def test_a_folder_without_answers_is_said_before_anything_is_trained(
     assert not (tmp_path / "new").exists()
 
 
+def test_where_figures_cannot_be_written_is_said_before_the_work(
+    run: Run, trained: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    code, out, err = run("evaluate", trained[0], "--json", tmp_path / "new" / "out.json")
+    assert code != 0
+    assert not out
+    assert "make the folder" in " ".join(err.split())
+
+
 def test_a_split_without_rows_is_said(run: Run, trained: tuple[Path, Path, Path]) -> None:
     file, answers, checkpoint = trained
     arguments = ("--checkpoint", checkpoint, "--answers", answers, "--split", "dev")
@@ -220,3 +232,39 @@ def test_the_labels_of_real_rows_are_read() -> None:
     data = RoutingData.load([SHARED_DATA / "zeroeval.jsonl.gz"])
     answers = load_answers(SHARED_DATA / "answers", ["zeroeval"])
     assert 2_000 < sum(row_id in answers for row_id in data.ids) < len(data)
+
+
+def test_a_question_that_is_measured_on_is_not_chosen_on(
+    trained: tuple[Path, Path, Path], chosen: Panels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, folder, checkpoint = trained
+    data, answers = RoutingData.load([file]), load_answers(folder, ["sums"])
+    questions = list(data.questions)
+    for here, there in (("train", "holdout"), ("train", "valid")):
+        place, other = (int(np.flatnonzero(data.split == one)[0]) for one in (here, there))
+        questions[place] = questions[other]
+        choose = Mock(return_value={})
+        monkeypatch.setattr("crossroute.evaluation.strategies.choose_strategies", choose)
+        repeated = replace(data, questions=tuple(questions))
+        # Panels that were chosen on the rows of `valid` are none to measure on these.
+        given = chosen if there == "valid" else None
+        router = CrossRouter.load(checkpoint)
+        (found,) = compare_strategies(router, repeated, answers, there, panels=given)
+        assert not found.panels
+        rows = choose.call_args.args[1]
+        assert there not in rows.split
+        assert "holdout" not in rows.split
+        assert data.ids[place] not in rows.ids
+
+
+def test_names_are_shown_as_they_are(
+    run: Run, trained: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    file, _, checkpoint = trained
+    rows = [json.loads(line) for line in file.read_text().splitlines()]
+    rows = [row | {"dataset": "a[/b]"} for row in rows if row["split"] == "holdout"]
+    (tmp_path / "rows.json").write_text("{}")
+    arguments = ("--checkpoint", checkpoint, "--answers", tmp_path, "--split", "holdout")
+    code, out, err = run("evaluate", write_rows(tmp_path / "rows.jsonl", rows), *arguments)
+    assert code == 0, err
+    assert out.count("a[/b]: 140 prompts (holdout)") == 2

@@ -73,6 +73,13 @@ def test_models_that_err_alike_do_not_make_each_other_surer() -> None:
     assert found[agreed, 2].mean() == pytest.approx(right[agreed, 2].mean(), abs=0.06)
 
 
+def test_where_nobody_answered_there_is_a_jury_yet() -> None:
+    rows = simulated(40)
+    nothing = np.full_like(rows.codes, -1)
+    jury = fit_jury(MODELS, nothing, np.zeros(rows.score.shape), rows.quality, seed=0)
+    assert set(jury.jurors) == set(MODELS)
+
+
 def test_predictions_at_the_ends_are_numbers() -> None:
     found, _ = PLAIN.probabilities("abc", codes(0, 0, 1), np.array([[0.0, 1.0, 1.0]]))
     assert np.isfinite(found).all()

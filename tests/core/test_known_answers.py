@@ -10,7 +10,7 @@ import pytest
 
 from crossroute.errors import DataError
 from crossroute.strategies.answers import choice
-from crossroute.training.answers import NO_ANSWER, UNKNOWN, answer_codes, load_answers
+from crossroute.training.answers import NO_ANSWER, UNKNOWN, answer_codes, check_ids, load_answers
 from crossroute.training.data import RoutingData, Row
 
 
@@ -75,6 +75,23 @@ def test_a_name_leads_nowhere_else(tmp_path: Path) -> None:
     (tmp_path / "answers").mkdir()
     with pytest.raises(DataError, match="none of"):
         load_answers(tmp_path / "answers", ["../secret"])
+
+
+def test_a_file_may_be_one_line_that_is_longer_than_a_row_may_be(tmp_path: Path) -> None:
+    labels = {str(i): {"a": "word " * 200_000} for i in range(20)}
+    (tmp_path / "sums.json").write_text(json.dumps(labels))
+    assert load_answers(tmp_path, ["sums"]) == labels
+
+
+def test_an_id_of_two_rows_is_refused_where_there_are_answers_to_it(tmp_path: Path) -> None:
+    for name, label in (("sums", "4"), ("others", "5")):
+        (tmp_path / f"{name}.json").write_text(json.dumps({"1": {"a": label}, "x": {"a": "6"}}))
+    with pytest.raises(DataError, match=r"others\.json: '1' is another row in .*sums\.json"):
+        load_answers(tmp_path, ["sums", "others"])
+    check_ids(data("x", "x"), {"y": {"a": "4"}})
+    check_ids(data("x", "y", None, None), {"x": {"a": "4"}, "": {"a": "4"}})
+    with pytest.raises(DataError, match="id 'x' is that of rows that ask different things"):
+        check_ids(data("x", "x"), {"x": {"a": "4"}})
 
 
 def test_a_file_that_inflates_without_end_is_refused(tmp_path: Path) -> None:

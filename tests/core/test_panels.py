@@ -14,7 +14,7 @@ from fakes_panels import MODELS, simulated
 from crossroute.errors import DataError
 from crossroute.evaluation.metrics import Hull, realised, sweep
 from crossroute.strategies.panel import Panel, Panels
-from crossroute.training.answers import UNKNOWN
+from crossroute.training.answers import NO_ANSWER, UNKNOWN
 from crossroute.training.panels import (
     FEWEST_ROWS,
     AnsweredRows,
@@ -81,6 +81,19 @@ def test_none_is_chosen_from_too_few_rows() -> None:
     assert chosen.panels == Panels()
     assert chosen.gain is None
     assert "too few" in chosen.why
+
+
+def test_none_is_chosen_from_one_question_that_is_asked_again_and_again() -> None:
+    rows = simulated(2 * FEWEST_ROWS)
+    found = choose_panels(replace(rows, question=np.zeros_like(rows.question)))
+    assert not found.panels.panels
+    assert "1 prompts with answers are too few" in found.why
+
+
+def test_none_is_chosen_where_nobody_answered() -> None:
+    rows = simulated(2 * FEWEST_ROWS)
+    empty = replace(rows, codes=np.full_like(rows.codes, NO_ANSWER))
+    assert not choose_panels(empty).panels.panels
 
 
 def test_rows_whose_answers_are_not_known_are_left_out() -> None:

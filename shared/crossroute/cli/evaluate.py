@@ -24,7 +24,7 @@ from crossroute.cli.common import (
 )
 from crossroute.cli.strategies import compare
 from crossroute.decision import usd
-from crossroute.errors import DataError, did_you_mean
+from crossroute.errors import ConstraintError, DataError, did_you_mean
 from crossroute.evaluation.evaluate import Evaluation, evaluate
 from crossroute.evaluation.references import CROSSROUTE, FIXED
 from crossroute.evaluation.saving import FEWEST
@@ -55,6 +55,11 @@ def evaluate_command(
     skip_broken: SkipBroken = False,
 ) -> None:
     """Evaluate a checkpoint on scored answers, beside baselines that need no training."""
+    # What would end a long run at its end is looked at before.
+    if json_file is not None and not json_file.parent.is_dir():
+        raise ConstraintError(
+            f"{json_file} cannot be written: make the folder {json_file.parent} first."
+        )
     if answers is not None:
         need("scipy", "train")
     data = _load(files, model, skip_broken=skip_broken)
@@ -67,7 +72,8 @@ def evaluate_command(
     for evaluation in evaluations:
         _print(evaluation, split)
         if evaluation.left_out:
-            err.print(f"Left out, unknown to the checkpoint: {', '.join(evaluation.left_out)}")
+            left_out = escape(", ".join(evaluation.left_out))
+            err.print(f"Left out, unknown to the checkpoint: {left_out}")
     content: object = [evaluation.to_dict() for evaluation in evaluations]
     if answers is not None:
         compared = compare(router, checkpoint, data, answers, files, split)
@@ -181,7 +187,7 @@ def _saving(evaluation: Evaluation) -> str:
 
 
 def _utility_table(evaluation: Evaluation) -> Table:
-    title = f"{evaluation.dataset}: {CROSSROUTE} less {FIXED}"
+    title = escape(f"{evaluation.dataset}: {CROSSROUTE} less {FIXED}")
     table = Table("willingness to pay", "score - cost / willingness to pay (95 %)", title=title)
     for at in evaluation.utility:
         gain = at.gain
@@ -197,8 +203,10 @@ def _evaluation_table(evaluation: Evaluation, split: str) -> Table:
         "AIQ",
         "best quality",
         "at cost a query",
-        title=f"{evaluation.dataset}: {evaluation.prompts} prompts ({split}), "
-        f"{len(evaluation.models)} models{_compared(evaluation)}",
+        title=escape(
+            f"{evaluation.dataset}: {evaluation.prompts} prompts ({split}), "
+            f"{len(evaluation.models)} models{_compared(evaluation)}"
+        ),
     )
     for result in evaluation.results:
         table.add_row(

@@ -106,7 +106,7 @@ def plan_command(
             seed=seed,
             router=load_router(checkpoint),
             answers=known,
-            on_step=lambda step: status.update(f"Planning: {step}"),
+            on_step=lambda step: status.update(escape(f"Planning: {step}")),
         )
     _print(found, calls)
     if json_file is not None:

@@ -7,7 +7,6 @@ from contextlib import nullcontext
 from importlib.resources import as_file, files
 from pathlib import Path
 
-import numpy as np
 from rich.markup import escape
 from rich.table import Table
 
@@ -17,15 +16,17 @@ from crossroute.evaluation.strategies import Reached, StrategyComparison, compar
 from crossroute.network.checkpoint import checkpoint_folder
 from crossroute.router import CrossRouter
 from crossroute.strategies.panel import FILE, Panels
-from crossroute.training.answers import Answers, load_answers
-from crossroute.training.data import LEARNED, RoutingData
+from crossroute.training.answers import Answers, check_ids, load_answers
+from crossroute.training.data import RoutingData
 from crossroute.training.strategies import choose_strategies
 
 
 def answers_to(folder: Path, data_files: Iterable[Path], data: RoutingData) -> Answers:
     """What models answered to the rows of some files."""
     stems = [file.name.removesuffix(".gz").removesuffix(".jsonl") for file in data_files]
-    return load_answers(folder, [*stems, *data.names])
+    found = load_answers(folder, [*stems, *data.names])
+    check_ids(data, found)
+    return found
 
 
 def compare(
@@ -45,7 +46,7 @@ def compare(
             found,
             split,
             panels=_trained(router, checkpoint),
-            on_step=status.update,
+            on_step=lambda step: status.update(escape(step)),
         )
     for one in compared:
         out.print(_table(one, split))
@@ -64,8 +65,10 @@ def compare(
 def choose(router: CrossRouter, data: RoutingData, answers: Answers, seed: int) -> Panels:
     """Choose strategies for a router that was trained on data, and print why."""
     with err.status("Strategies") as status:
-        learned = data.select(np.isin(data.split, LEARNED))
-        found = choose_strategies(router, learned, answers, seed=seed, on_step=status.update)
+        learned = data.without_test()
+        found = choose_strategies(
+            router, learned, answers, seed=seed, on_step=lambda step: status.update(escape(step))
+        )
     for name, chosen in found.items():
         out.print(escape(f"Strategies for {name}: {chosen.why}"))
     panels = tuple(panel for chosen in found.values() for panel in chosen.panels.panels)
@@ -94,7 +97,9 @@ def _table(one: StrategyComparison, split: str) -> Table:
         "AIQ",
         "best quality",
         "cost of the best single's quality",
-        title=f"{one.dataset}: {one.prompts} prompts ({split}), answers known to {one.answered}",
+        title=escape(
+            f"{one.dataset}: {one.prompts} prompts ({split}), answers known to {one.answered}"
+        ),
     )
     for name, reached in (("routing alone", one.routing), ("with strategies", one.strategies)):
         table.add_row(name, *_figures(reached))

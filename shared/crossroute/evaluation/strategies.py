@@ -115,7 +115,8 @@ def compare_strategies(
         answers: From `load_answers`.
         split: The rows to measure on, from which nothing is chosen.
         panels: What was chosen before on other rows of some of the data sets. For the others they
-            are chosen on the other rows of the splits `train` and `valid`.
+            are chosen on the other rows of the splits `train` and `valid`, and for all where one
+            of these is measured on.
         seed: Of everything random.
         on_step: Called with what is being done.
 
@@ -125,7 +126,7 @@ def compare_strategies(
     """
     data = data.priced(router.pool)
     measured = data.of_split(split)
-    given = Panels() if panels is None else panels
+    given = Panels() if panels is None or split in LEARNED else panels
     chosen = {
         name: Chosen(
             Panels(panels=tuple(one for one in given.panels if one.dataset == name)),
@@ -135,7 +136,7 @@ def compare_strategies(
         for name in {one.dataset for one in given.panels if one.dataset is not None}
     }
     if rest := [name for name in measured.names if name not in chosen]:
-        others = data.select((data.split != split) & np.isin(data.split, LEARNED))
+        others = data.without_test(split)
         chosen |= choose_strategies(router, others, answers, among=rest, seed=seed, on_step=on_step)
     return [
         _compare(router, name, part, answers, chosen.get(name, NOT_CHOSEN))

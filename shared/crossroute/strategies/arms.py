@@ -82,7 +82,7 @@ class Arms:
             extract: What of a text is compared.
 
         Raises:
-            DataError: If the file cannot be read, or holds no panels.
+            DataError: If the file cannot be read, or is none of panels.
         """
         return cls(Panels.load(path), extract)
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import RootModel, ValidationError
 
-from crossroute.errors import DataError, problems
+from crossroute.errors import DataError, problems, shortened
 from crossroute.lines import read_all_lines
 from crossroute.models.fields import ModelId
 from crossroute.strategies.answers import Extractor, final_answer
@@ -44,10 +44,12 @@ def load_answers(folder: str | Path, names: Iterable[str]) -> Answers:
         names: Of the data files (without `.jsonl`), or of the data sets in them.
 
     Raises:
-        DataError: If the folder has a file for none of the names, or one that cannot be read.
+        DataError: If the folder has a file for none of the names, or one that cannot be read, or
+            two files differ in what was answered to a row.
     """
     folder, names = Path(folder), list(dict.fromkeys(names))
     found: dict[str, dict[str, str | None]] = {}
+    origin: dict[str, Path] = {}
     paths = [
         path
         for name in names
@@ -61,14 +63,41 @@ def load_answers(folder: str | Path, names: Iterable[str]) -> Answers:
             f"{names[0]}.json and no {names[0]}.json.gz. docs/data.md says what is in them."
         )
     for path in paths:
-        content = b"".join(line for _, line in read_all_lines(path))
+        content = b"".join(line for _, line in read_all_lines(path, in_pieces=True))
         try:
-            found |= _Labels.model_validate_json(content).root
+            labels = _Labels.model_validate_json(content).root
         except ValidationError as error:
             raise DataError(
                 f"{path}: {problems(error, _Labels)}; it must hold {{row id: {{model: label}}}}."
             ) from None
+        for row_id in labels.keys() & found.keys():
+            if labels[row_id] != found[row_id]:
+                raise DataError(
+                    f"{path}: {shortened(row_id)} is another row in {origin[row_id]}; give each "
+                    "row an id of its own over all files, such as NAME/1."
+                )
+        found |= labels
+        origin |= dict.fromkeys(labels, path)
     return found
+
+
+def check_ids(data: RoutingData, answers: Answers) -> None:
+    """Refuse rows of which nobody can say whose the answers are.
+
+    Args:
+        data: All rows.
+        answers: From `load_answers`.
+
+    Raises:
+        DataError: If rows that ask different things have an id to which there are answers.
+    """
+    asked: dict[str, int] = {}
+    for row_id, number in zip(data.ids, data.question_numbers().tolist(), strict=True):
+        if row_id and row_id in answers and asked.setdefault(row_id, number) != number:
+            raise DataError(
+                f"id {shortened(row_id)} is that of rows that ask different things; give each row "
+                "an id of its own over all files, such as NAME/1, there and in the answers."
+            )
 
 
 def answer_codes(

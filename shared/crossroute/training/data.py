@@ -233,12 +233,15 @@ class RoutingData:
             raise DataError(f"No row has the split {split!r}; the rows have {counts}.")
         return self.select(rows)
 
-    def without_test(self) -> RoutingData:
+    def without_test(self, split: str | None = None) -> RoutingData:
         """What may be trained on: rows of `LEARNED` that ask nothing that another row asks.
 
         Data sets overlap: a question of one's test split may be in another's training split.
+
+        Args:
+            split: One of `LEARNED` that is measured on this time, and left out as well.
         """
-        test = ~np.isin(self.split, LEARNED)
+        test = ~np.isin(self.split, LEARNED) | (self.split == (split or ""))
         texts = [
             {normalised(_text(prompt)), normalised(question)}
             for prompt, question in zip(self.prompts, self.questions, strict=True)

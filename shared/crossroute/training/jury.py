@@ -35,7 +35,7 @@ def fit_jury(
     rows, asked = _drawn(codes, seed)
     codes, odds = np.where(asked, codes[rows], -1), log_odds(quality)[rows]
     # [k, m, g]: whose answers are which; of each, whether it is right.
-    votes = codes[:, :, None] == np.arange(codes.max() + 1)
+    votes = codes[:, :, None] == np.arange(max(codes.max(), 0) + 1)
     present = votes.any(axis=1)
     right = (votes & (score[rows] >= 0.5)[:, :, None]).any(axis=1)
     target = np.where(right.any(axis=1), right.argmax(axis=1), right.shape[1])

@@ -175,9 +175,10 @@ def choose_panels(
     unknown = np.isnan(rows.score + rows.paid_usd)
     rows = replace(rows, codes=np.where(unknown, np.int16(UNKNOWN), rows.codes))
     rows = rows.take((rows.codes != UNKNOWN).sum(axis=1) > 1)
-    if len(rows) < FEWEST_ROWS:
+    asked = len(np.unique(rows.question))
+    if asked < FEWEST_ROWS:
         return Chosen(
-            Panels(), None, f"{len(rows)} rows with answers are too few; it takes {FEWEST_ROWS}."
+            Panels(), None, f"{asked} prompts with answers are too few; it takes {FEWEST_ROWS}."
         )
     tried = _worth_trying(rows, seed)
     if not tried:

@@ -70,7 +70,7 @@ def test_show_says_all_but_the_numbers_of_the_embedding(run: Run, tmp_path: Path
     assert code == 0
     said = dict(re.findall(r"│ ([\w.]+) +│ (.*?) +│", out))
     assert said["price.input_usd_per_1m"] == "0.15"
-    assert said["capabilities"] == "tools, structured_output, image_input"
+    assert said["capabilities"] == "tools, structured_output, image_input, logprobs"
     assert said["reachable"] == "yes"
     assert re.fullmatch(r"trained on [\d,]+ scored answers", said["embedding"])
     assert "learned.embedding" not in said

@@ -15,8 +15,10 @@ pip_install = $(BIN)/python -m pip install --quiet --no-input $(1) >$(VENV)/pip.
 demo: $(VENV)/demo-ready
 	$(BIN)/crossroute demo
 
+# One process a core, and in each no threads for linear algebra, which would wait for each other.
 test: $(VENV)/dev-ready
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest \
+		--numprocesses=auto --maxprocesses=4 --dist=loadfile
 
 # The tests by hypothesis with many new examples, for minutes; `make test` takes a few fixed ones.
 fuzz: $(VENV)/dev-ready

@@ -235,9 +235,22 @@ def test_the_labels_of_real_rows_are_read() -> None:
 
 
 def test_a_question_that_is_measured_on_is_not_chosen_on(
-    trained: tuple[Path, Path, Path], chosen: Panels, monkeypatch: pytest.MonkeyPatch
+    trained: tuple[Path, Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file, folder, checkpoint = trained
+    flat = {"intercept": 2, "slopes": [0, 0]}
+    panel = {
+        "models": ["left", "right"],
+        "jury": {
+            "jurors": {name: {"weight": 1, "slope": 1} for name in ("left", "right")},
+            "doubt": 0,
+            "doubt_by_number": 0,
+            "doubt_by_quality": 0,
+        },
+        "stops": [{"at": 0.9, "quality": flat, "asked": [flat]}],
+        "dataset": "sums",
+    }
+    chosen = Panels.model_validate({"panels": [panel]})
     data, answers = RoutingData.load([file]), load_answers(folder, ["sums"])
     questions = list(data.questions)
     for here, there in (("train", "holdout"), ("train", "valid")):
@@ -267,4 +280,4 @@ def test_names_are_shown_as_they_are(
     arguments = ("--checkpoint", checkpoint, "--answers", tmp_path, "--split", "holdout")
     code, out, err = run("evaluate", write_rows(tmp_path / "rows.jsonl", rows), *arguments)
     assert code == 0, err
-    assert out.count("a[/b]: 140 prompts (holdout)") == 2
+    assert out.count("a[/b]: 120 prompts (holdout)") == 2

@@ -119,7 +119,7 @@ class Arms:
         """One candidate after the other, or a panel."""
         arm = self.best(task)
         if arm is None:
-            return (yield from self._in_turn(task, task.decision, "no panel is worth more"))
+            return (yield from self._in_turn(task, task.decision, "no panel is preferred"))
         return (yield from self._ask(task, arm))
 
     def _ask(self, task: Task, arm: Arm) -> Flow:

@@ -62,9 +62,9 @@ class Curve(NamedTuple):
         return np.interp(values, self.x, self.p)
 
 
-def log_odds(p: float | FloatArray) -> FloatArray:
-    """The logit of probabilities of any shape, which are held off 0 and 1."""
-    held = np.clip(p, LEAST_P, 1 - LEAST_P)
+def log_odds(p: float | FloatArray, least: float = LEAST_P) -> FloatArray:
+    """The logit of probabilities of any shape, which are held this far from 0 and 1 at least."""
+    held = np.clip(p, least, 1 - least)
     return np.asarray(np.log(held / (1 - held)))
 
 

@@ -17,20 +17,20 @@ from numpy.typing import NDArray
 from pydantic import Field, FiniteFloat
 
 from crossroute.models.fields import ModelId, Strict
+from crossroute.strategies.isotonic import log_odds
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.intp]
 Weight = Annotated[FiniteFloat, Field(ge=-100, le=100)]
 
-CLIPPED = 0.01
+LEAST_QUALITY = 0.01
 """Predicted qualities are taken to be no nearer to 0 and 1 than this."""
 _ABSENT = -1e9
 
 
-def log_odds(quality: FloatArray) -> FloatArray:
+def quality_log_odds(quality: FloatArray) -> FloatArray:
     """Log-odds of predicted qualities, of any shape."""
-    clipped = np.clip(quality, CLIPPED, 1 - CLIPPED)
-    return np.log(clipped / (1 - clipped))
+    return log_odds(quality, LEAST_QUALITY)
 
 
 class Juror(Strict):
@@ -74,7 +74,7 @@ class Jury(Strict):
         """
         codes = _renumbered(codes)
         n, k = codes.shape
-        odds = log_odds(quality)
+        odds = quality_log_odds(quality)
         weight = np.array([self.jurors[model].weight for model in models])
         votes = weight + np.array([self.jurors[model].slope for model in models]) * odds
         asked = np.arange(1, k + 1)

@@ -14,7 +14,8 @@ from pydantic import Field, FiniteFloat, ValidationError, model_validator
 from crossroute.errors import DataError, problems
 from crossroute.files import read_file, replace_file
 from crossroute.models.fields import ModelId, Strict, Text
-from crossroute.strategies.jury import FloatArray, Jury, Weight, log_odds
+from crossroute.network.predictor import logistic
+from crossroute.strategies.jury import FloatArray, Jury, Weight, quality_log_odds
 
 FILE = "strategies.json"
 """The name under which they lie in the folder of a checkpoint."""
@@ -34,8 +35,7 @@ class Curve(Strict):
 
     def at(self, odds: FloatArray) -> FloatArray:
         """The probability [n] at log-odds [n, k]."""
-        logit = np.clip(self.intercept + odds @ np.array(self.slopes), -30, 30)
-        return np.asarray(1 / (1 + np.exp(-logit)))
+        return logistic(self.intercept + odds @ np.array(self.slopes))
 
 
 class Stop(Strict):
@@ -94,7 +94,7 @@ class Panel(Strict):
             quality: [n, k] predicted of the models.
             cost_usd: [n, k] predicted, in USD.
         """
-        odds = log_odds(quality)
+        odds = quality_log_odds(quality)
         reached = np.stack(
             [np.stack([curve.at(odds) for curve in stop.asked], axis=1) for stop in self.stops],
             axis=1,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from crossroute.strategies.jury import FloatArray, Juror, Jury, log_odds
+from crossroute.strategies.jury import FloatArray, Juror, Jury, quality_log_odds
 from crossroute.training.answers import UNKNOWN, Codes
 
 DRAWS = 4
@@ -33,7 +33,7 @@ def fit_jury(
 
     m = len(models)
     rows, asked = _drawn(codes, seed)
-    codes, odds = np.where(asked, codes[rows], -1), log_odds(quality)[rows]
+    codes, odds = np.where(asked, codes[rows], -1), quality_log_odds(quality)[rows]
     # [k, m, g]: whose answers are which; of each, whether it is right.
     votes = codes[:, :, None] == np.arange(max(codes.max(), 0) + 1)
     present = votes.any(axis=1)

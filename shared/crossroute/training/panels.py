@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 
 from crossroute.evaluation.metrics import SWEEP, Hull, Interval, resamples, sweep
 from crossroute.evaluation.references import cost_range
+from crossroute.network.predictor import logistic
 from crossroute.ranking import RewardName
-from crossroute.strategies.jury import FloatArray, IntArray, Jury, log_odds
+from crossroute.strategies.jury import FloatArray, IntArray, Jury, quality_log_odds
 from crossroute.strategies.panel import Curve, Panel, Panels, Stop
 from crossroute.training.answers import UNKNOWN, Answers, Codes, answer_codes
 from crossroute.training.data import RoutingData
@@ -55,7 +56,7 @@ STEPS, LONGEST_STEP = 12, 2.0
 """Of Newton's method."""
 TRUST_IN_JURY = 0.5
 """What the quality of a stop is learned from: so much of the jury's probability, which is smooth,
-and the rest of the score, which is true. Either alone chose worse on held-out rows."""
+and the rest of the score, which is true."""
 
 
 @dataclass(frozen=True)
@@ -317,7 +318,7 @@ def _fitted(jury: Jury, members: Members, rows: AnsweredRows) -> Panel:
     quality = TRUST_IN_JURY * sure + (1 - TRUST_IN_JURY) * score
     n, s, k = asked.shape
     later = asked[:, :, 1:].reshape(n, s * (k - 1)).astype(np.float64)
-    odds = log_odds(rows.quality[:, list(members)])
+    odds = quality_log_odds(rows.quality[:, list(members)])
     curves = _curves(odds, np.concatenate([quality, later], axis=1))
     names = tuple(rows.models[j] for j in members)
     stops = []
@@ -338,7 +339,7 @@ def _curves(odds: FloatArray, shares: FloatArray) -> list[Curve]:
     weights[:, -1] = np.log(usual / (1 - usual))
     ridge = np.append(np.full(k, RIDGE), LEAST_RIDGE)
     for _ in range(STEPS):
-        p = 1 / (1 + np.exp(-np.clip(design @ weights.T, -30, 30)))
+        p = logistic(design @ weights.T)
         gradient = (p - shares).T @ design + ridge * weights
         bend = np.einsum("nc,ni,nj->cij", p * (1 - p), design, design, optimize=True)
         bend += np.diag(ridge)
@@ -383,7 +384,7 @@ def _optimism(rows: AnsweredRows, outcomes: Sequence[Outcome], reward: RewardNam
         return 0.0
     at = np.broadcast_to(np.arange(len(rows)), chosen.shape)[is_arm]
     expected, found = (
-        log_odds(np.array([table[at, chosen[is_arm]].mean()])) for table in (quality, score)
+        quality_log_odds(np.array([table[at, chosen[is_arm]].mean()])) for table in (quality, score)
     )
     return max(0.0, round(float(expected[0] - found[0]), 4))
 

@@ -24,7 +24,7 @@ HALVES = 2
 ENOUGH = 0.6
 """Share of the rows that a router has learned from, of which half is enough to learn from again."""
 MOST_ROWS = 6_000
-"""Of a data set; with more, the choice hardly changes and takes longer."""
+"""Of a data set, which bounds the time that it takes."""
 
 
 def choose_strategies(

@@ -50,6 +50,8 @@ class Decision:
             the candidates. None where the router's choice is asked.
         probability: With which the model was drawn to be asked, 0..1; None where nothing was drawn.
         call_id: Id of the call in the records of a recorder; None where nobody records.
+        surcharge_usd: What was added to the cost of models where it decided, in USD, by their ids
+            (`CrossRouter.with_surcharges`).
     """
 
     model: str
@@ -65,6 +67,7 @@ class Decision:
     shadow: CandidateScore | None = None
     probability: float | None = None
     call_id: str | None = None
+    surcharge_usd: Mapping[str, float] = field(default_factory=dict)
 
     def without(self, missing: Mapping[str, str]) -> Decision:
         """The decision between the other candidates, of which there is one at least.
@@ -130,6 +133,10 @@ class Decision:
             lines.append(f"The router's own choice is {self.shadow.model}.")
         if self.probability is not None:
             lines.append(f"It was drawn with a probability of {self.probability:.3g}.")
+        lines += [
+            f"{model} counts as {usd(abs(extra))} {_than(extra)} than it is."
+            for model, extra in self.surcharge_usd.items()
+        ]
         if self.shadow is None or self.shadow.model == self.model:
             lines += self._alternatives()
         return "\n".join(lines)
@@ -155,11 +162,15 @@ class Decision:
             found["probability"] = self.probability
         if self.call_id is not None:
             found["call_id"] = self.call_id
+        if self.surcharge_usd:
+            found["surcharge_usd"] = dict(self.surcharge_usd)
         return found
 
     def _alternatives(self) -> list[str]:
         quality = np.array([c.quality for c in self.candidates])
-        cost = np.array([c.cost_usd for c in self.candidates])
+        cost = np.array(
+            [c.cost_usd + self.surcharge_usd.get(c.model, 0.0) for c in self.candidates]
+        )
         lines = []
         for dearer, direction in ((False, "below"), (True, "above")):
             other = switching_point(
@@ -185,6 +196,10 @@ def usd(value: float) -> str:
     if value == 0 or math.isinf(value) or value >= 1:
         return "$inf" if math.isinf(value) else f"${value:.2f}"
     return f"${value:.{max(2, 1 - math.floor(math.log10(value)))}f}"
+
+
+def _than(extra_usd: float) -> str:
+    return "dearer" if extra_usd > 0 else "cheaper"
 
 
 def _plain(one: CandidateScore) -> dict[str, Any]:

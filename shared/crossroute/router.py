@@ -34,6 +34,7 @@ from crossroute.errors import (
     PoolError,
     QueryError,
     Reason,
+    UnknownModelError,
     explained,
     shortened,
 )
@@ -52,6 +53,8 @@ from crossroute.ranking import RewardName, check_willingness_to_pay, preference,
 
 FloatArray = NDArray[np.float64]
 Made = TypeVar("Made")
+
+NO_SURCHARGE: Mapping[str, float] = {}
 
 DEFAULT_WILLINGNESS_TO_PAY = 0.01
 """One cent a unit of quality; `crossroute.ranking` says what that unit is."""
@@ -91,10 +94,13 @@ class CrossRouter:
             gets a guess by what its descriptor says (`crossroute.onboarding.guess.guess`).
         encoder: The encoder that the checkpoint was trained on; found by its name if None.
         reward: `exponential` or `linear`.
+        surcharge_usd: See `with_surcharges`.
 
     Raises:
         PoolError: If there are fewer than two models, or one does not fit the checkpoint.
         EncoderMismatchError: If the encoder is not the checkpoint's.
+        UnknownModelError: If a model with a surcharge is not in the pool.
+        ConstraintError: If a surcharge is not a finite number.
         ValueError: If there is no such reward.
     """
 
@@ -105,6 +111,7 @@ class CrossRouter:
         *,
         encoder: QueryEncoder | None = None,
         reward: RewardName = "exponential",
+        surcharge_usd: Mapping[str, float] = NO_SURCHARGE,
     ) -> None:
         if reward not in get_args(RewardName):
             raise ValueError(f"reward is {reward!r}; it must be one of {get_args(RewardName)}.")
@@ -128,6 +135,7 @@ class CrossRouter:
         self._pool = learned
         self._encoder = encoder
         self._reward: RewardName = reward
+        self._surcharge_usd = _surcharges(surcharge_usd, pool)
         if len(learned) < len(pool):
             self._pool = ModelPool(
                 model if model.learned else self._guessed(model) for model in pool.values()
@@ -231,7 +239,24 @@ class CrossRouter:
         """
         if reward == self._reward:
             return self
-        return CrossRouter(self._checkpoint, self._pool, encoder=self._encoder, reward=reward)
+        return self._with(self._pool, reward, self._surcharge_usd)
+
+    def with_surcharges(self, usd: Mapping[str, float]) -> CrossRouter:
+        """The same router, to which calls of some models count as dearer than they are.
+
+        A surcharge is the price of what no bill shows, such as a share of the calls or a place in a
+        queue. It decides as the cost does, so at a willingness to pay of `math.inf` it does not
+        count; predictions, limits and bills are without it.
+
+        Args:
+            usd: What is added to the cost of a call, in USD, by the ids of models; below 0 it is a
+                discount. They take the place of the surcharges before.
+
+        Raises:
+            UnknownModelError: If a model is not in the pool.
+            ConstraintError: If one is not a finite number.
+        """
+        return self._with(self._pool, self._reward, usd)
 
     def over(self, pool: ModelPool) -> CrossRouter:
         """The same router over another pool, whose embeddings are of its checkpoint.
@@ -239,7 +264,19 @@ class CrossRouter:
         Raises:
             PoolError: If the pool has fewer than two models, or one does not fit the checkpoint.
         """
-        return CrossRouter(self._checkpoint, pool, encoder=self._encoder, reward=self._reward)
+        kept = {model: usd for model, usd in self._surcharge_usd.items() if model in pool}
+        return self._with(pool, self._reward, kept)
+
+    def _with(
+        self, pool: ModelPool, reward: RewardName, surcharge_usd: Mapping[str, float]
+    ) -> CrossRouter:
+        return CrossRouter(
+            self._checkpoint,
+            pool,
+            encoder=self._encoder,
+            reward=reward,
+            surcharge_usd=surcharge_usd,
+        )
 
     def add_model(self, descriptor: ModelDescriptor, scores: Scores | None = None) -> CrossRouter:
         """The same router with one more model, without training.
@@ -271,6 +308,11 @@ class CrossRouter:
     def reward(self) -> RewardName:
         """Name of the reward that orders the candidates."""
         return self._reward
+
+    @property
+    def surcharge_usd(self) -> Mapping[str, float]:
+        """What is added to the cost of models where it decides, in USD a call, by their ids."""
+        return self._surcharge_usd
 
     @property
     def checkpoint(self) -> Checkpoint:
@@ -369,14 +411,18 @@ class CrossRouter:
         if stay is not None and not isinstance(stay, Stay):
             raise ConstraintError(f"stay is {shortened(stay)}; give Stay(model), or None.")
         found = self._predict(queries)
-        preferences = preference(self._reward, found.quality, found.cost_usd, willingness)
-        rewards = reward(self._reward, found.quality, found.cost_usd, willingness)
+        counted = found.cost_usd
+        if self._surcharge_usd:
+            extra = [self._surcharge_usd.get(model, 0.0) for model in found.models]
+            counted = counted + np.array(extra)
+        preferences = preference(self._reward, found.quality, counted, willingness)
+        rewards = reward(self._reward, found.quality, counted, willingness)
         kept_at = found.models.index(stay.model) if stay and stay.model in self._pool else None
         biased = preferences
         if stay and kept_at is not None:
             biased = preferences.copy()
             biased[:, kept_at] += self._bonus(stay, queries, willingness)
-        ranking = rank(biased, found.quality, found.cost_usd)
+        ranking = rank(biased, found.quality, counted)
         decisions = []
         for i, query in enumerate(queries):
             quality, cost = found.quality[i].tolist(), found.cost_usd[i].tolist()
@@ -400,6 +446,7 @@ class CrossRouter:
                     candidates=candidates,
                     willingness_to_pay=willingness,
                     reward=self._reward,
+                    surcharge_usd=self._surcharge_usd,
                     input_tokens=query.input_tokens,
                     removed={model: explained(why) for model, why in reasons.items()},
                     blank=query.is_blank,
@@ -519,6 +566,19 @@ def _shipped() -> CrossRouter:
 def _default() -> CrossRouter:
     pool = ModelPool.shipped()
     return CrossRouter(_shipped_checkpoint(), pool.subset(pool.reachable()))
+
+
+def _surcharges(usd: Mapping[str, float], pool: ModelPool) -> Mapping[str, float]:
+    """Surcharges that are any, by models of the pool."""
+    for model, value in usd.items():
+        if model not in pool:
+            raise UnknownModelError(model, pool)
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not is_number or not math.isfinite(value):
+            raise ConstraintError(
+                f"The surcharge of {model} is {shortened(value)}; give a finite number of USD."
+            )
+    return {model: float(value) for model, value in usd.items() if value}
 
 
 def _read(queries: Sequence[QueryLike]) -> list[Query]:

@@ -50,11 +50,12 @@ DECIMALS = 6
 """Quality and log cost are rounded to so many. The order of a sum depends on the processor and on
 where a model stands in the pool, and so do its last digits: they must not decide."""
 
-ELSEWHERE = 0.02
+ELSEWHERE, LENGTHS_ELSEWHERE = 0.02, 0.002
 """What a data set weighs in which a model was not measured, beside one in which it was: prompts
-alike may be of either."""
+alike may be of either. For lengths it is less: answers to the same question are ten tokens in one
+data set and hundreds in another, and a model that looks a little cheaper is chosen for it."""
 
-LEAST_WEIGHT = 1e-3
+LEAST_WEIGHT = 1e-4
 """So that nothing is divided by nothing."""
 
 HELD_BACK = 1 / 3
@@ -204,7 +205,7 @@ class Predictor:
         self._elsewhere = self._knows + ELSEWHERE * (1 - self._knows)
         # How long answers are in another data set says something where tokens were counted there.
         counted = np.where(self._in_tokens[:, None], network.topics.counted, 0.0)
-        self._elsewhere_counted = self._knows + ELSEWHERE * (1 - self._knows) * counted
+        self._elsewhere_counted = self._knows + LENGTHS_ELSEWHERE * (1 - self._knows) * counted
         self._quality_by_topic = network.topics.quality_marks @ of.quality_by_topic.T  # [T, m]
         self._length_by_topic = network.topics.length_marks @ of.length_by_topic.T
         # The average model of the attention goes last.

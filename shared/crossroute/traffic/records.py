@@ -75,6 +75,7 @@ class RecordedDecision(_Recorded):
     blank: bool = False
     shadow: Prediction | None = None
     probability: Annotated[float, Field(gt=0, le=1)] | None = None
+    surcharge_usd: dict[ModelId, FiniteFloat] = {}
 
 
 class RecordedAsk(_Recorded):

@@ -22,8 +22,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from crossroute.evaluation.metrics import FloatArray, IntArray, sweep
+from crossroute.evaluation.metrics import sweep
 from crossroute.ranking import QUALITY_FLOOR, RewardName, first, utility
+
+FloatArray = NDArray[np.float64]
+IntArray = NDArray[np.intp]
 
 CLOSE = 0.005
 """A share this near is reached: half a point."""
@@ -237,11 +240,13 @@ def surcharges(table: Table, willingness_to_pay: float, asked: Mapping[int, floa
     spread = -math.log(QUALITY_FLOOR) if table.reward == "exponential" else 1.0
     seen = abs(value[table.available]).max()
     bound = willingness_to_pay * spread + 4 * float(seen)
-    solved = dict(asked)
+    solved = {j: share for j, share in asked.items() if table.available[:, j].any()}
     is_all = sum(asked.values()) > 1 - 1e-9
-    if is_all and len(asked) == m:
+    if is_all and len(solved) == m:
         # What the others leave is its own.
-        del solved[max(asked, key=lambda j: asked[j])]
+        del solved[max(solved, key=lambda j: solved[j])]
+    if not solved:
+        return np.zeros(m)
     models = list(solved)
     goal = np.array(list(solved.values()))
     # The others count by the best of them only.
@@ -306,19 +311,22 @@ def _groups(a: int, draws: np.random.Generator) -> list[NDArray[np.bool_]]:
 
 def _cut(lead: FloatArray, share: float, bound: float) -> float:
     """What a share of leads [n] is above, in the middle between two of them."""
+    # Whom only they may serve, they lead in without end; whom they may not, they trail in.
+    forced, possible = int(np.isposinf(lead).sum()), len(lead) - int(np.isneginf(lead).sum())
     ordered = np.sort(lead)[::-1]
-    count = round(share * len(lead))
-    if 0 < count < len(lead) and np.isfinite(edge := ordered[count - 1]):
+    count = min(max(round(share * len(lead)), forced), possible)
+    if forced < count < possible:
         # Those that are alike stay together, on the side that is nearer.
-        same = np.flatnonzero(np.isclose(ordered, edge, rtol=ALIKE, atol=0.0))
+        same = np.flatnonzero(np.isclose(ordered, ordered[count - 1], rtol=ALIKE, atol=0.0))
         if same[-1] >= count:
             over, under = count - same[0], same[-1] + 1 - count
             count = int(same[0] if over <= under else same[-1] + 1)
-    above = ordered[count - 1] if count else np.inf
-    below = ordered[count] if count < len(lead) else -np.inf
-    low, high = max(float(below), -np.inf), float(above)
+    high = float(ordered[count - 1]) if count > forced else math.inf
+    low = float(ordered[count]) if count < possible else -math.inf
+    if math.isinf(high) and math.isinf(low):
+        return 0.0
     if math.isinf(high):
-        high = max(low, 0.0) + bound if math.isfinite(low) else bound
-    if math.isinf(low):
+        high = max(low, 0.0) + bound
+    elif math.isinf(low):
         low = min(high, 0.0) - bound
     return (low + high) / 2

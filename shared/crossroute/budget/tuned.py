@@ -128,17 +128,18 @@ class Tuned:
     def _error(self, values: FloatArray) -> float:
         return float(values.std(ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else math.inf
 
-    def watch(self, tolerances: Tolerances | None = None) -> Drift:
+    def watch(self, tolerances: Tolerances | None = None, *, warn: bool = True) -> Drift:
         """What notices that later decisions drift from what was asked (`crossroute.budget.drift`).
 
         Args:
             tolerances: How far off may be without a warning: `share`, `cost` and `quality` of it;
                 None is 5 points, 10 % and 0.05.
+            warn: Whether to log a warning; the alarm is kept in any case.
         """
         from crossroute.budget.drift import Drift
         from crossroute.traffic.monitor import Tolerances
 
-        return Drift(self, tolerances or Tolerances())
+        return Drift(self, tolerances or Tolerances(), warn=warn)
 
     def to_dict(self) -> dict[str, Any]:
         """The figures as plain JSON-ready values (an infinite number becomes a string)."""
@@ -146,7 +147,11 @@ class Tuned:
         return {
             "willingness_to_pay": willingness if math.isfinite(willingness) else str(willingness),
             "surcharge_usd": dict(self.surcharge_usd),
-            "asked": {name: value for name, value in self.asked._asdict().items() if value},
+            "asked": {
+                name: value
+                for name, value in self.asked._asdict().items()
+                if value not in (None, {})
+            },
             "prompts": self.prompts,
             "reached": self.reached,
             "note": self.note,
@@ -419,9 +424,7 @@ def _tuned(
     )
 
 
-def _why_not(
-    found: Predictions, table: Table, shares: Mapping[str, float], asked: Asked
-) -> str:
+def _why_not(found: Predictions, table: Table, shares: Mapping[str, float], asked: Asked) -> str:
     n = len(table.quality)
     told = []
     for model, share in asked.shares.items():
@@ -431,7 +434,7 @@ def _why_not(
         may = int(table.available[:, found.models.index(model)].sum())
         why = "prompts that are predicted alike change together"
         if may < share * n:
-            why = f"it may serve {may:,} of the {n:,} prompts"
+            why = f"it may serve {may:,} of the {n:,} prompts (`removed` of a decision says why)"
         told.append(f"{model} gets {got:.1%} at the nearest, not {share:.1%}: {why}")
     return "; ".join(told)
 

@@ -1,0 +1,63 @@
+"""The integer program of an assignment, solved by HiGHS (scipy)."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import Bounds, LinearConstraint, milp
+from scipy.sparse import csr_matrix
+
+if TYPE_CHECKING:
+    from crossroute.budget.assignment import Problem
+
+
+def solve(
+    problem: Problem, budget_usd: float, quality: float, seconds: float, gap: float
+) -> NDArray[np.intp] | None:
+    """The model of each query: the best quality for a budget, or the least cost for a quality.
+
+    Args:
+        problem: What is to be shared out.
+        budget_usd: The most that all queries may cost; infinite is no budget.
+        quality: The least sum of qualities: then it is the cost that is minimised; minus infinity
+            is none.
+        seconds: How long it may take.
+        gap: Relative distance to the best that is good enough.
+
+    Returns:
+        [n] indices of models, or None if it was not solved.
+    """
+    n, m = problem.quality.shape
+    worth, cost = problem.quality.ravel(), problem.cost_usd.ravel()
+    one_each = csr_matrix(
+        (np.ones(n * m), (np.repeat(np.arange(n), m), np.arange(n * m))), (n, n * m)
+    )
+    constraints = [LinearConstraint(one_each, 1, 1)]
+    if math.isfinite(budget_usd):
+        # Costs are far below 1, where a solver's tolerances would swallow them.
+        scale = budget_usd or 1.0
+        constraints.append(LinearConstraint(csr_matrix(cost / scale), ub=budget_usd / scale))
+    has_floor = math.isfinite(quality)
+    if has_floor:
+        constraints.append(LinearConstraint(csr_matrix(worth), lb=quality))
+    for model in problem.limited:
+        column = np.zeros((n, m))
+        column[:, model] = 1
+        constraints.append(
+            LinearConstraint(csr_matrix(column.ravel()), ub=math.floor(problem.most[model] + 1e-9))
+        )
+    allowed = np.ones(n * m) if problem.allowed is None else problem.allowed.ravel().astype(float)
+    goal = cost / max(float(cost.mean()), 1e-300) if has_floor else -worth
+    found = milp(
+        goal,
+        constraints=constraints,
+        integrality=np.ones(n * m),
+        bounds=Bounds(0, allowed),
+        options={"time_limit": seconds, "mip_rel_gap": gap},
+    )
+    if found.status != 0 or found.x is None:
+        return None
+    return np.asarray(found.x.reshape(n, m).argmax(axis=1))

@@ -98,6 +98,8 @@ def main(files: list[str]) -> None:
                         if n >= size:
                             order = rng.permutation(n)[:size]
                             apart.append(off(tuned_to(router, rows_of(valid, order), shares), test))
+                    if not fresh and not apart:
+                        continue
                     table.add_row(
                         *(name, which, str(size), "three" if several else "one"),
                         *(f"{missed / DRAWS:.0%}", f"{extra / DRAWS:.0%}"),

@@ -19,7 +19,8 @@ from rich.console import Console
 from rich.table import Table
 
 from crossroute import DEFAULT_WILLINGNESS_TO_PAY, CrossRouter, Predictions
-from crossroute.budget.tuned import Tuned, at_share
+from crossroute.budget import share
+from crossroute.budget.tuned import Tuned, tuned_to_shares
 from crossroute.evaluation.metrics import sweep
 from crossroute.training.data import RoutingData
 
@@ -34,12 +35,16 @@ def rows_of(found: Predictions, rows: NDArray[np.intp]) -> Predictions:
     return Predictions(found.models, *(part[rows] for part in parts))
 
 
-def tuned_to(router: CrossRouter, found: Predictions, shares: dict[str, float]) -> Tuned:
+def tuned_to(
+    router: CrossRouter, found: Predictions, shares: dict[str, float]
+) -> Tuned[CrossRouter]:
     every = np.ones(found.quality.shape, np.bool_)
-    return at_share(router, found, every, shares, None, DEFAULT_WILLINGNESS_TO_PAY)
+    none = np.zeros(len(found.models))
+    table = share.Table(found.models, found.quality, found.cost_usd, every, router.reward, none)
+    return tuned_to_shares(router, table, shares, None, DEFAULT_WILLINGNESS_TO_PAY)
 
 
-def off(tuned: Tuned, found: Predictions) -> float:
+def off(tuned: Tuned[CrossRouter], found: Predictions) -> float:
     """By how much the share that is furthest off is off on other prompts."""
     extra = np.array([tuned.surcharge_usd.get(model, 0.0) for model in found.models])
     at = (tuned.willingness_to_pay,)

@@ -15,7 +15,18 @@ from typing import TypeVar, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from crossroute.budget import tuned
+from crossroute.budget.share import Table
+from crossroute.budget.tuned import (
+    Tuned,
+    check_cost,
+    check_finite,
+    check_prompts,
+    check_quality,
+    check_shares,
+    tuned_to_cost,
+    tuned_to_quality,
+    tuned_to_shares,
+)
 from crossroute.ceiling import Ceiling
 from crossroute.constraints import (
     UNLIMITED,
@@ -384,17 +395,18 @@ class CrossRouter:
         *,
         willingness_to_pay: float | None = None,
         constraints: ConstraintsLike = None,
-    ) -> tuned.Tuned:
-        """Find the willingness to pay at which models get shares of your prompts (`docs/budget`).
+    ) -> Tuned[CrossRouter]:
+        """Find the willingness to pay at which models get shares of your prompts.
 
-        Where no willingness to pay does, models get surcharges, too (`with_surcharges`).
+        Where no willingness to pay does, models get surcharges, too (`with_surcharges`). How near
+        the shares come on other prompts: `docs/budget/tune.md`.
 
             tuned = router.at_share(prompts, {"gpt-5.5": 0.3})
             decision = tuned.router.route(prompt, tuned.willingness_to_pay)
 
         Args:
             prompts: A sample of those that will come, as they come: what comes twice is twice in
-                it. 900 tell a share of 0.3 within 3 points in 95 of 100 samples, 300 within 5.
+                it. 900 tell a share of 0.3 within 3 points in 95 of 100 samples, 300 within 5.2.
             shares: Of the prompts, 0..1, by the ids of models.
             willingness_to_pay: At which it is to be, finite; None leaves it open: of those that
                 give the shares without surcharges, it is the one with the best quality.
@@ -407,11 +419,10 @@ class CrossRouter:
             QueryError: If there are no prompts, or one has not that form.
             NoCandidateError: If no model may serve one of them.
         """
-        checked = tuned.check_shares(shares, self._pool)
-        willingness = tuned.check_finite(willingness_to_pay)
-        sample = self._sample(prompts, constraints)
-        usual = DEFAULT_WILLINGNESS_TO_PAY
-        return tuned.at_share(self, *sample, checked, willingness, usual)
+        checked = check_shares(shares, self._pool)
+        willingness = check_finite(willingness_to_pay)
+        table = self._table(prompts, constraints)
+        return tuned_to_shares(self, table, checked, willingness, DEFAULT_WILLINGNESS_TO_PAY)
 
     def at_cost(
         self,
@@ -419,7 +430,7 @@ class CrossRouter:
         usd_a_query: float,
         *,
         constraints: ConstraintsLike = None,
-    ) -> tuned.Tuned:
+    ) -> Tuned[CrossRouter]:
         """Find the willingness to pay with the best quality for a mean predicted cost.
 
         Args:
@@ -432,8 +443,8 @@ class CrossRouter:
             QueryError: If there are no prompts, or one has not that form.
             NoCandidateError: If no model may serve one of them.
         """
-        cost = tuned.check_cost(usd_a_query)
-        return tuned.at_cost(self, *self._sample(prompts, constraints), cost)
+        cost = check_cost(usd_a_query)
+        return tuned_to_cost(self, self._table(prompts, constraints), cost)
 
     def at_quality(
         self,
@@ -441,7 +452,7 @@ class CrossRouter:
         quality: float,
         *,
         constraints: ConstraintsLike = None,
-    ) -> tuned.Tuned:
+    ) -> Tuned[CrossRouter]:
         """Find the willingness to pay with the least cost for a mean predicted quality.
 
         Args:
@@ -454,25 +465,25 @@ class CrossRouter:
             QueryError: If there are no prompts, or one has not that form.
             NoCandidateError: If no model may serve one of them.
         """
-        least = tuned.check_quality(quality)
-        return tuned.at_quality(self, *self._sample(prompts, constraints), least)
+        least = check_quality(quality)
+        return tuned_to_quality(self, self._table(prompts, constraints), least)
 
-    def _sample(
-        self, prompts: Sequence[QueryLike], constraints: ConstraintsLike
-    ) -> tuple[Predictions, NDArray[np.bool_]]:
-        """Predictions of some prompts, and which models may serve them: [n, m]."""
+    def _table(self, prompts: Sequence[QueryLike], constraints: ConstraintsLike) -> Table:
+        """What it predicts of some prompts, and which models may serve them."""
         limits = Constraints.of(constraints)
         limits.check(self._pool)
         queries = _read(prompts)
-        tuned.check_prompts(queries)
+        check_prompts(queries)
         found = self._predict(queries)
         available = np.ones(found.quality.shape, np.bool_)
         for i, query in enumerate(queries):
             reasons = self._removed(query, limits, found.cost_usd[i].tolist())
             if len(reasons) == len(found.models):
                 raise NoCandidateError(reasons, position=i)
-            available[i] = [model not in reasons for model in found.models]
-        return found, available
+            if reasons:
+                available[i] = [model not in reasons for model in found.models]
+        extra = np.array([self._surcharge_usd.get(model, 0.0) for model in found.models])
+        return Table(found.models, found.quality, found.cost_usd, available, self._reward, extra)
 
     def predict(self, queries: Sequence[QueryLike]) -> Predictions:
         """Predict quality and cost of every model for every query.

@@ -30,7 +30,8 @@ def table_of(
 ) -> Table:
     shape = quality.shape
     every = np.ones(shape, np.bool_) if available is None else available
-    return Table(quality, cost_usd, every, reward, np.zeros(shape[1]))
+    models = tuple(f"model-{j}" for j in range(shape[1]))
+    return Table(models, quality, cost_usd, every, reward, np.zeros(shape[1]))
 
 
 def random_table(

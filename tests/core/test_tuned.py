@@ -32,7 +32,7 @@ def prompts(toy_data: RoutingData) -> list[str]:
     return [str(prompt) for prompt in toy_data.prompts[:200]]
 
 
-def got(tuned: Tuned, prompts: list[str]) -> dict[str, float]:
+def got(tuned: Tuned[CrossRouter], prompts: list[str]) -> dict[str, float]:
     found = [one.model for one in tuned.router.route_batch(prompts, tuned.willingness_to_pay)]
     return {model: found.count(model) / len(found) for model in tuned.router.pool}
 
@@ -183,6 +183,8 @@ def test_what_is_no_goal_is_refused(toy_router: CrossRouter) -> None:
         toy_router.at_cost(SUM, 0.1)
     with pytest.raises(ConstraintError, match="willingness_to_pay is infinite"):
         toy_router.at_share([SUM], {"poet": 0.3}, willingness_to_pay=math.inf)
+    with pytest.raises(ConstraintError, match="share_off is -1"):
+        toy_router.at_cost([SUM], 1).watch(share_off=-1)
     with pytest.raises(WillingnessToPayError):
         toy_router.at_share([SUM], {"poet": 0.3}, willingness_to_pay=-1)
 
@@ -205,12 +207,12 @@ def test_how_sure_it_is(toy_router: CrossRouter, prompts: list[str]) -> None:
 
 
 @pytest.fixture(scope="module")
-def tuned(toy_router: CrossRouter, prompts: list[str]) -> Tuned:
+def tuned(toy_router: CrossRouter, prompts: list[str]) -> Tuned[CrossRouter]:
     return toy_router.at_share(prompts, {"sage": 0.3})
 
 
 @pytest.fixture(scope="module")
-def to_sage(tuned: Tuned) -> Decision:
+def to_sage(tuned: Tuned[CrossRouter]) -> Decision:
     return tuned.router.route(STORY, tuned.willingness_to_pay).preferring("sage")
 
 
@@ -220,7 +222,10 @@ def to_poet(to_sage: Decision) -> Decision:
 
 
 def test_what_is_as_asked_is_no_drift(
-    tuned: Tuned, to_sage: Decision, to_poet: Decision, caplog: pytest.LogCaptureFixture
+    tuned: Tuned[CrossRouter],
+    to_sage: Decision,
+    to_poet: Decision,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     watch = tuned.watch()
     rng = np.random.default_rng(0)
@@ -237,7 +242,7 @@ def test_what_is_as_asked_is_no_drift(
 @pytest.mark.parametrize("share", [0.0, 0.6])
 def test_a_drift_is_told_once(
     share: float,
-    tuned: Tuned,
+    tuned: Tuned[CrossRouter],
     to_sage: Decision,
     to_poet: Decision,
     caplog: pytest.LogCaptureFixture,
@@ -256,7 +261,7 @@ def test_a_drift_is_told_once(
 
 
 def test_what_the_sample_may_be_off_by_chance_is_no_drift(
-    tuned: Tuned, to_sage: Decision, to_poet: Decision
+    tuned: Tuned[CrossRouter], to_sage: Decision, to_poet: Decision
 ) -> None:
     # Of 200 prompts, two standard errors are 6.5 points.
     watch = tuned.watch(warn=False)
@@ -267,7 +272,7 @@ def test_what_the_sample_may_be_off_by_chance_is_no_drift(
 
 
 def test_in_shadow_it_is_the_routers_own_choice_that_counts(
-    tuned: Tuned, to_sage: Decision, to_poet: Decision
+    tuned: Tuned[CrossRouter], to_sage: Decision, to_poet: Decision
 ) -> None:
     watch = tuned.watch(warn=False)
     own = next(one for one in to_sage.candidates if one.model == "sage")
@@ -296,7 +301,9 @@ def test_cost_and_quality_are_watched(toy_router: CrossRouter, prompts: list[str
     assert "are predicted a quality of 0.200 in the mean" in watch.alarm
 
 
-def test_many_threads_may_tell_it(tuned: Tuned, to_sage: Decision, to_poet: Decision) -> None:
+def test_many_threads_may_tell_it(
+    tuned: Tuned[CrossRouter], to_sage: Decision, to_poet: Decision
+) -> None:
     watch = tuned.watch(warn=False)
 
     def tell() -> None:

@@ -15,20 +15,17 @@ import math
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from crossroute.budget.share import FloatArray
+from crossroute.budget.share import Asked, FloatArray, Sample
 from crossroute.decision import Decision, usd
 from crossroute.traffic.guarantee import stake
-from crossroute.traffic.monitor import ERROR, Tolerances
-
-if TYPE_CHECKING:
-    from crossroute.budget.tuned import Tuned
 
 logger = logging.getLogger(__name__)
 
+ERROR = 0.01
+"""Probability of a warning although nothing is further off than it may be."""
 BY_CHANCE = 2.58
 """Standard errors that the sample may be off: in 99 of 100 it is less."""
 HORIZONS = (100, 1_000, 10_000)
@@ -44,24 +41,37 @@ class Drift:
     A recorder tells it of all calls: `CrossRouteRecorder("records.jsonl", watch=watch)`.
 
     Args:
-        tuned: What was asked, and what the sample got.
-        tolerances: How far off may be without a warning: `share`, `cost` and `quality` of it.
+        asked: What a router was tuned to.
+        sample: What the sample got.
+        share_off: Share of the calls by which a model's may be off.
+        cost_off: Share of the mean cost by which that may be off.
+        quality_off: By how much the mean quality may be off.
         warn: Whether to log a warning.
 
     Attributes:
         alarm: What is off, and what to do; None for as long as nothing is.
     """
 
-    def __init__(self, tuned: Tuned, tolerances: Tolerances, *, warn: bool = True) -> None:
+    def __init__(
+        self,
+        asked: Asked,
+        sample: Sample,
+        *,
+        share_off: float,
+        cost_off: float,
+        quality_off: float,
+        warn: bool = True,
+    ) -> None:
         self.alarm: str | None = None
-        self._tuned = tuned
+        self._asked = asked
+        self._sample = sample
         self._warns = warn
         self._lock = threading.Lock()
         self._calls = 0
         self._models: Counter[str] = Counter()
         self._cost_usd = 0.0
         self._quality = 0.0
-        self._bets = list(_bets(tuned, tolerances))
+        self._bets = list(_bets(asked, sample, share_off, cost_off, quality_off))
 
     @property
     def calls(self) -> int:
@@ -72,7 +82,7 @@ class Drift:
     def shares(self) -> dict[str, float]:
         """Share of the calls that models got, and those that were asked for: the largest first."""
         with self._lock:
-            models = {**dict.fromkeys(self._tuned.asked.shares, 0), **self._models}
+            models = {**dict.fromkeys(self._asked.shares, 0), **self._models}
             shares = {model: count / max(self._calls, 1) for model, count in models.items()}
         return dict(sorted(shares.items(), key=lambda item: -item[1]))
 
@@ -112,19 +122,19 @@ class Drift:
     def _said(self, bet: _Bet) -> str:
         calls = f"{self._calls:,} calls"
         if bet.of == "cost":
-            asked = self._tuned.cost_usd
+            asked = float(self._sample.cost_usd.mean())
             what = f"{calls} are predicted to cost {usd(self.cost_usd)} in the mean, not "
             what += f"{usd(asked)} as the sample"
         elif bet.of == "quality":
             what = f"{calls} are predicted a quality of {self.quality:.3f} in the mean, not "
-            what += f"{self._tuned.quality:.3f} as the sample"
+            what += f"{self._sample.quality.mean():.3f} as the sample"
         else:
             got = self._models[bet.of] / self._calls
-            asked = self._tuned.asked.shares[bet.of]
+            asked = self._asked.shares[bet.of]
             what = f"{bet.of} gets {got:.1%} of {calls}, not {asked:.1%} as asked"
         return (
-            f"{what}: other prompts come in than the {self._tuned.prompts:,} it was tuned on, or "
-            "models fail or rest. Tune again on new prompts (crossroute tune)."
+            f"{what}: other prompts come in than the {len(self._sample.quality):,} it was tuned "
+            "on, or models fail or rest. Tune again on new prompts (crossroute tune)."
         )
 
 
@@ -159,24 +169,23 @@ class _Bet:
         return bool(np.logaddexp.reduce(self._capital) >= self._most)
 
 
-def _bets(tuned: Tuned, tolerances: Tolerances) -> Iterator[_Bet]:
-    asked, sample = tuned.asked, tuned.sample
+def _bets(
+    asked: Asked, sample: Sample, share_off: float, cost_off: float, quality_off: float
+) -> Iterator[_Bet]:
+    n = len(sample.quality)
     figures: list[tuple[str, float, FloatArray, float, float]] = []
     if asked.cost_usd is not None and (scale := float(sample.cost_usd.max())) > 0:
-        chance = BY_CHANCE * tuned.cost_error_usd
-        off = max(tolerances.cost * tuned.cost_usd, chance)
-        figures.append(("cost", scale, sample.cost_usd, tuned.cost_usd, off))
+        mean = float(sample.cost_usd.mean())
+        figures.append(("cost", scale, sample.cost_usd, mean, cost_off * mean))
     elif asked.quality is not None:
-        off = max(tolerances.quality, BY_CHANCE * tuned.quality_error)
-        figures.append(("quality", 1.0, sample.quality, tuned.quality, off))
+        mean = float(sample.quality.mean())
+        figures.append(("quality", 1.0, sample.quality, mean, quality_off))
     for model, share in asked.shares.items():
-        # That it could not be had is no drift.
-        middle = share if tuned.reached else tuned.shares[model]
-        off = max(tolerances.share, BY_CHANCE * math.sqrt(middle * (1 - middle) / tuned.prompts))
-        got = np.zeros(tuned.prompts)
-        got[: round(middle * tuned.prompts)] = 1.0
-        figures.append((model, 1.0, got, middle, off))
-    for of, scale, values, middle, off in figures:
+        got = np.zeros(n)
+        got[: round(share * n)] = 1.0
+        figures.append((model, 1.0, got, share, share_off))
+    for of, scale, values, middle, tolerated in figures:
+        off = max(tolerated, BY_CHANCE * float(values.std()) / math.sqrt(n))
         # Each of two sides of each figure.
         error = ERROR / (2 * len(figures))
         if middle + off < scale:

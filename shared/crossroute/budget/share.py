@@ -6,8 +6,11 @@ exactly: the sample's shares, mean cost and mean quality are steps between them.
 
 A model's share need not grow with lambda: dearer ones take over again. Where no lambda gives it,
 a surcharge on the model does, which is added to its cost in the comparison (below 0 it is a
-discount): its share is the part of the prompts for which it leads by more. For several models that
-is the dual of a transport problem, solved by one exact cut after the other, as in an auction.
+discount): its share is the part of the prompts for which it leads by more. For several models,
+surcharges are the prices of a transport problem. They minimise its dual, which is L-natural convex
+(Murota, Discrete Convex Analysis): it is at its least where moving no set of models together makes
+it less. So one set after the other is moved to where it has its share exactly; one model after the
+other alone, two that both have too little would outbid each other on and on.
 
 A value is taken from the middle between the points that bound it, so that prompts which differ a
 little from those of the sample do not all change at once.
@@ -18,12 +21,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from crossroute.evaluation.metrics import sweep
-from crossroute.ranking import QUALITY_FLOOR, RewardName, first, utility
+from crossroute.decision import usd
+from crossroute.ranking import QUALITY_FLOOR, RewardName, first, preference, utility
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.intp]
@@ -38,11 +42,47 @@ ALIKE = 1e-9
 """Leads that differ by less, as a share of them, are equal: no rounding decides between them."""
 
 
+class Asked(NamedTuple):
+    """What a router was tuned to: one of these.
+
+    Attributes:
+        shares: Share of the prompts of some models, 0..1, by their ids.
+        cost_usd: The most that a prompt is to cost in the mean, in USD.
+        quality: The least mean quality, 0..1.
+    """
+
+    shares: Mapping[str, float]
+    cost_usd: float | None = None
+    quality: float | None = None
+
+    def __str__(self) -> str:
+        if self.cost_usd is not None:
+            return f"a mean cost of at most {usd(self.cost_usd)} a prompt"
+        if self.quality is not None:
+            return f"a mean quality of at least {self.quality:g}"
+        return " and ".join(f"{100 * x:g} % for {model}" for model, x in self.shares.items())
+
+
+class Sample(NamedTuple):
+    """What n prompts of a sample get.
+
+    Attributes:
+        chosen: [n] position of the model in the pool.
+        cost_usd: [n] its predicted cost in USD.
+        quality: [n] its predicted quality.
+    """
+
+    chosen: IntArray
+    cost_usd: FloatArray
+    quality: FloatArray
+
+
 @dataclass(frozen=True)
 class Table:
     """What n prompts would get from m models, and which of these may serve them.
 
     Attributes:
+        models: Ids of the m models.
         quality: [n, m] predicted, 0..1.
         cost_usd: [n, m] predicted, in USD.
         available: [n, m] whether a model may serve a prompt, at least one does.
@@ -50,6 +90,7 @@ class Table:
         surcharge_usd: [m] what is added to their cost already.
     """
 
+    models: tuple[str, ...]
     quality: FloatArray
     cost_usd: FloatArray
     available: NDArray[np.bool_]
@@ -65,14 +106,9 @@ class Table:
             willingness_to_pay: lambda.
             surcharge_usd: [m] beside those that are there already.
         """
-        (chosen,) = sweep(
-            self.quality,
-            self._counted(surcharge_usd),
-            self.reward,
-            (willingness_to_pay,),
-            available=self.available,
-        )
-        return np.asarray(chosen)
+        quality = np.where(self.available, self.quality, 0.0)
+        cost = np.where(self.available, self._counted(surcharge_usd), np.inf)
+        return first(preference(self.reward, quality, cost, willingness_to_pay), quality, cost)
 
     def shares(self, chosen: IntArray) -> FloatArray:
         """The share of each model among choices [n]: [m]."""
@@ -283,9 +319,6 @@ def _balanced(own: FloatArray, rest: FloatArray, asked: FloatArray, bound: float
         if off <= 0.5 / n:
             break
         before = found.copy()
-        # One after the other, two that both have too little would outbid each other on and on.
-        # Where no set of models can be moved together to gain, the dual is at its least: it is
-        # L-natural convex.
         for group in _groups(a, draws):
             net = own - found
             lead = net[:, group].max(axis=1)

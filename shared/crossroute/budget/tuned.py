@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from crossroute.budget.share import (
+    Asked,
     FloatArray,
     IntArray,
+    Sample,
     Steps,
     Table,
     crossings,
@@ -27,10 +28,6 @@ from crossroute.ranking import amount, check_willingness_to_pay
 
 if TYPE_CHECKING:
     from crossroute.budget.drift import Drift
-    from crossroute.router import CrossRouter, Predictions
-    from crossroute.traffic.monitor import Tolerances
-
-BoolArray = NDArray[np.bool_]
 
 SURE = 1.96
 """Standard errors to each side of a 95 % interval."""
@@ -39,43 +36,22 @@ SHOWN_OTHERS = 3
 ROUNDING = 1e-9
 
 
-class Asked(NamedTuple):
-    """What a router was tuned to: one of these.
+class Chargeable(Protocol):
+    """What a router is here."""
 
-    Attributes:
-        shares: Share of the prompts of some models, 0..1, by their ids.
-        cost_usd: The most that a prompt is to cost in the mean, in USD.
-        quality: The least mean quality, 0..1.
-    """
+    @property
+    def surcharge_usd(self) -> Mapping[str, float]:
+        """What is added to the cost of models, by their ids."""
 
-    shares: Mapping[str, float]
-    cost_usd: float | None = None
-    quality: float | None = None
-
-    def __str__(self) -> str:
-        if self.cost_usd is not None:
-            return f"a mean cost of at most {usd(self.cost_usd)} a prompt"
-        if self.quality is not None:
-            return f"a mean quality of at least {self.quality:g}"
-        return " and ".join(f"{100 * x:g} % for {model}" for model, x in self.shares.items())
+    def with_surcharges(self, usd: Mapping[str, float]) -> Self:
+        """The same router with other ones."""
 
 
-class Sample(NamedTuple):
-    """What n prompts of a sample get.
-
-    Attributes:
-        chosen: [n] position of the model in the pool.
-        cost_usd: [n] its predicted cost in USD.
-        quality: [n] its predicted quality.
-    """
-
-    chosen: IntArray
-    cost_usd: FloatArray
-    quality: FloatArray
+Router = TypeVar("Router", bound=Chargeable)
 
 
 @dataclass(frozen=True)
-class Tuned:
+class Tuned(Generic[Router]):
     """A router with the willingness to pay that reaches a goal on a sample of prompts.
 
         tuned = router.at_share(prompts, {"gpt-5.5": 0.3})
@@ -94,7 +70,7 @@ class Tuned:
         note: What is in the way, and what is nearest; what is worth knowing if nothing is.
     """
 
-    router: CrossRouter
+    router: Router
     willingness_to_pay: float
     asked: Asked
     prompts: int
@@ -128,18 +104,37 @@ class Tuned:
     def _error(self, values: FloatArray) -> float:
         return float(values.std(ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else math.inf
 
-    def watch(self, tolerances: Tolerances | None = None, *, warn: bool = True) -> Drift:
+    def watch(
+        self,
+        *,
+        share_off: float = 0.05,
+        cost_off: float = 0.1,
+        quality_off: float = 0.05,
+        warn: bool = True,
+    ) -> Drift:
         """What notices that later decisions drift from what was asked (`crossroute.budget.drift`).
 
         Args:
-            tolerances: How far off may be without a warning: `share`, `cost` and `quality` of it;
-                None is 5 points, 10 % and 0.05.
+            share_off: Share of the calls by which a model's may be off without a warning.
+            cost_off: Share of the mean cost by which that may be off.
+            quality_off: By how much the mean quality may be off.
             warn: Whether to log a warning; the alarm is kept in any case.
+
+        Raises:
+            ConstraintError: If one of them is no number from 0 up.
         """
         from crossroute.budget.drift import Drift
-        from crossroute.traffic.monitor import Tolerances
 
-        return Drift(self, tolerances or Tolerances(), warn=warn)
+        # That a share could not be had is no drift.
+        shares = self.asked.shares if self.reached else self.shares
+        return Drift(
+            self.asked._replace(shares={model: shares[model] for model in self.asked.shares}),
+            self.sample,
+            share_off=_allowed("share_off", share_off),
+            cost_off=_allowed("cost_off", cost_off),
+            quality_off=_allowed("quality_off", quality_off),
+            warn=warn,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """The figures as plain JSON-ready values (an infinite number becomes a string)."""
@@ -162,6 +157,13 @@ class Tuned:
             "quality": self.quality,
             "quality_error": _finite(self.quality_error),
         }
+
+
+def _allowed(name: str, value: object) -> float:
+    off = amount(value)
+    if off is None:
+        raise ConstraintError(f"{name} is {shortened(value)}; give a number from 0 up.")
+    return off
 
 
 def check_shares(shares: object, pool: Mapping[str, object]) -> dict[str, float]:
@@ -193,27 +195,24 @@ def check_shares(shares: object, pool: Mapping[str, object]) -> dict[str, float]
     return checked
 
 
-def at_share(
-    router: CrossRouter,
-    found: Predictions,
-    available: BoolArray,
+def tuned_to_shares(
+    router: Router,
+    table: Table,
     shares: Mapping[str, float],
     willingness_to_pay: float | None,
     usual: float,
-) -> Tuned:
+) -> Tuned[Router]:
     """Tune a router to shares; see `CrossRouter.at_share`.
 
     Args:
         router: The router.
-        found: Its predictions of the sample.
-        available: [n, m] which models may serve which prompt.
+        table: What it predicts of the sample.
         shares: From `check_shares`.
         willingness_to_pay: At which it is to be; None is where it takes no surcharge, or the least.
         usual: The willingness to pay to prefer, where many are as good.
     """
-    table = _table(router, found, available)
-    n = len(found.quality)
-    columns = np.array([found.models.index(model) for model in shares])
+    n = len(table.quality)
+    columns = np.array([table.models.index(model) for model in shares])
     asked = np.array(list(shares.values()))
     lines = steps(table, columns)
     others: list[float] = []
@@ -227,19 +226,16 @@ def at_share(
             # They are the same everywhere.
             willingness = usual
         others = [point for point in points[1:] if math.isfinite(point)]
-    extra = np.zeros(len(found.models))
+    extra = np.zeros(len(table.models))
     if not points:
         by_column = dict(zip(columns.tolist(), asked.tolist(), strict=True))
         extra = surcharges(table, willingness, by_column)
     goal = Asked(dict(shares))
-    return _tuned(router, found, table, willingness, extra, goal, _other_points(lines, others))
+    return _tuned(router, table, willingness, extra, goal, _other_points(lines, others))
 
 
-def at_cost(
-    router: CrossRouter, found: Predictions, available: BoolArray, cost_usd: float
-) -> Tuned:
+def tuned_to_cost(router: Router, table: Table, cost_usd: float) -> Tuned[Router]:
     """Tune a router to a mean cost; see `CrossRouter.at_cost`."""
-    table = _table(router, found, available)
     lines = steps(table, np.zeros(0, np.intp))
     within = np.flatnonzero(lines.cost_usd <= cost_usd * (1 + ROUNDING))
     step = int(within[-1]) if len(within) else 0
@@ -251,14 +247,11 @@ def at_cost(
         )
     elif step == len(lines.low) - 1:
         note = "Even the best models cost no more: a larger budget buys nothing"
-    return _at_step(router, found, table, lines, step, Asked({}, cost_usd=cost_usd), note)
+    return _at_step(router, table, lines, step, Asked({}, cost_usd=cost_usd), note)
 
 
-def at_quality(
-    router: CrossRouter, found: Predictions, available: BoolArray, quality: float
-) -> Tuned:
+def tuned_to_quality(router: Router, table: Table, quality: float) -> Tuned[Router]:
     """Tune a router to a mean quality; see `CrossRouter.at_quality`."""
-    table = _table(router, found, available)
     lines = steps(table, np.zeros(0, np.intp))
     enough = np.flatnonzero(lines.quality >= quality - ROUNDING)
     step = int(enough[0]) if len(enough) else len(lines.low) - 1
@@ -270,7 +263,7 @@ def at_quality(
         )
     elif step == 0:
         note = "The cheapest models do"
-    return _at_step(router, found, table, lines, step, Asked({}, quality=quality), note)
+    return _at_step(router, table, lines, step, Asked({}, quality=quality), note)
 
 
 def check_cost(cost_usd: object) -> float:
@@ -339,11 +332,6 @@ def prompts_for(share: float, points: float) -> int:
     return math.ceil(share * (1 - share) * (100 * SURE / points) ** 2)
 
 
-def _table(router: CrossRouter, found: Predictions, available: BoolArray) -> Table:
-    extra = np.array([router.surcharge_usd.get(model, 0.0) for model in found.models])
-    return Table(found.quality, found.cost_usd, available, router.reward, extra)
-
-
 def _is_at(table: Table, willingness: float, columns: IntArray, asked: FloatArray) -> bool:
     shares = table.shares(table.chosen(willingness))[columns]
     return bool(abs(shares - asked).max() <= tolerance(len(table.quality)))
@@ -361,43 +349,41 @@ def _other_points(lines: Steps, others: list[float]) -> str:
 
 
 def _at_step(
-    router: CrossRouter,
-    found: Predictions,
+    router: Router,
     table: Table,
     lines: Steps,
     step: int,
     asked: Asked,
     note: str,
-) -> Tuned:
+) -> Tuned[Router]:
     willingness = 0.0 if step == 0 else lines.middle(step)
     if step == len(lines.low) - 1:
         willingness = math.inf
-    return _tuned(router, found, table, willingness, np.zeros(len(found.models)), asked, note)
+    return _tuned(router, table, willingness, np.zeros(len(table.models)), asked, note)
 
 
 def _tuned(
-    router: CrossRouter,
-    found: Predictions,
+    router: Router,
     table: Table,
     willingness: float,
     extra: FloatArray,
     asked: Asked,
     note: str,
-) -> Tuned:
+) -> Tuned[Router]:
     chosen = table.chosen(willingness, extra)
     rows = np.arange(len(chosen))
-    sample = Sample(chosen, found.cost_usd[rows, chosen], found.quality[rows, chosen])
+    sample = Sample(chosen, table.cost_usd[rows, chosen], table.quality[rows, chosen])
     part = table.shares(chosen)
     shares = {
         model: float(part[j])
-        for j, model in enumerate(found.models)
+        for j, model in enumerate(table.models)
         if part[j] or model in asked.shares
     }
     if extra.any():
         router = router.with_surcharges(
             {
                 model: float(value)
-                for model, value in zip(found.models, table.surcharge_usd + extra, strict=True)
+                for model, value in zip(table.models, table.surcharge_usd + extra, strict=True)
                 if value
             }
         )
@@ -409,7 +395,7 @@ def _tuned(
     if asked.quality is not None:
         reached = quality >= asked.quality - ROUNDING
     if asked.shares and not reached:
-        note = _why_not(found, table, shares, asked)
+        note = _why_not(table, shares, asked)
     return Tuned(
         router,
         willingness,
@@ -424,14 +410,14 @@ def _tuned(
     )
 
 
-def _why_not(found: Predictions, table: Table, shares: Mapping[str, float], asked: Asked) -> str:
+def _why_not(table: Table, shares: Mapping[str, float], asked: Asked) -> str:
     n = len(table.quality)
     told = []
     for model, share in asked.shares.items():
         got = shares[model]
         if abs(got - share) <= tolerance(n):
             continue
-        may = int(table.available[:, found.models.index(model)].sum())
+        may = int(table.available[:, table.models.index(model)].sum())
         why = "prompts that are predicted alike change together"
         if may < share * n:
             why = f"it may serve {may:,} of the {n:,} prompts (`removed` of a decision says why)"

@@ -21,6 +21,7 @@ from crossroute.cli.common import (
 from crossroute.decision import usd
 from crossroute.errors import ConstraintError
 from crossroute.evaluation.comparison import load_prompts
+from crossroute.router import CrossRouter
 
 if TYPE_CHECKING:
     from crossroute.budget.drift import Drift
@@ -104,7 +105,7 @@ def _prompts(path: Path) -> list[Any]:
     return [prompt for prompt, _ in load_prompts(path)]
 
 
-def _later(found: Tuned, prompts: list[Any]) -> Drift:
+def _later(found: Tuned[CrossRouter], prompts: list[Any]) -> Drift:
     # It is printed.
     watch = found.watch(warn=False)
     with err.status(f"Looking at {len(prompts):,} later prompts"):
@@ -113,7 +114,7 @@ def _later(found: Tuned, prompts: list[Any]) -> Drift:
     return watch
 
 
-def _print(found: Tuned) -> None:
+def _print(found: Tuned[CrossRouter]) -> None:
     if found.reached:
         out.print(
             f"Willingness to pay: {found.willingness_to_pay!r} USD a unit of quality.",
@@ -145,7 +146,7 @@ def _print(found: Tuned) -> None:
         )
 
 
-def _usage(found: Tuned) -> str:
+def _usage(found: Tuned[CrossRouter]) -> str:
     """How to use it, in Python."""
     router = "router"
     if found.surcharge_usd:

@@ -68,7 +68,7 @@ def test_later_prompts_are_held_against_it(
     code, out, err = run(*at, "--later", write(tmp_path / "other.jsonl", stories))
     assert code == 3
     assert "Drift: clerk gets " in out
-    assert "not 40.0% as asked" in out
+    assert "not 40.0% as it was tuned to" in out
     assert "Drift" not in err
     code, out, _ = run(*at, "--later", tmp_path / "other.jsonl", "--json")
     assert code == 3

@@ -254,7 +254,7 @@ def test_a_drift_is_told_once(
             watch.seen(to_sage if number < share else to_poet)
     (record,) = caplog.records
     assert record.getMessage() == watch.alarm
-    assert "not 30.0% as asked" in record.getMessage()
+    assert "not 30.0% as it was tuned to" in record.getMessage()
     assert "other prompts come in than the 200 it was tuned on" in record.getMessage()
     assert "Tune again" in record.getMessage()
     assert watch.calls == 1_000
@@ -269,6 +269,18 @@ def test_what_the_sample_may_be_off_by_chance_is_no_drift(
     for number in rng.uniform(size=3_000):
         watch.seen(to_sage if number < 0.365 else to_poet)
     assert watch.alarm is None
+
+
+def test_a_small_sample_promises_little(toy_router: CrossRouter, to_sage: Decision) -> None:
+    # Nobody knows from three prompts that it is never the other one.
+    tuned = toy_router.at_share([SUM, STORY, SUM], {"sage": 0.0})
+    watch = tuned.watch(warn=False)
+    for number in range(300):
+        watch.seen(to_sage if number % 4 == 0 else to_sage.preferring("poet"))
+    assert watch.alarm is None
+    for _ in range(300):
+        watch.seen(to_sage)
+    assert watch.alarm is not None
 
 
 def test_in_shadow_it_is_the_routers_own_choice_that_counts(

@@ -15,14 +15,18 @@ import math
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from typing import Literal
 
 import numpy as np
 
 from crossroute.budget.share import Asked, FloatArray, Sample
-from crossroute.decision import Decision, usd
+from crossroute.decision import CandidateScore, Decision, usd
 from crossroute.traffic.guarantee import stake
 
 logger = logging.getLogger(__name__)
+
+Kind = Literal["share", "cost", "quality"]
+"""Of a figure: share of a model, mean predicted cost, mean predicted quality."""
 
 ERROR = 0.01
 """Probability of a warning although nothing is further off than it may be."""
@@ -106,13 +110,8 @@ class Drift:
             self._quality += one.quality
             if self.alarm is not None:
                 return
-            values = {"cost": one.cost_usd, "quality": one.quality}
             # All of them: what one call says is lost to none.
-            lost = [
-                bet
-                for bet in self._bets
-                if bet.lost(values.get(bet.of, float(bet.of == one.model)))
-            ]
+            lost = [bet for bet in self._bets if bet.lost(bet.value_of(one))]
             if not lost:
                 return
             self.alarm = text = self._said(lost[0])
@@ -121,17 +120,17 @@ class Drift:
 
     def _said(self, bet: _Bet) -> str:
         calls = f"{self._calls:,} calls"
-        if bet.of == "cost":
-            asked = float(self._sample.cost_usd.mean())
+        if bet.kind == "cost":
+            before = usd(float(self._sample.cost_usd.mean()))
             what = f"{calls} are predicted to cost {usd(self.cost_usd)} in the mean, not "
-            what += f"{usd(asked)} as the sample"
-        elif bet.of == "quality":
+            what += f"{before} as the sample"
+        elif bet.kind == "quality":
             what = f"{calls} are predicted a quality of {self.quality:.3f} in the mean, not "
             what += f"{self._sample.quality.mean():.3f} as the sample"
         else:
-            got = self._models[bet.of] / self._calls
-            asked = self._asked.shares[bet.of]
-            what = f"{bet.of} gets {got:.1%} of {calls}, not {asked:.1%} as asked"
+            got = self._models[bet.model] / self._calls
+            share = self._asked.shares[bet.model]
+            what = f"{bet.model} gets {got:.1%} of {calls}, not {share:.1%} as it was tuned to"
         return (
             f"{what}: other prompts come in than the {len(self._sample.quality):,} it was tuned "
             "on, or models fail or rest. Tune again on new prompts (crossroute tune)."
@@ -142,7 +141,8 @@ class _Bet:
     """A bet that the mean of a figure is above a limit, or below.
 
     Args:
-        of: `cost`, `quality`, or the id of a model whose share it is.
+        kind: What it is of.
+        model: Whose share it is; empty where it is none.
         scale: The most that the figure can be; what is more counts as that.
         sample: [n] of the figure.
         limit: Within the scale.
@@ -151,9 +151,18 @@ class _Bet:
     """
 
     def __init__(
-        self, of: str, scale: float, sample: FloatArray, limit: float, *, above: bool, error: float
+        self,
+        kind: Kind,
+        model: str,
+        scale: float,
+        sample: FloatArray,
+        limit: float,
+        *,
+        above: bool,
+        error: float,
     ) -> None:
-        self.of = of
+        self.kind = kind
+        self.model = model
         self._scale, self._limit = scale, limit / scale
         self._sign = 1.0 if above else -1.0
         self._most = math.log(1 / error)
@@ -161,6 +170,12 @@ class _Bet:
         worst = self._limit if above else 1 - self._limit
         self._stakes = np.array([stake(moment, rows, error, worst) for rows in HORIZONS])
         self._capital = np.full(len(HORIZONS), -math.log(len(HORIZONS)))
+
+    def value_of(self, one: Decision | CandidateScore) -> float:
+        """The figure of one call."""
+        if self.kind == "share":
+            return float(one.model == self.model)
+        return one.cost_usd if self.kind == "cost" else one.quality
 
     def lost(self, value: float) -> bool:
         """Bet on one more value; whether the mean is surely on the wrong side of the limit."""
@@ -173,22 +188,24 @@ def _bets(
     asked: Asked, sample: Sample, share_off: float, cost_off: float, quality_off: float
 ) -> Iterator[_Bet]:
     n = len(sample.quality)
-    figures: list[tuple[str, float, FloatArray, float, float]] = []
+    figures: list[tuple[Kind, str, float, FloatArray, float, float]] = []
     if asked.cost_usd is not None and (scale := float(sample.cost_usd.max())) > 0:
         mean = float(sample.cost_usd.mean())
-        figures.append(("cost", scale, sample.cost_usd, mean, cost_off * mean))
+        figures.append(("cost", "", scale, sample.cost_usd, mean, cost_off * mean))
     elif asked.quality is not None:
         mean = float(sample.quality.mean())
-        figures.append(("quality", 1.0, sample.quality, mean, quality_off))
+        figures.append(("quality", "", 1.0, sample.quality, mean, quality_off))
     for model, share in asked.shares.items():
         got = np.zeros(n)
         got[: round(share * n)] = 1.0
-        figures.append((model, 1.0, got, share, share_off))
-    for of, scale, values, middle, tolerated in figures:
-        off = max(tolerated, BY_CHANCE * float(values.std()) / math.sqrt(n))
+        figures.append(("share", model, 1.0, got, share, share_off))
+    for kind, model, scale, values, middle, tolerated in figures:
+        # What never showed in a small sample may be there.
+        spread = math.hypot(float(values.std()), scale / (2 * math.sqrt(n)))
+        off = max(tolerated, BY_CHANCE * spread / math.sqrt(n))
         # Each of two sides of each figure.
         error = ERROR / (2 * len(figures))
         if middle + off < scale:
-            yield _Bet(of, scale, values, middle + off, above=True, error=error)
+            yield _Bet(kind, model, scale, values, middle + off, above=True, error=error)
         if middle - off > 0:
-            yield _Bet(of, scale, values, middle - off, above=False, error=error)
+            yield _Bet(kind, model, scale, values, middle - off, above=False, error=error)

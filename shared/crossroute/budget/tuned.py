@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
 
@@ -294,13 +294,13 @@ def check_quality(quality: object) -> float:
     return found
 
 
-def check_prompts(prompts: object) -> None:
+def check_prompts(prompts: Sequence[object]) -> None:
     """See that there are prompts to tune on.
 
     Raises:
         QueryError: If there are none.
     """
-    if isinstance(prompts, (list, tuple)) and not prompts:
+    if not prompts:
         raise QueryError("There are no prompts to tune on; give a few hundred of your own.")
 
 

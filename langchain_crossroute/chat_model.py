@@ -21,7 +21,7 @@ from langchain_core.language_models.chat_model_stream import AsyncChatModelStrea
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, get_buffer_string
 from langchain_core.outputs import ChatGeneration, ChatResult, LLMResult, RunInfo
 from langchain_core.runnables import ConfigurableFieldSpec, Runnable, RunnableConfig
-from langchain_core.runnables.config import ensure_config, merge_configs
+from langchain_core.runnables.config import ensure_config, get_config_list, merge_configs
 from langchain_core.runnables.schema import StreamEvent
 from langchain_core.runnables.utils import get_unique_config_specs
 from langchain_core.tools import BaseTool
@@ -41,6 +41,7 @@ from crossroute.spend import DailySpend
 from crossroute.strategies import Strategy, check_strategy
 from langchain_crossroute.demands import LateCall, schema_text
 from langchain_crossroute.dispatch import (
+    BATCH_SETTINGS,
     CALL_SETTINGS,
     DEFAULT_ATTEMPTS,
     Dispatch,
@@ -73,7 +74,9 @@ class ChatCrossRoute(FromYaml, BaseChatModel):
 
     A call is controlled by `config["configurable"]`, each of these being optional:
     `willingness_to_pay`, `crossroute_model`, `crossroute_allowed`, `crossroute_excluded`,
-    `crossroute_max_cost_usd`, `crossroute_hard_max_cost_usd`.
+    `crossroute_max_cost_usd`, `crossroute_hard_max_cost_usd`. In that of `batch` and `abatch`,
+    `crossroute_budget_usd` is what all of its calls may cost together, as predicted: who answers
+    which is decided for all at once (`CrossRouter.allocate`).
 
     Example:
         >>> from langchain_core.language_models import FakeListChatModel
@@ -245,7 +248,7 @@ class ChatCrossRoute(FromYaml, BaseChatModel):
     @override
     def config_specs(self) -> list[ConfigurableFieldSpec]:
         specs = [spec for model in self.models.values() for spec in model.config_specs]
-        return get_unique_config_specs([*CALL_SETTINGS, *specs])
+        return get_unique_config_specs([*CALL_SETTINGS, *BATCH_SETTINGS, *specs])
 
     # The outer methods: an LLM run of the router's own would count every token twice.
 
@@ -315,6 +318,30 @@ class ChatCrossRoute(FromYaml, BaseChatModel):
         async with aclosing(chunks):
             async for chunk in chunks:
                 yield chunk
+
+    @override
+    def batch(
+        self,
+        inputs: list[LanguageModelInput],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> list[AIMessage]:
+        decided = self._batched(inputs, config, **kwargs)
+        return super().batch(inputs, decided, return_exceptions=return_exceptions, **kwargs)
+
+    @override
+    async def abatch(
+        self,
+        inputs: list[LanguageModelInput],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> list[AIMessage]:
+        decided = await asyncio.to_thread(self._batched, inputs, config, **kwargs)
+        return await super().abatch(inputs, decided, return_exceptions=return_exceptions, **kwargs)
 
     @override
     def stream_events(  # type: ignore[override]
@@ -511,6 +538,20 @@ class ChatCrossRoute(FromYaml, BaseChatModel):
         # Only for callers that go round `invoke` and `generate`.
         answer = self.invoke(messages, stop=stop, **kwargs)
         return ChatResult(generations=[ChatGeneration(message=answer)])
+
+    def _batched(
+        self,
+        inputs: list[LanguageModelInput],
+        config: RunnableConfig | list[RunnableConfig] | None,
+        *,
+        stop: list[str] | None = None,
+        **kwargs: Any,
+    ) -> list[RunnableConfig]:
+        """The configs of a batch, under a budget with a decision each."""
+        dispatch, kwargs = self._opened(stop, kwargs)
+        return dispatch.batched(
+            inputs, get_config_list(config, len(inputs)) if inputs else [], kwargs
+        )
 
     def _opened(
         self, stop: list[str] | None, kwargs: builtins.dict[str, Any]

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import lru_cache, reduce
@@ -19,9 +20,11 @@ from typing import Any, NamedTuple
 
 from langchain_core.messages import AIMessage, AIMessageChunk, message_chunk_to_message
 from langchain_core.runnables import ConfigurableFieldSpec, Runnable, RunnableConfig
+from langchain_core.runnables.config import ensure_config
 
 from crossroute import (
     ConstraintError,
+    CrossRouteError,
     CrossRouter,
     Decision,
     NoCandidateError,
@@ -68,7 +71,21 @@ CALL_SETTINGS = [
 ]
 """What a call's `config["configurable"]` may say."""
 
-KNOWN = [setting.id for setting in CALL_SETTINGS]
+BUDGET = PREFIX + "budget_usd"
+"""What the config of a batch may say: the most that its calls may cost together, in USD."""
+BATCH_SETTINGS = [
+    ConfigurableFieldSpec(
+        id=BUDGET,
+        annotation=float | None,
+        description="The most that a batch may cost in all, as predicted, in USD.",
+        is_shared=True,
+    )
+]
+
+_DECIDED = "__crossroute_decided"
+"""Where a batch that is decided together has the decision of each of its calls."""
+
+KNOWN = [setting.id for setting in (*CALL_SETTINGS, *BATCH_SETTINGS)]
 LIKENESS = 0.85
 """Names of others that are as like to one of these are misspelt, by difflib's ratio."""
 
@@ -188,8 +205,9 @@ class Dispatch:
         """
         asked, turn = self._asked(value, config, kwargs, **beside)
         now = self if self.live is None else self._with(self.live.current)
+        decided, config = _decided(config)
         try:
-            decision = now.router.route(**asked)
+            decision = decided or now.router.route(**asked)
         except NoCandidateError as error:
             raise now._unservable(asked, error) from None
         ended = _recorders(config)
@@ -205,8 +223,9 @@ class Dispatch:
         """`decide` without blocking the event loop."""
         asked, turn = self._asked(value, config, kwargs, **beside)
         now = self if self.live is None else self._with(await self.live.acurrent())
+        decided, config = _decided(config)
         try:
-            decision = await now.router.aroute(**asked)
+            decision = decided or await now.router.aroute(**asked)
         except NoCandidateError as error:
             raise now._unservable(asked, error) from None
         ended = _recorders(config)
@@ -215,6 +234,52 @@ class Dispatch:
         task = now._task(decision, asked, turn)
         await aemit(config, DECISION_EVENT, task.decision.to_dict)
         return now._call(task, value, config, kwargs, form)._replace(ended=ended)
+
+    def batched(
+        self, values: Sequence[Any], configs: Sequence[RunnableConfig], kwargs: dict[str, Any]
+    ) -> list[RunnableConfig]:
+        """The configs of a batch: under a budget, with the decisions that were taken together.
+
+        An input that cannot be routed gets none: its own call says why.
+
+        Args:
+            values: Inputs of the calls.
+            configs: Their configs.
+            kwargs: Keyword arguments of the calls.
+
+        Raises:
+            ConstraintError: If the budget makes no sense, or is not the same for all.
+            InfeasibleError: If it does not pay for all of them.
+        """
+        budgets = [(config.get("configurable") or {}).get(BUDGET) for config in configs]
+        if all(budget is None for budget in budgets):
+            return [*configs]
+        if any(budget != budgets[0] for budget in budgets):
+            raise ConstraintError(
+                f"{BUDGET} differs within one batch; it is the budget of all of its calls "
+                "together: give it once, in a config for all."
+            )
+        configs = [_without(config, BUDGET) for config in configs]
+        now = self if self.live is None else self._with(self.live.current)
+        asked = {}
+        for i, (value, config) in enumerate(zip(values, configs, strict=True)):
+            with suppress(CrossRouteError):
+                asked[i], _ = self._asked(value, ensure_config(config), kwargs)
+        while asked:
+            try:
+                decisions = now.router.allocate(
+                    [one["query"] for one in asked.values()],
+                    budget_usd=budgets[0],
+                    constraints=[one["constraints"] for one in asked.values()],
+                ).decisions
+            except NoCandidateError as error:
+                del asked[list(asked)[error.position or 0]]
+                continue
+            for i, decision in zip(asked, decisions, strict=True):
+                configurable = {**(configs[i].get("configurable") or {}), _DECIDED: decision}
+                configs[i] = {**configs[i], "configurable": configurable}
+            break
+        return configs
 
     def _call(
         self, task: Task, value: Any, config: RunnableConfig, kwargs: dict[str, Any], form: Form
@@ -285,6 +350,11 @@ class Dispatch:
             late_needs, late_text = self.late.demands
             needs, text = needs | late_needs, text + late_text
         settings = config.get("configurable") or {}
+        if settings.get(BUDGET) is not None:
+            raise ConstraintError(
+                f"{BUDGET} is the budget of a batch: give it to batch or abatch. What one call may "
+                f"cost is {IDS['max_cost_usd']}, or {IDS['hard_max_cost_usd']}."
+            )
         for name in settings:
             if wrong := _misspelt(name):
                 raise ConstraintError(f"configurable: {wrong} The settings are {', '.join(KNOWN)}.")
@@ -331,6 +401,18 @@ class Call(NamedTuple):
     flow: Flow
     transport: Transport
     ended: Listener | None = None
+
+
+def _decided(config: RunnableConfig) -> tuple[Decision | None, RunnableConfig]:
+    """The decision that a batch has taken for a call, and the config without it."""
+    found = (config.get("configurable") or {}).get(_DECIDED)
+    return found, _without(config, _DECIDED) if found else config
+
+
+def _without(config: RunnableConfig, setting: str) -> RunnableConfig:
+    configurable = config.get("configurable") or {}
+    kept = {name: value for name, value in configurable.items() if name != setting}
+    return {**config, "configurable": kept}
 
 
 def _recorders(config: RunnableConfig) -> Listener | None:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import aclosing
 from pathlib import Path
@@ -16,6 +17,7 @@ from langchain_core.runnables import (
     RunnableConfig,
     RunnableSerializable,
 )
+from langchain_core.runnables.config import get_config_list
 from langchain_core.runnables.utils import get_unique_config_specs
 from pydantic import ConfigDict, PrivateAttr, SkipValidation
 from typing_extensions import override
@@ -31,6 +33,7 @@ from crossroute.policy import USUAL_WILLINGNESS_TO_PAY, Policy, settle
 from crossroute.spend import DailySpend
 from crossroute.strategies import Strategy, check_strategy
 from langchain_crossroute.dispatch import (
+    BATCH_SETTINGS,
     CALL_SETTINGS,
     DEFAULT_ATTEMPTS,
     Dispatch,
@@ -52,7 +55,9 @@ class CrossRouteRunnable(FromYaml, RunnableSerializable[Any, Any]):
     an answer that is no message passes unchanged.
 
     The willingness to pay of a single call goes into its config:
-    `invoke(..., config={"configurable": {"willingness_to_pay": 0.05}})`.
+    `invoke(..., config={"configurable": {"willingness_to_pay": 0.05}})`. In that of `batch` and
+    `abatch`, `crossroute_budget_usd` is what all of its calls may cost together, as predicted: who
+    answers which is decided for all at once (`CrossRouter.allocate`).
 
     Example:
         >>> from crossroute import CrossRouter
@@ -207,7 +212,7 @@ class CrossRouteRunnable(FromYaml, RunnableSerializable[Any, Any]):
     @override
     def config_specs(self) -> list[ConfigurableFieldSpec]:
         specs = [spec for model in self.models.values() for spec in model.config_specs]
-        return get_unique_config_specs([*CALL_SETTINGS, *specs])
+        return get_unique_config_specs([*CALL_SETTINGS, *BATCH_SETTINGS, *specs])
 
     @override
     def invoke(self, input: Any, config: RunnableConfig | None = None, **kwargs: Any) -> Any:
@@ -240,6 +245,32 @@ class CrossRouteRunnable(FromYaml, RunnableSerializable[Any, Any]):
         async with aclosing(chunks):
             async for chunk in chunks:
                 yield chunk
+
+    @override
+    def batch(
+        self,
+        inputs: list[Any],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> list[Any]:
+        configs = get_config_list(config, len(inputs)) if inputs else []
+        decided = self._dispatch().batched(inputs, configs, kwargs)
+        return super().batch(inputs, decided, return_exceptions=return_exceptions, **kwargs)
+
+    @override
+    async def abatch(
+        self,
+        inputs: list[Any],
+        config: RunnableConfig | list[RunnableConfig] | None = None,
+        *,
+        return_exceptions: bool = False,
+        **kwargs: Any,
+    ) -> list[Any]:
+        configs = get_config_list(config, len(inputs)) if inputs else []
+        decided = await asyncio.to_thread(self._dispatch().batched, inputs, configs, kwargs)
+        return await super().abatch(inputs, decided, return_exceptions=return_exceptions, **kwargs)
 
     def _dispatch(self) -> Dispatch:
         return Dispatch(

@@ -5,6 +5,7 @@
     ├── WillingnessToPayError    a willingness to pay that is not a number of USD
     ├── ConstraintError          a demand on the candidates that makes no sense
     ├── NoCandidateError         a query that no model of the pool may serve
+    ├── InfeasibleError          a demand on many queries together that cannot be met
     ├── DailySpendError          a call that no model may serve today, by what was spent
     ├── RestingError             a model that was not asked, as another call tries it after a rest
     ├── AskTimeoutError          a model that was given a time limit and did not keep it
@@ -107,6 +108,10 @@ class NoCandidateError(CrossRouteError, ValueError):
     def removed(self) -> dict[str, str]:
         """Why each model was removed, by its id."""
         return {model: explained(why) for model, why in self.reasons.items()}
+
+
+class InfeasibleError(CrossRouteError, ValueError):
+    """A demand on many queries together that cannot be met, for example too small a budget."""
 
 
 class AskTimeoutError(CrossRouteError, TimeoutError):

@@ -10,23 +10,11 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import TypeVar, get_args
+from typing import TYPE_CHECKING, NamedTuple, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from crossroute.budget.share import Table
-from crossroute.budget.tuned import (
-    Tuned,
-    check_cost,
-    check_finite,
-    check_prompts,
-    check_quality,
-    check_shares,
-    tuned_to_cost,
-    tuned_to_quality,
-    tuned_to_shares,
-)
 from crossroute.ceiling import Ceiling
 from crossroute.constraints import (
     UNLIMITED,
@@ -63,10 +51,17 @@ from crossroute.onboarding.scores import Scores
 from crossroute.query import FORM_FEATURES, Query, QueryLike
 from crossroute.ranking import RewardName, check_willingness_to_pay, preference, rank, reward
 
+if TYPE_CHECKING:
+    from crossroute.budget.allocation import Allocation
+    from crossroute.budget.share import Table
+    from crossroute.budget.tuned import Tuned
+    from crossroute.training.data import RoutingData
+
 FloatArray = NDArray[np.float64]
 Made = TypeVar("Made")
 
 NO_SURCHARGE: Mapping[str, float] = {}
+NO_LIMIT: Mapping[str, int] = {}
 
 DEFAULT_WILLINGNESS_TO_PAY = 0.01
 """One cent a unit of quality; `crossroute.ranking` says what that unit is."""
@@ -93,6 +88,31 @@ class Predictions:
     cost_usd: FloatArray
     output_tokens: FloatArray
     input_tokens: FloatArray
+
+
+class Serving(NamedTuple):
+    """What is predicted for n queries, and who may serve them.
+
+    Attributes:
+        queries: The n queries.
+        predictions: Of all models of the pool.
+        removed: Why models may not serve a query, for each query by their ids.
+    """
+
+    queries: Sequence[Query]
+    predictions: Predictions
+    removed: Sequence[Mapping[str, list[Reason]]]
+
+    @property
+    def allowed(self) -> NDArray[np.bool_] | None:
+        """[n, m] whether a model may serve a query, one at least; None is every model."""
+        if not any(self.removed):
+            return None
+        found = np.ones(self.predictions.quality.shape, np.bool_)
+        for i, reasons in enumerate(self.removed):
+            for model in reasons:
+                found[i, self.predictions.models.index(model)] = False
+        return found
 
 
 class CrossRouter:
@@ -388,6 +408,63 @@ class CrossRouter:
         """
         return self._decide(_read(queries), willingness_to_pay, constraints, None, many=True)
 
+    def allocate(
+        self,
+        queries: Sequence[QueryLike],
+        *,
+        budget_usd: float | None = None,
+        min_quality: float | None = None,
+        max_share: Mapping[str, float] = NO_LIMIT,
+        max_concurrent: Mapping[str, int] = NO_LIMIT,
+        constraints: ConstraintsLike | Sequence[ConstraintsLike] = None,
+        held_out: RoutingData | None = None,
+        on_step: Callable[[str], None] = lambda _: None,
+    ) -> Allocation:
+        """Choose the models of many queries together: the best quality for a budget.
+
+            allocation = router.allocate(prompts, budget_usd=40)
+            print(allocation)
+            for prompt, decision in zip(prompts, allocation.decisions): ...
+
+        Mean predicted quality is as high, or the cost as low, as it can be, whatever the router's
+        reward. What cannot be had is not an error yet: `Allocation.feasible` says so, `nearest` is
+        what can, and only its `decisions` raise.
+
+        Args:
+            queries: As in `route`.
+            budget_usd: The most that all queries may cost, in USD.
+            min_quality: In place of a budget, the least mean quality, 0..1, for the least cost.
+            max_share: The largest share of the queries, 0..1, that models may get, by their ids.
+            max_concurrent: The largest number of the queries that models may get: where all are
+                sent at once, so many are with them at once.
+            constraints: As in `route`, for each of the queries; or a list with those of each.
+            held_out: Scored answers that the router has not learned from. Half of them correct what
+                it predicts, the other half say what is realised (`Allocation.checked`).
+            on_step: Called now and then, with what is being done.
+
+        Raises:
+            QueryError: If there are no queries, or one has not the form of one.
+            ConstraintError: If not one of budget and quality is given, a number makes no sense, or
+                the limits leave a query without a model.
+            NoCandidateError: If no model may serve one of the queries.
+            UnknownModelError: If a limited model is not in the pool.
+            DataError: If the scored answers are too few, or of other models.
+        """
+        from crossroute.budget.allocation import Asked, allocate
+
+        asked = Asked(budget_usd, min_quality, max_share, max_concurrent)
+        # Before anything takes time.
+        asked.most(tuple(self._pool), 0)
+        on_step("reading")
+        read = _read(queries)
+        limits = self._limits_of_each(constraints, len(read))
+
+        def on_chunk(done: int) -> None:
+            on_step(f"predicted {done:,} of {len(read):,}")
+
+        serving = self._serving(read, limits, on_chunk=on_chunk)
+        return allocate(self, serving, asked, held_out=held_out, on_step=on_step)
+
     def at_share(
         self,
         prompts: Sequence[QueryLike],
@@ -419,6 +496,8 @@ class CrossRouter:
             QueryError: If there are no prompts, or one has not that form.
             NoCandidateError: If no model may serve one of them.
         """
+        from crossroute.budget.tuned import check_finite, check_shares, tuned_to_shares
+
         checked = check_shares(shares, self._pool)
         willingness = check_finite(willingness_to_pay)
         table = self._table(prompts, constraints)
@@ -443,6 +522,8 @@ class CrossRouter:
             QueryError: If there are no prompts, or one has not that form.
             NoCandidateError: If no model may serve one of them.
         """
+        from crossroute.budget.tuned import check_cost, tuned_to_cost
+
         cost = check_cost(usd_a_query)
         return tuned_to_cost(self, self._table(prompts, constraints), cost)
 
@@ -465,25 +546,30 @@ class CrossRouter:
             QueryError: If there are no prompts, or one has not that form.
             NoCandidateError: If no model may serve one of them.
         """
+        from crossroute.budget.tuned import check_quality, tuned_to_quality
+
         least = check_quality(quality)
         return tuned_to_quality(self, self._table(prompts, constraints), least)
 
     def _table(self, prompts: Sequence[QueryLike], constraints: ConstraintsLike) -> Table:
         """What it predicts of some prompts, and which models may serve them."""
-        limits = Constraints.of(constraints)
-        limits.check(self._pool)
-        queries = _read(prompts)
-        check_prompts(queries)
-        found = self._predict(queries)
-        available = np.ones(found.quality.shape, np.bool_)
-        for i, query in enumerate(queries):
-            reasons = self._removed(query, limits, found.cost_usd[i].tolist())
-            if len(reasons) == len(found.models):
-                raise NoCandidateError(reasons, position=i)
-            if reasons:
-                available[i] = [model not in reasons for model in found.models]
+        from crossroute.budget.share import Table
+
+        limits, queries = self._limits(constraints), _read(prompts)
+        if not queries:
+            raise QueryError("There are no prompts to tune on; give a few hundred of your own.")
+        serving = self._serving(queries, [limits] * len(queries))
+        found, allowed = serving.predictions, serving.allowed
         extra = np.array([self._surcharge_usd.get(model, 0.0) for model in found.models])
-        return Table(found.models, found.quality, found.cost_usd, available, self._reward, extra)
+        every = np.ones(found.quality.shape, np.bool_)
+        return Table(
+            found.models,
+            found.quality,
+            found.cost_usd,
+            every if allowed is None else allowed,
+            self._reward,
+            extra,
+        )
 
     def predict(self, queries: Sequence[QueryLike]) -> Predictions:
         """Predict quality and cost of every model for every query.
@@ -493,7 +579,9 @@ class CrossRouter:
         """
         return self._predict(_read(queries))
 
-    def _predict(self, queries: Sequence[Query]) -> Predictions:
+    def _predict(
+        self, queries: Sequence[Query], on_chunk: Callable[[int], None] = lambda _: None
+    ) -> Predictions:
         tokens = np.array([query.input_tokens for query in queries], np.float64)
         shape = (len(queries), len(self._pool))
         quality, cost, output = np.empty(shape), np.empty(shape), np.empty(shape)
@@ -503,6 +591,7 @@ class CrossRouter:
             quality[part], cost[part], output[part] = self._predictor.predict(
                 features, tokens[part]
             )
+            on_chunk(min(start + CHUNK, len(queries)))
         return Predictions(tuple(self._pool), quality, cost, output, tokens)
 
     def _decide(
@@ -515,11 +604,11 @@ class CrossRouter:
         many: bool = False,
     ) -> list[Decision]:
         willingness = check_willingness_to_pay(willingness_to_pay)
-        limits = Constraints.of(constraints)
-        limits.check(self._pool)
+        limits = self._limits(constraints)
         if stay is not None and not isinstance(stay, Stay):
             raise ConstraintError(f"stay is {shortened(stay)}; give Stay(model), or None.")
-        found = self._predict(queries)
+        served = self._serving(queries, [limits] * len(queries), many=many)
+        found = served.predictions
         counted = found.cost_usd
         if self._surcharge_usd:
             extra = [self._surcharge_usd.get(model, 0.0) for model in found.models]
@@ -536,7 +625,7 @@ class CrossRouter:
         for i, query in enumerate(queries):
             quality, cost = found.quality[i].tolist(), found.cost_usd[i].tolist()
             values = rewards[i].tolist()
-            reasons = self._removed(query, limits, cost)
+            reasons = served.removed[i]
             candidates = tuple(
                 [
                     CandidateScore(found.models[j], quality[j], cost[j], values[j])
@@ -544,8 +633,6 @@ class CrossRouter:
                     if found.models[j] not in reasons
                 ]
             )
-            if not candidates:
-                raise NoCandidateError(reasons, position=i if many else None)
             best = candidates[0]
             decisions.append(
                 Decision(
@@ -568,6 +655,45 @@ class CrossRouter:
                 )
             )
         return decisions
+
+    def _limits(self, constraints: ConstraintsLike) -> Constraints:
+        limits = Constraints.of(constraints)
+        limits.check(self._pool)
+        return limits
+
+    def _limits_of_each(
+        self, constraints: ConstraintsLike | Sequence[ConstraintsLike], count: int
+    ) -> list[Constraints]:
+        if not isinstance(constraints, Sequence):
+            return [self._limits(constraints)] * count
+        if len(constraints) != count:
+            raise ConstraintError(
+                f"There are {len(constraints)} constraints for {count} queries; give one for all, "
+                "or one for each."
+            )
+        return [self._limits(one) for one in constraints]
+
+    def _serving(
+        self,
+        queries: Sequence[Query],
+        limits: Sequence[Constraints],
+        *,
+        many: bool = True,
+        on_chunk: Callable[[int], None] = lambda _: None,
+    ) -> Serving:
+        """What is predicted for queries, and who may serve them.
+
+        Raises:
+            NoCandidateError: If no model may serve one of them.
+        """
+        found = self._predict(queries, on_chunk)
+        removed = []
+        for i, query in enumerate(queries):
+            reasons = self._removed(query, limits[i], found.cost_usd[i].tolist())
+            if len(reasons) == len(found.models):
+                raise NoCandidateError(reasons, position=i if many else None)
+            removed.append(reasons)
+        return Serving(queries, found, removed)
 
     def _bonus(
         self, stay: Stay, queries: Sequence[Query], willingness: float

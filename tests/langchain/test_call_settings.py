@@ -48,6 +48,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::langchain_core._api.LangChainBe
 PROMPT = ChatPromptTemplate.from_messages([("system", SYSTEM), ("human", "{question}")])
 CALL_SETTINGS = [
     "crossroute_allowed",
+    "crossroute_budget_usd",
     "crossroute_excluded",
     "crossroute_hard_max_cost_usd",
     "crossroute_languages",

@@ -1,1 +1,7 @@
-"""What a budget or a share of the calls asks of a router: arrays in, decisions out."""
+"""Many requests, one budget: arrays in, decisions out. No strategy, no request is made here."""
+
+from __future__ import annotations
+
+from crossroute.budget.allocation import Allocation, Asked, Expected
+
+__all__ = ["Allocation", "Asked", "Expected"]

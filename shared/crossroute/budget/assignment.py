@@ -36,11 +36,10 @@ CHUNK = 16_384
 """Queries looked at together, which bounds the memory beside the two tables."""
 SAMPLE = 10_000
 """Queries on which prices are sought first."""
-EXACT_CELLS = 20_000
+EXACT_CELLS = 5_000
 """Queries times models up to which the integer program is solved itself."""
-EXACT_SECONDS = 20.0
-EXACT_GAP = 1e-5
-"""Relative to the best."""
+EXACT_NODES, EXACT_GAP = 50, 1e-4
+"""Branches that are looked at, and the relative distance from the best that is good enough."""
 BISECTIONS = 60
 NARROW, ROUGH = 1e-7, 1e-4
 """Relative width at which a bracket of lambda is narrow enough: the last queries are moved one by
@@ -246,7 +245,9 @@ def _solve(problem: Problem, goal: _Goal, on_step: Callable[[], None]) -> Assign
         return _exact(problem, goal, nearest._replace(feasible=False))
     furthest = _at_end(problem, extreme - end, on_step)
     if furthest is not None and goal.is_kept(furthest.choice):
-        return _exact(problem, goal, furthest)
+        # A budget that is not used up: the best quality, for as little as it costs.
+        best = _Goal(quality=furthest.choice.quality)
+        return _between(problem, best, extreme, on_step) if goal.is_budget else furthest
     return _exact(problem, goal, _between(problem, goal, extreme, on_step))
 
 
@@ -473,7 +474,6 @@ def _displaced(problem: Problem, prices: Prices, chosen: IntArray, room: FloatAr
     before = np.full(models, -1)
     by = np.full(models, -1)
     seen, queue = {over}, [over]
-    allowed = problem.allowed
     while queue:
         model = queue.pop(0)
         rows = np.flatnonzero(chosen == model)
@@ -494,7 +494,6 @@ def _displaced(problem: Problem, prices: Prices, chosen: IntArray, room: FloatAr
                     room[other] += 1
                 return True
             queue.append(other)
-    assert allowed is not None or not (problem.most >= 1).all()  # noqa: S101
     return False
 
 
@@ -588,7 +587,7 @@ def _exact(problem: Problem, goal: _Goal, found: Assignment) -> Assignment:
     if not found.feasible:
         # The nearest: the least cost, or the best quality.
         goal = _Goal(budget_usd=math.inf) if not goal.is_budget else _Goal(quality=0.0)
-    chosen = solve(problem, goal.budget_usd, goal.quality, EXACT_SECONDS, EXACT_GAP)
+    chosen = solve(problem, goal.budget_usd, goal.quality, EXACT_NODES, EXACT_GAP)
     if chosen is None:
         return found
     exact = found._replace(choice=Choice.of(problem, chosen), exact=True)

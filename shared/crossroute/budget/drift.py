@@ -19,7 +19,7 @@ from typing import Literal
 
 import numpy as np
 
-from crossroute.budget.share import Asked, FloatArray, Sample
+from crossroute.budget.share import FloatArray, Sample, Target
 from crossroute.decision import CandidateScore, Decision, usd
 from crossroute.traffic.guarantee import stake
 
@@ -58,7 +58,7 @@ class Drift:
 
     def __init__(
         self,
-        asked: Asked,
+        asked: Target,
         sample: Sample,
         *,
         share_off: float,
@@ -185,7 +185,7 @@ class _Bet:
 
 
 def _bets(
-    asked: Asked, sample: Sample, share_off: float, cost_off: float, quality_off: float
+    asked: Target, sample: Sample, share_off: float, cost_off: float, quality_off: float
 ) -> Iterator[_Bet]:
     n = len(sample.quality)
     figures: list[tuple[Kind, str, float, FloatArray, float, float]] = []

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def solve(
-    problem: Problem, budget_usd: float, quality: float, seconds: float, gap: float
+    problem: Problem, budget_usd: float, quality: float, nodes: int, gap: float
 ) -> NDArray[np.intp] | None:
     """The model of each query: the best quality for a budget, or the least cost for a quality.
 
@@ -24,11 +24,11 @@ def solve(
         budget_usd: The most that all queries may cost; infinite is no budget.
         quality: The least sum of qualities: then it is the cost that is minimised; minus infinity
             is none.
-        seconds: How long it may take.
+        nodes: How many branches it may look at; no time, which differs from machine to machine.
         gap: Relative distance to the best that is good enough.
 
     Returns:
-        [n] indices of models, or None if it was not solved.
+        [n] indices of models, or None if none were found.
     """
     n, m = problem.quality.shape
     worth, cost = problem.quality.ravel(), problem.cost_usd.ravel()
@@ -56,8 +56,8 @@ def solve(
         constraints=constraints,
         integrality=np.ones(n * m),
         bounds=Bounds(0, allowed),
-        options={"time_limit": seconds, "mip_rel_gap": gap},
+        options={"node_limit": nodes, "mip_rel_gap": gap},
     )
-    if found.status != 0 or found.x is None:
+    if found.x is None:
         return None
     return np.asarray(found.x.reshape(n, m).argmax(axis=1))

@@ -42,7 +42,7 @@ ALIKE = 1e-9
 """Leads that differ by less, as a share of them, are equal: no rounding decides between them."""
 
 
-class Asked(NamedTuple):
+class Target(NamedTuple):
     """What a router was tuned to: one of these.
 
     Attributes:

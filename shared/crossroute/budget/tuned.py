@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
 
 import numpy as np
 
 from crossroute.budget.share import (
-    Asked,
     FloatArray,
     IntArray,
     Sample,
     Steps,
     Table,
+    Target,
     crossings,
     nearest,
     steps,
@@ -23,7 +23,7 @@ from crossroute.budget.share import (
     tolerance,
 )
 from crossroute.decision import usd
-from crossroute.errors import ConstraintError, QueryError, UnknownModelError, shortened
+from crossroute.errors import ConstraintError, UnknownModelError, shortened
 from crossroute.ranking import amount, check_willingness_to_pay
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class Tuned(Generic[Router]):
 
     router: Router
     willingness_to_pay: float
-    asked: Asked
+    asked: Target
     prompts: int
     shares: Mapping[str, float]
     cost_usd: float
@@ -230,7 +230,7 @@ def tuned_to_shares(
     if not points:
         by_column = dict(zip(columns.tolist(), asked.tolist(), strict=True))
         extra = surcharges(table, willingness, by_column)
-    goal = Asked(dict(shares))
+    goal = Target(dict(shares))
     return _tuned(router, table, willingness, extra, goal, _other_points(lines, others))
 
 
@@ -247,7 +247,7 @@ def tuned_to_cost(router: Router, table: Table, cost_usd: float) -> Tuned[Router
         )
     elif step == len(lines.low) - 1:
         note = "Even the best models cost no more: a larger budget buys nothing"
-    return _at_step(router, table, lines, step, Asked({}, cost_usd=cost_usd), note)
+    return _at_step(router, table, lines, step, Target({}, cost_usd=cost_usd), note)
 
 
 def tuned_to_quality(router: Router, table: Table, quality: float) -> Tuned[Router]:
@@ -263,7 +263,7 @@ def tuned_to_quality(router: Router, table: Table, quality: float) -> Tuned[Rout
         )
     elif step == 0:
         note = "The cheapest models do"
-    return _at_step(router, table, lines, step, Asked({}, quality=quality), note)
+    return _at_step(router, table, lines, step, Target({}, quality=quality), note)
 
 
 def check_cost(cost_usd: object) -> float:
@@ -292,16 +292,6 @@ def check_quality(quality: object) -> float:
             f"The mean quality is {shortened(quality)}; give a number from 0 to 1."
         )
     return found
-
-
-def check_prompts(prompts: Sequence[object]) -> None:
-    """See that there are prompts to tune on.
-
-    Raises:
-        QueryError: If there are none.
-    """
-    if not prompts:
-        raise QueryError("There are no prompts to tune on; give a few hundred of your own.")
 
 
 def check_finite(willingness_to_pay: float | None) -> float | None:
@@ -353,7 +343,7 @@ def _at_step(
     table: Table,
     lines: Steps,
     step: int,
-    asked: Asked,
+    asked: Target,
     note: str,
 ) -> Tuned[Router]:
     willingness = 0.0 if step == 0 else lines.middle(step)
@@ -367,7 +357,7 @@ def _tuned(
     table: Table,
     willingness: float,
     extra: FloatArray,
-    asked: Asked,
+    asked: Target,
     note: str,
 ) -> Tuned[Router]:
     chosen = table.chosen(willingness, extra)
@@ -410,7 +400,7 @@ def _tuned(
     )
 
 
-def _why_not(table: Table, shares: Mapping[str, float], asked: Asked) -> str:
+def _why_not(table: Table, shares: Mapping[str, float], asked: Target) -> str:
     n = len(table.quality)
     told = []
     for model, share in asked.shares.items():

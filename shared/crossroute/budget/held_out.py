@@ -1,0 +1,252 @@
+"""What predictions come to on scored answers: corrected by one half of them, checked on the other.
+
+That a floor on quality is kept to by predictions says little: routers of this kind were found to
+keep their floors in every fifth case (PROTEUS, arXiv 2601.19402).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crossroute.budget.assignment import Prices
+from crossroute.decision import usd
+from crossroute.errors import DataError
+from crossroute.network.predictor import logistic
+from crossroute.strategies.isotonic import log_odds
+
+if TYPE_CHECKING:
+    from crossroute.budget.allocation import Asked
+    from crossroute.router import CrossRouter
+    from crossroute.training.data import RoutingData
+
+FloatArray = NDArray[np.float64]
+BoolArray = NDArray[np.bool_]
+
+FEWEST_ROWS = 40
+"""Half of them check: fewer say nothing."""
+SHIFT, SLOPE = 0.5, 0.25
+"""Standard deviations, before any row, of a model's shift in logits and of the slope around 1."""
+FACTOR_ROWS = 10.0
+"""To how many rows a cost that is predicted right weighs up."""
+STEPS = 25
+SIGMA = 1.96
+"""Standard errors on either side in a 95 % interval."""
+
+
+class Mean(NamedTuple):
+    """A mean over rows, with its 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: FloatArray) -> Mean:
+        """Of the values of rows [n], of which there are two at least."""
+        mean = float(values.mean())
+        error = SIGMA * float(values.std(ddof=1)) / math.sqrt(len(values))
+        return cls(mean, mean - error, mean + error)
+
+
+class Checked(NamedTuple):
+    """How what was asked, predicted and realised compare on scored answers, in the mean a query.
+
+    Attributes:
+        rows: How many rows were decided by the prices of the allocation.
+        asked_quality: The floor that was asked for; None if there was a budget.
+        predicted_quality: After the correction, 0..1.
+        quality: The realised score.
+        predicted_cost_usd: After the correction.
+        cost_usd: The realised cost, in USD.
+    """
+
+    rows: int
+    asked_quality: float | None
+    predicted_quality: float
+    quality: Mean
+    predicted_cost_usd: float
+    cost_usd: Mean
+
+    @property
+    def floor_holds(self) -> bool | None:
+        """Whether the floor is kept to: False where it surely is not, None where that is open."""
+        if self.asked_quality is None or self.quality.low >= self.asked_quality:
+            return True
+        return False if self.quality.high < self.asked_quality else None
+
+    def __str__(self) -> str:
+        quality, cost = self.quality, self.cost_usd
+        lines = [
+            f"realised on {self.rows} held-out rows by the same prices: quality "
+            f"{quality.mean:.4f} ({quality.low:.4f} to {quality.high:.4f}), predicted "
+            f"{self.predicted_quality:.4f}; {usd(cost.mean)} a query ({usd(max(cost.low, 0.0))} to "
+            f"{usd(cost.high)}), predicted {usd(self.predicted_cost_usd)}"
+        ]
+        if self.floor_holds is None:
+            lines.append(
+                f"whether the floor of {self.asked_quality:g} holds is open: more held-out rows "
+                "would tell"
+            )
+        elif not self.floor_holds:
+            lines.append(
+                f"the floor of {self.asked_quality:g} does not hold: the predictions cannot carry "
+                "it here"
+            )
+        return "\n".join(lines)
+
+
+class _Correction(NamedTuple):
+    """What scored answers say of predictions.
+
+    Attributes:
+        models: The m models that have any.
+        shift: [m] of quality, in logits.
+        slope: Of the logits of quality.
+        factor: [m] of cost.
+    """
+
+    models: Sequence[str]
+    shift: FloatArray
+    slope: float
+    factor: FloatArray
+
+    def apply(
+        self, models: Sequence[str], quality: FloatArray, cost_usd: FloatArray
+    ) -> tuple[FloatArray, FloatArray]:
+        """Predictions [n, m] of models, those without scored answers by the others' mean."""
+        of = {model: j for j, model in enumerate(self.models)}
+        shift, factor = float(self.shift.mean()), float(np.exp(np.log(self.factor).mean()))
+        shifts = np.array([self.shift[of[m]] if m in of else shift for m in models])
+        factors = np.array([self.factor[of[m]] if m in of else factor for m in models])
+        return logistic(shifts + self.slope * log_odds(quality)), cost_usd * factors
+
+
+class HeldOutHalves:
+    """Scored answers in two halves: one corrects predictions, the other checks decisions.
+
+    Args:
+        models: The m models of the rows.
+        quality: [n, m] predicted.
+        cost_usd: [n, m] predicted.
+        score: [n, m] realised, NaN where unknown.
+        paid_usd: [n, m] realised cost, NaN where unknown.
+        checks: [n] the rows of the half that checks.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[str],
+        quality: FloatArray,
+        cost_usd: FloatArray,
+        score: FloatArray,
+        paid_usd: FloatArray,
+        checks: BoolArray,
+    ) -> None:
+        past = ~checks
+        self._correction = _fitted(
+            models, quality[past], cost_usd[past], score[past], paid_usd[past]
+        )
+        self._models = models
+        self._quality, self._cost = self._correction.apply(
+            models, quality[checks], cost_usd[checks]
+        )
+        self._score, self._paid = score[checks], paid_usd[checks]
+
+    @classmethod
+    def of(cls, router: CrossRouter, data: RoutingData) -> HeldOutHalves:
+        """Rows, as a router predicts them; those that ask the same are in one half.
+
+        Raises:
+            DataError: If there are too few, or they say nothing of two models of the pool.
+        """
+        from crossroute.evaluation.references import predicted
+
+        known = [model for model in data.models if model in router.pool]
+        if len(known) < 2:
+            raise DataError(
+                f"The held-out rows have answers of {len(known)} models of the pool; two are the "
+                f"least. The pool holds {', '.join(list(router.pool)[:8])}."
+            )
+        data = data.of_models(known).priced(router.pool).comparable("The held-out rows")
+        if len(data) < FEWEST_ROWS:
+            raise DataError(
+                f"{len(data)} held-out rows can be compared on; give {FEWEST_ROWS} at least, with "
+                "scores and costs of the models of the pool."
+            )
+        checks = np.array([_is_second_half(question) for question in data.questions])
+        if min(checks.sum(), (~checks).sum()) < 2:
+            raise DataError("The held-out rows all ask the same; give rows of other prompts.")
+        return cls(data.models, *predicted(router, data), data.score, data.cost_usd, checks)
+
+    def corrected(
+        self, models: Sequence[str], quality: FloatArray, cost_usd: FloatArray
+    ) -> tuple[FloatArray, FloatArray]:
+        """Predictions [n, m] as the first half corrects them."""
+        return self._correction.apply(models, quality, cost_usd)
+
+    def checked(self, models: Sequence[str], prices: Prices, asked: Asked) -> Checked:
+        """What decisions by prices come to on the second half.
+
+        Args:
+            models: The models of the prices.
+            prices: lambda and surcharges.
+            asked: For the floor.
+        """
+        of = {model: j for j, model in enumerate(models)}
+        surcharge = np.array([prices.surcharge_usd[of[model]] for model in self._models])
+        value = prices.willingness_to_pay * self._quality - self._cost - surcharge
+        chosen = np.where(np.isnan(self._score), -np.inf, value).argmax(axis=1)
+        rows = np.arange(len(chosen))
+        return Checked(
+            rows=len(rows),
+            asked_quality=asked.min_quality,
+            predicted_quality=float(self._quality[rows, chosen].mean()),
+            quality=Mean.of(self._score[rows, chosen]),
+            predicted_cost_usd=float(self._cost[rows, chosen].mean()),
+            cost_usd=Mean.of(self._paid[rows, chosen]),
+        )
+
+
+def _is_second_half(question: str) -> bool:
+    return bool(hashlib.sha256(question.encode()).digest()[0] & 1)
+
+
+def _fitted(
+    models: Sequence[str],
+    quality: FloatArray,
+    cost_usd: FloatArray,
+    score: FloatArray,
+    paid_usd: FloatArray,
+) -> _Correction:
+    """Shifts, slope and factors: a logistic regression with priors, and ratios of sums."""
+    known = ~np.isnan(score)
+    x = log_odds(quality)
+    # Around its mean: what a slope does to the level is the shift's.
+    truth = np.where(known, score, 0.0)
+    shift, slope = np.zeros(len(models)), 1.0
+    for _ in range(STEPS):
+        p = logistic(shift + slope * x)
+        error, weight = known * (truth - p), known * p * (1 - p)
+        gradient = np.append(
+            error.sum(axis=0) - shift / SHIFT**2, (error * x).sum() - (slope - 1) / SLOPE**2
+        )
+        matrix = np.diag(
+            np.append(weight.sum(axis=0) + 1 / SHIFT**2, (weight * x**2).sum() + 1 / SLOPE**2)
+        )
+        matrix[-1, :-1] = matrix[:-1, -1] = (weight * x).sum(axis=0)
+        step = np.linalg.solve(matrix, gradient)
+        shift, slope = shift + step[:-1], slope + float(step[-1])
+        if np.abs(step).max() < 1e-8:
+            break
+    priced = ~np.isnan(paid_usd)
+    expected = np.where(priced, cost_usd, 0.0)
+    doubt = FACTOR_ROWS * expected.sum(axis=0) / np.maximum(priced.sum(axis=0), 1)
+    paid = np.where(priced, paid_usd, 0.0).sum(axis=0)
+    factor = (paid + doubt) / np.maximum(expected.sum(axis=0) + doubt, 1e-300)
+    return _Correction(models, shift, slope, np.where(factor > 0, factor, 1.0))

@@ -27,6 +27,7 @@ class CrossRouteRecorder(Recorder, BaseCallbackHandler):
         text: What is kept of a query's text: all (`keep`), its SHA-256 (`hash`), or nothing
             (`omit`). What looks like a key or a password is `***` in any case.
         answers: Whether the texts of answers are kept, too.
+        watch: Sees the decisions, too, and warns of drift (`Tuned.watch`); None is nobody.
 
     Raises:
         DataError: If the path or `text` is none of these, or there is no such folder.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from llama_index_instrumentation.base import BaseEvent
 from llama_index_instrumentation.event_handlers import BaseEventHandler
@@ -13,6 +13,9 @@ from typing_extensions import override
 from crossroute.strategies import Ended
 from crossroute.traffic.recorder import Recorder
 from crossroute.traffic.records import Text
+
+if TYPE_CHECKING:
+    from crossroute.budget.drift import Drift
 
 
 class CrossRouteRecorder(BaseEventHandler):
@@ -36,6 +39,7 @@ class CrossRouteRecorder(BaseEventHandler):
         text: What is kept of a query's text: all (`keep`), its SHA-256 (`hash`), or nothing
             (`omit`). What looks like a key or a password is `***` in any case.
         answers: Whether the texts of answers are kept, too.
+        watch: Sees the decisions, too, and warns of drift (`Tuned.watch`); None is nobody.
 
     Raises:
         DataError: If the path or `text` is none of these, or there is no such folder.
@@ -43,9 +47,16 @@ class CrossRouteRecorder(BaseEventHandler):
 
     _recorder: Recorder = PrivateAttr()
 
-    def __init__(self, path: str | Path, *, text: Text = "keep", answers: bool = False) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        text: Text = "keep",
+        answers: bool = False,
+        watch: Drift | None = None,
+    ) -> None:
         super().__init__()
-        self._recorder = Recorder(path, text=text, answers=answers)
+        self._recorder = Recorder(path, text=text, answers=answers, watch=watch)
 
     @classmethod
     @override

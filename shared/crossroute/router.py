@@ -53,6 +53,8 @@ from crossroute.ranking import RewardName, check_willingness_to_pay, preference,
 
 if TYPE_CHECKING:
     from crossroute.budget.allocation import Allocation
+    from crossroute.budget.share import Table
+    from crossroute.budget.tuned import Tuned
     from crossroute.training.data import RoutingData
 
 FloatArray = NDArray[np.float64]
@@ -462,6 +464,112 @@ class CrossRouter:
 
         serving = self._serving(read, limits, on_chunk=on_chunk)
         return allocate(self, serving, asked, held_out=held_out, on_step=on_step)
+
+    def at_share(
+        self,
+        prompts: Sequence[QueryLike],
+        shares: Mapping[str, float],
+        *,
+        willingness_to_pay: float | None = None,
+        constraints: ConstraintsLike = None,
+    ) -> Tuned[CrossRouter]:
+        """Find the willingness to pay at which models get shares of your prompts.
+
+        Where no willingness to pay does, models get surcharges, too (`with_surcharges`). How near
+        the shares come on other prompts: `docs/budget/tune.md`.
+
+            tuned = router.at_share(prompts, {"gpt-5.5": 0.3})
+            decision = tuned.router.route(prompt, tuned.willingness_to_pay)
+
+        Args:
+            prompts: A sample of those that will come, as they come: what comes twice is twice in
+                it. 900 tell a share of 0.3 within 3 points in 95 of 100 samples, 300 within 5.2.
+            shares: Of the prompts, 0..1, by the ids of models.
+            willingness_to_pay: At which it is to be, finite; None leaves it open: of those that
+                give the shares without surcharges, it is the one with the best quality.
+            constraints: As in `route`, of all prompts.
+
+        Raises:
+            ConstraintError: If a share is not from 0 to 1, or they are more than 1 together.
+            UnknownModelError: If a model is not in the pool.
+            WillingnessToPayError: If the willingness to pay is NaN, negative or no number.
+            QueryError: If there are no prompts, or one has not that form.
+            NoCandidateError: If no model may serve one of them.
+        """
+        from crossroute.budget.tuned import check_finite, check_shares, tuned_to_shares
+
+        checked = check_shares(shares, self._pool)
+        willingness = check_finite(willingness_to_pay)
+        table = self._table(prompts, constraints)
+        return tuned_to_shares(self, table, checked, willingness, DEFAULT_WILLINGNESS_TO_PAY)
+
+    def at_cost(
+        self,
+        prompts: Sequence[QueryLike],
+        usd_a_query: float,
+        *,
+        constraints: ConstraintsLike = None,
+    ) -> Tuned[CrossRouter]:
+        """Find the willingness to pay with the best quality for a mean predicted cost.
+
+        Args:
+            prompts: See `at_share`.
+            usd_a_query: The most that a prompt is to cost in the mean, in USD.
+            constraints: As in `route`, of all prompts.
+
+        Raises:
+            ConstraintError: If the cost is no number from 0 up.
+            QueryError: If there are no prompts, or one has not that form.
+            NoCandidateError: If no model may serve one of them.
+        """
+        from crossroute.budget.tuned import check_cost, tuned_to_cost
+
+        cost = check_cost(usd_a_query)
+        return tuned_to_cost(self, self._table(prompts, constraints), cost)
+
+    def at_quality(
+        self,
+        prompts: Sequence[QueryLike],
+        quality: float,
+        *,
+        constraints: ConstraintsLike = None,
+    ) -> Tuned[CrossRouter]:
+        """Find the willingness to pay with the least cost for a mean predicted quality.
+
+        Args:
+            prompts: See `at_share`.
+            quality: The least mean quality, 0..1.
+            constraints: As in `route`, of all prompts.
+
+        Raises:
+            ConstraintError: If the quality is no number from 0 to 1.
+            QueryError: If there are no prompts, or one has not that form.
+            NoCandidateError: If no model may serve one of them.
+        """
+        from crossroute.budget.tuned import check_quality, tuned_to_quality
+
+        least = check_quality(quality)
+        return tuned_to_quality(self, self._table(prompts, constraints), least)
+
+    def _table(self, prompts: Sequence[QueryLike], constraints: ConstraintsLike) -> Table:
+        """What it predicts of some prompts, and which models may serve them."""
+        from crossroute.budget.share import Table
+
+        limits, queries = self._limits(constraints), _read(prompts)
+        if not queries:
+            raise QueryError("There are no prompts to tune on; give a few hundred of your own.")
+        serving = self._serving(queries, [limits] * len(queries))
+        found, allowed = serving.predictions, serving.allowed
+        extra = np.array([self._surcharge_usd.get(model, 0.0) for model in found.models])
+        every = np.ones(found.quality.shape, np.bool_)
+        return Table(
+            found.models,
+            found.quality,
+            found.cost_usd,
+            every if allowed is None else allowed,
+            self._reward,
+            extra,
+        )
 
     def predict(self, queries: Sequence[QueryLike]) -> Predictions:
         """Predict quality and cost of every model for every query.

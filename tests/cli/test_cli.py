@@ -55,6 +55,24 @@ def test_train_evaluate_and_route_on_it(run: Run, toy_file: Path, tmp_path: Path
     assert "sage" in out
 
 
+def test_evaluate_draws_the_deferral_curve(
+    run: Run, toy_file: Path, toy_folder: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("matplotlib")
+    at = ("evaluate", toy_file, "--checkpoint", toy_folder)
+    code, out, err = run(*at, "--plot", tmp_path / "curve.png")
+    assert code == 0, err
+    assert "CPT(50 %)" in out
+    assert "sage (the best)" in out
+    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+    code, _, err = run(*at, "--plot", tmp_path / "curve.pdf")
+    assert code == 1
+    assert "name a file that ends in .png" in err
+    code, _, err = run(*at, "--plot", tmp_path / "nowhere" / "curve.png")
+    assert code == 1
+    assert "make the folder" in err
+
+
 def test_models_list_and_validate(run: Run, tmp_path: Path) -> None:
     code, out, _ = run("models", "list", "--json")
     assert code == 0

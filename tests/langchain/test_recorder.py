@@ -120,6 +120,30 @@ async def test_where_the_recorder_is_a_callback_of_the_call(
     ]
 
 
+@pytest.mark.parametrize("kind", ROUTERS)
+def test_a_watch_sees_what_every_face_decides(
+    kind: type[Any], make: Make, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    router = CrossRouter.default().subset(MODELS)
+    tuned = router.at_share([QUESTION, "Prove it.", "Write a poem."], {LARGE: 0})
+    watch = tuned.watch()
+    config: Any = {"callbacks": [CrossRouteRecorder(tmp_path / "records.jsonl", watch=watch)]}
+    for _ in range(3):
+        if kind is CrossRouteMiddleware:
+            agent = agent_of(tool_callers(), [weather])
+            agent.invoke({"messages": [HumanMessage(QUESTION)]}, config)
+        else:
+            make(kind).invoke(QUESTION, config=config)
+    # An agent's turn with a tool is two calls.
+    assert watch.calls == (6 if kind is CrossRouteMiddleware else 3)
+    assert sum(watch.shares.values()) == pytest.approx(1)
+    with caplog.at_level(logging.WARNING, "crossroute"):
+        for _ in range(300):
+            watch.seen(router.route(QUESTION, math.inf).preferring(LARGE))
+    (record,) = caplog.records
+    assert f"{LARGE} gets " in record.getMessage()
+
+
 def test_without_a_recorder_no_id_is_on_the_answer(make: Make) -> None:
     assert "call_id" not in decision_of(make().invoke(QUESTION))
 

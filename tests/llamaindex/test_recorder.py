@@ -44,7 +44,7 @@ from llama_index.core.llms import ChatMessage
 from llama_index.core.query_engine import RetrieverQueryEngine
 from openai_server import OpenAIServer, Reply
 
-from crossroute import ConstraintError, DataError, UnknownModelError
+from crossroute import ConstraintError, CrossRouter, DataError, UnknownModelError
 from crossroute.strategies import Ask, Flow, PickOne, Task
 from crossroute.traffic.records import CallRecord, read_records, records_to_rows
 from crossroute.training.data import Row
@@ -95,6 +95,22 @@ async def test_a_call_is_recorded_once(
     (row,) = records_to_rows(recorded(recorder)).rows
     assert row["outputs"][MINI]["score"] == 0.5
     Row.model_validate(row)
+
+
+def test_a_watch_sees_what_is_decided(tmp_path: Path) -> None:
+    router = CrossRouter.default().subset(MODELS)
+    watch = router.at_share([QUESTION, "Prove it.", "Write a poem."], {LARGE: 0}).watch()
+    recorder = CrossRouteRecorder(tmp_path / "records.jsonl", watch=watch)
+    root = get_dispatcher()
+    root.add_event_handler(recorder)
+    try:
+        for _ in range(3):
+            CrossRouteLLM(models=scripted(), willingness_to_pay=0).complete(QUESTION)
+    finally:
+        root.event_handlers.remove(recorder)
+    assert watch.calls == 3
+    assert sum(watch.shares.values()) == pytest.approx(1)
+    assert watch.alarm is None
 
 
 @pytest.mark.parametrize("way", WAYS)

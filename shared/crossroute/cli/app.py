@@ -34,6 +34,7 @@ from crossroute.cli.records import records_app
 from crossroute.cli.route import route
 from crossroute.cli.traffic import traffic_import
 from crossroute.cli.train import train
+from crossroute.cli.tune import tune_command
 from crossroute.errors import CrossRouteError
 
 app = typer.Typer(
@@ -46,6 +47,7 @@ app.command("train")(train)
 app.command("evaluate")(evaluate_command)
 app.command("benchmark")(benchmark_command)
 app.command("plan")(plan_command)
+app.command("tune")(tune_command)
 app.command("monitor")(monitor_command)
 app.command("import-routerbench")(import_routerbench_command)
 app.command("demo")(demo)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import importlib.util
 import json
 import sys
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from crossroute.errors import MissingExtraError
+from crossroute.errors import ConstraintError, MissingExtraError
 from crossroute.models.descriptor import Learned
 from crossroute.models.pool import MODELS, ModelPool
 from crossroute.onboarding.embedding import error_in_points
@@ -81,6 +82,27 @@ def load_router(checkpoint: Path | None) -> CrossRouter:
     return CrossRouter.shipped() if checkpoint is None else CrossRouter.load(checkpoint)
 
 
+def candidates_of(
+    checkpoint: Path | None, models: list[str] | None, *, every: bool = False
+) -> CrossRouter:
+    """The router between the models that a command names.
+
+    Args:
+        checkpoint: As in `load_router`.
+        models: Ids of the candidates; None are those that can be reached today, or all where none
+            can.
+        every: Whether models without a provider are candidates, too, where none is named.
+    """
+    named = bool(models) or every
+    router = load_router(checkpoint) if checkpoint or named else CrossRouter.default()
+    today = datetime.date.today()
+    served = [one.id for one in router.pool.values() if not one.is_retired(today)]
+    candidates = models or (served if every else router.pool.reachable())
+    if candidates and len(candidates) < len(router.pool):
+        router = router.subset(candidates)
+    return router
+
+
 def made(learned: Learned | None) -> str:
     """How an embedding was made and how sure it is."""
     if learned is None:
@@ -92,6 +114,24 @@ def made(learned: Learned | None) -> str:
         few = ", which are few" if learned.examples < FEW_SCORES else ""
         return f"onboarded from {learned.examples:,} scored answers{few}; {points}"
     return f"trained on {learned.examples:,} scored answers"
+
+
+def read_shares(given: list[str]) -> dict[str, float]:
+    """The values of `--share MODEL=0.3`, by their models."""
+    shares: dict[str, float] = {}
+    for text in given:
+        # Ids may hold it, too.
+        model, _, number = text.rpartition("=")
+        try:
+            share = float(number)
+        except ValueError:
+            raise ConstraintError(f"--share is {text!r}; give MODEL=0.3.") from None
+        if not model:
+            raise ConstraintError(f"--share is {text!r}; give MODEL=0.3.")
+        if model in shares:
+            raise ConstraintError(f"--share is given twice for {model}; give one.")
+        shares[model] = share
+    return shares
 
 
 def progress(title: str) -> Progress:

@@ -52,14 +52,20 @@ def evaluate_command(
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the figures to this file, too.")
     ] = None,
+    plot_file: Annotated[
+        Path | None, typer.Option("--plot", help="Draw the deferral curves: FILE.png.")
+    ] = None,
     skip_broken: SkipBroken = False,
 ) -> None:
     """Evaluate a checkpoint on scored answers, beside baselines that need no training."""
     # What would end a long run at its end is looked at before.
-    if json_file is not None and not json_file.parent.is_dir():
-        raise ConstraintError(
-            f"{json_file} cannot be written: make the folder {json_file.parent} first."
-        )
+    for file in (json_file, plot_file):
+        if file is not None and not file.parent.is_dir():
+            raise ConstraintError(f"{file} cannot be written: make the folder {file.parent} first.")
+    if plot_file is not None:
+        need("matplotlib", "benchmark")
+        if plot_file.suffix != ".png":
+            raise ConstraintError(f"--plot is {plot_file}; name a file that ends in .png.")
     if answers is not None:
         need("scipy", "train")
     data = _load(files, model, skip_broken=skip_broken)
@@ -83,6 +89,11 @@ def evaluate_command(
         }
     if json_file:
         json_file.write_text(json.dumps(content, indent=2) + "\n", "utf-8")
+    if plot_file is not None:
+        from crossroute.evaluation.plots import plot_deferral
+
+        if plot_deferral(evaluations, plot_file):
+            out.print(f"Written: {escape(str(plot_file))}", highlight=False)
 
 
 def benchmark_command(
@@ -163,6 +174,7 @@ def _compared(evaluation: Evaluation) -> str:
 
 def _print(evaluation: Evaluation, split: str) -> None:
     out.print(_evaluation_table(evaluation, split))
+    out.print(_deferral(evaluation), highlight=False)
     if evaluation.utility:
         out.print(_utility_table(evaluation))
     out.print(escape(_saving(evaluation)))
@@ -184,6 +196,20 @@ def _saving(evaluation: Evaluation) -> str:
     if not found.is_sure:
         return f"Saves nothing for sure at the quality of {whose}: {mean} % ({low} to {high} %)."
     return f"Saves {mean} % ({low} to {high} %) at the quality of {whose}."
+
+
+def _deferral(evaluation: Evaluation) -> Table | str:
+    """PGR's figures of the routers that have a curve, or why none has."""
+    between = evaluation.gap
+    if between.undefined is not None:
+        return f"APGR and CPT: not defined; {escape(between.undefined)}."
+    way = f"{between.weak} (the cheapest) to {between.strong} (the best)"
+    table = Table("router", "APGR", "CPT(50 %)", "CPT(80 %)", title=escape(f"From {way}"))
+    for result in evaluation.results:
+        if (found := result.deferral) is not None:
+            reached = ("-" if x is None else f"{x:.1%}" for x in (found.cpt_50, found.cpt_80))
+            table.add_row(result.router, f"{found.apgr:.3f}", *reached)
+    return table
 
 
 def _utility_table(evaluation: Evaluation) -> Table:

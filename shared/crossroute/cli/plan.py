@@ -17,6 +17,7 @@ from crossroute.cli.common import (
     err,
     load_router,
     out,
+    read_shares,
 )
 from crossroute.cli.strategies import answers_to
 from crossroute.decision import usd
@@ -90,7 +91,7 @@ def plan_command(
         kept=1.0 if quality_at_least is None else quality_at_least,
         confidence=confidence,
         usd_a_prompt=_a_prompt(budget, calls),
-        shares=_shares(share or []),
+        shares=read_shares(share or []),
     )
     for file in (write, report, json_file):
         # Before the work: nothing else is lost for it.
@@ -146,20 +147,6 @@ def _a_prompt(budget: float | None, calls: int | None) -> float | None:
     if calls is None:
         raise ConstraintError("--budget-usd-per-month needs --calls-per-month beside it.")
     return budget / calls
-
-
-def _shares(given: list[str]) -> dict[str, float]:
-    shares = {}
-    for text in given:
-        # Ids may hold it, too.
-        model, _, number = text.rpartition("=")
-        try:
-            shares[model] = float(number)
-        except ValueError:
-            raise ConstraintError(f"--share is {text!r}; give MODEL=0.3.") from None
-        if not model:
-            raise ConstraintError(f"--share is {text!r}; give MODEL=0.3.")
-    return shares
 
 
 def _print(found: Plan, calls: int | None) -> None:

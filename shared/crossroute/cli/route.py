@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import datetime
 from typing import Annotated
 
 import typer
 from rich.markup import escape
 
-from crossroute.cli.common import AsJson, CheckpointOption, load_router, out, print_json
-from crossroute.router import DEFAULT_WILLINGNESS_TO_PAY, CrossRouter
+from crossroute.cli.common import AsJson, CheckpointOption, candidates_of, out, print_json
+from crossroute.router import DEFAULT_WILLINGNESS_TO_PAY
 
 
 def route(
@@ -35,13 +34,7 @@ def route(
     Candidates are the models that can be reached today (a provider, and not retired), or all where
     none can, unless --model names them or --all takes those without a provider, too.
     """
-    named = bool(model) or every
-    router = load_router(checkpoint) if checkpoint or named else CrossRouter.default()
-    today = datetime.date.today()
-    served = [one.id for one in router.pool.values() if not one.is_retired(today)]
-    candidates = model or (served if every else router.pool.reachable())
-    if candidates and len(candidates) < len(router.pool):
-        router = router.subset(candidates)
+    router = candidates_of(checkpoint, model, every=every)
     decision = router.route(text, willingness_to_pay)
     if as_json:
         print_json(decision.to_dict())

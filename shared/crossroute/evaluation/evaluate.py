@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from crossroute.errors import DataError
+from crossroute.evaluation.deferral import Deferral, Gap, deferral, gap
 from crossroute.evaluation.metrics import FloatArray, Hull, IntArray, realised, sweep
 from crossroute.evaluation.references import (
     CROSSROUTE,
@@ -36,12 +37,14 @@ class Result:
         aiq: Average quality over the cost range of the single models; None for a single point.
         quality: Best mean quality it reaches.
         cost_usd: Mean cost in USD a query at that quality.
+        deferral: Its deferral curve; None for a single point, and where there is no gap.
     """
 
     router: str
     aiq: float | None
     quality: float
     cost_usd: float
+    deferral: Deferral | None = None
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,7 @@ class Evaluation:
             None where there is neither, or there are too few prompts.
         utility: CrossRoute's mean of `score - cost / willingness_to_pay`, less the fixed order's;
             empty where there is no fixed order.
+        gap: The weak and the strong model of the deferral curves, or why there are none.
     """
 
     dataset: str
@@ -73,6 +77,7 @@ class Evaluation:
     results: tuple[Result, ...]
     saving: Saving | None
     utility: tuple[UtilityGain, ...]
+    gap: Gap
 
     def to_dict(self) -> dict[str, Any]:
         """The evaluation as plain JSON-ready values."""
@@ -137,7 +142,8 @@ def _evaluate(
     if is_complete:
         choices[ZERO] = zero(score)
     choices[ORACLE] = oracle(score, cost)
-    results = [_curve(*item, score, cost) for item in choices.items()]
+    between = gap(data.models, score, cost)
+    results = [_curve(*item, score, cost, between, data.models) for item in choices.items()]
     points = [best_single(data.models, score, cost)] if is_complete else []
     points.append(random_choice(score, cost))
     results[-1:-1] = [Result(x.router, None, x.quality, x.cost_usd) for x in points]
@@ -151,9 +157,23 @@ def _evaluate(
         tuple(results),
         saved,
         gains,
+        between,
     )
 
 
-def _curve(name: str, chosen: IntArray, score: FloatArray, cost_usd: FloatArray) -> Result:
+def _curve(
+    name: str,
+    chosen: IntArray,
+    score: FloatArray,
+    cost_usd: FloatArray,
+    between: Gap,
+    models: tuple[str, ...],
+) -> Result:
     hull = Hull.of(*realised(chosen, score, cost_usd))
-    return Result(name, aiq(hull, cost_usd), float(hull.quality[-1]), float(hull.cost_usd[-1]))
+    return Result(
+        name,
+        aiq(hull, cost_usd),
+        float(hull.quality[-1]),
+        float(hull.cost_usd[-1]),
+        deferral(between, models, chosen, score, cost_usd, mixed=name == ZERO),
+    )

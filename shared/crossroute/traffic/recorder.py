@@ -9,7 +9,7 @@ import logging
 import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import ValidationError
 
@@ -27,6 +27,9 @@ from crossroute.traffic.records import (
 )
 from crossroute.traffic.sinks import sink_of
 
+if TYPE_CHECKING:
+    from crossroute.budget.drift import Drift
+
 logger = logging.getLogger(__name__)
 
 
@@ -42,18 +45,27 @@ class Recorder:
         text: What is kept of a query's text: all (`keep`), its SHA-256 (`hash`), or nothing
             (`omit`). What looks like a key or a password is `***` in any case.
         answers: Whether the texts of answers are kept, too.
+        watch: Sees the decisions, too, and warns of drift (`Tuned.watch`); None is nobody.
 
     Raises:
         DataError: If the path or `text` is none of these, or there is no such folder.
     """
 
-    def __init__(self, path: str | Path, *, text: Text = "keep", answers: bool = False) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        text: Text = "keep",
+        answers: bool = False,
+        watch: Drift | None = None,
+    ) -> None:
         if text not in get_args(Text):
             raise DataError(f"text is {shortened(text)}; give one of {', '.join(get_args(Text))}.")
         # Wherever the process goes later.
         self.path = Path(path).absolute()
         self.text: Text = text
         self.answers = answers
+        self.watch = watch
         self._sink = sink_of(self.path)
         self._counting = threading.Lock()
         self._lost = 0
@@ -93,6 +105,8 @@ class Recorder:
 
     def on_crossroute_call(self, ended: Ended) -> None:
         """Record a call that has ended."""
+        if self.watch is not None:
+            self.watch.seen(ended.task.decision)
         try:
             record = self._record(ended)
             line = record.model_dump_json(exclude_none=True)

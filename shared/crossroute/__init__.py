@@ -39,7 +39,8 @@ from crossroute.models.price import Price
 from crossroute.network.encoders import QueryEncoder, SentenceTransformersEncoder, StaticEncoder
 from crossroute.onboarding.scores import ScoredAnswer
 from crossroute.query import Query
-from crossroute.router import DEFAULT_WILLINGNESS_TO_PAY, CrossRouter, Predictions
+from crossroute.router import DEFAULT_WILLINGNESS_TO_PAY, CrossRouter
+from crossroute.serving import Predictions
 from crossroute.spend import DailySpend
 
 __all__ = [

@@ -6,11 +6,10 @@ import asyncio
 import datetime
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeVar, get_args
+from typing import TYPE_CHECKING, TypeVar, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +49,7 @@ from crossroute.onboarding.guess import guess
 from crossroute.onboarding.scores import Scores
 from crossroute.query import FORM_FEATURES, Query, QueryLike
 from crossroute.ranking import RewardName, check_willingness_to_pay, preference, rank, reward
+from crossroute.serving import Predictions, Serving
 
 if TYPE_CHECKING:
     from crossroute.budget.allocation import Allocation
@@ -68,51 +68,6 @@ DEFAULT_WILLINGNESS_TO_PAY = 0.01
 
 CHUNK = 512
 """Queries predicted at a time, which bounds the memory of a large batch."""
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """What n queries would get from m models.
-
-    Attributes:
-        models: Ids of the m models.
-        quality: [n, m] predicted quality, 0..1.
-        cost_usd: [n, m] predicted cost in USD.
-        output_tokens: [n, m] predicted output tokens; NaN for a model that was trained on costs
-            without token counts.
-        input_tokens: [n] estimated input tokens.
-    """
-
-    models: tuple[str, ...]
-    quality: FloatArray
-    cost_usd: FloatArray
-    output_tokens: FloatArray
-    input_tokens: FloatArray
-
-
-class Serving(NamedTuple):
-    """What is predicted for n queries, and who may serve them.
-
-    Attributes:
-        queries: The n queries.
-        predictions: Of all models of the pool.
-        removed: Why models may not serve a query, for each query by their ids.
-    """
-
-    queries: Sequence[Query]
-    predictions: Predictions
-    removed: Sequence[Mapping[str, list[Reason]]]
-
-    @property
-    def allowed(self) -> NDArray[np.bool_] | None:
-        """[n, m] whether a model may serve a query, one at least; None is every model."""
-        if not any(self.removed):
-            return None
-        found = np.ones(self.predictions.quality.shape, np.bool_)
-        for i, reasons in enumerate(self.removed):
-            for model in reasons:
-                found[i, self.predictions.models.index(model)] = False
-        return found
 
 
 class CrossRouter:
@@ -463,7 +418,12 @@ class CrossRouter:
             on_step(f"predicted {done:,} of {len(read):,}")
 
         serving = self._serving(read, limits, on_chunk=on_chunk)
-        return allocate(self, serving, asked, held_out=held_out, on_step=on_step)
+        halves = None
+        if held_out is not None:
+            from crossroute.budget.held_out import HeldOutHalves
+
+            halves = HeldOutHalves.of(held_out, self._pool, self.predict)
+        return allocate(serving, asked, halves, on_step=on_step)
 
     def at_share(
         self,

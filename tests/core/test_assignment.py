@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 from scipy.optimize import linprog
 from scipy.sparse import csr_matrix, vstack
 
-from crossroute.budget import assignment
-from crossroute.budget.assignment import Assignment, Problem, with_budget, with_floor
+from crossroute.budget import assignment, surcharges
+from crossroute.budget.assignment import Assignment, with_budget, with_floor
+from crossroute.budget.problem import Problem
 
 LIMITS = ("none", "two", "all", "exactly all", "who may")
 
@@ -163,8 +164,8 @@ def test_many_queries_are_priced_by_a_sample_first(monkeypatch: pytest.MonkeyPat
     budget, floor = between(problem, 0.5)
     monkeypatch.setattr(assignment, "EXACT_CELLS", 0)
     whole = check_limits(problem, with_budget(problem, budget))
-    monkeypatch.setattr(assignment, "SAMPLE", 400)
-    monkeypatch.setattr(assignment, "CHUNK", 300)
+    monkeypatch.setattr(surcharges, "SAMPLE", 400)
+    monkeypatch.setattr("crossroute.budget.problem.CHUNK", 300)
     sampled = check_limits(problem, with_budget(problem, budget))
     assert sampled.choice.cost_usd <= budget * (1 + 1e-9)
     assert sampled.choice.quality >= whole.choice.quality * 0.999

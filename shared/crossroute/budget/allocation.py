@@ -6,13 +6,14 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
-from typing import TYPE_CHECKING, NamedTuple, overload
+from typing import NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from crossroute.budget.assignment import Assignment, Prices, Problem, with_budget, with_floor
+from crossroute.budget.assignment import Assignment, with_budget, with_floor
 from crossroute.budget.held_out import Checked, HeldOutHalves
+from crossroute.budget.problem import Prices, Problem
 from crossroute.decision import CandidateScore, Decision, usd
 from crossroute.errors import (
     ConstraintError,
@@ -23,10 +24,7 @@ from crossroute.errors import (
     shortened,
 )
 from crossroute.ranking import amount, preference, rank, reward
-
-if TYPE_CHECKING:
-    from crossroute.router import CrossRouter, Serving
-    from crossroute.training.data import RoutingData
+from crossroute.serving import Serving
 
 FloatArray = NDArray[np.float64]
 IntArray = NDArray[np.intp]
@@ -295,28 +293,25 @@ class _Table:
 
 
 def allocate(
-    router: CrossRouter,
     serving: Serving,
     asked: Asked,
+    halves: HeldOutHalves | None = None,
     *,
-    held_out: RoutingData | None = None,
     on_step: Callable[[str], None] = lambda _: None,
 ) -> Allocation:
     """Decide many queries together.
 
     Args:
-        router: That predicts.
-        serving: What it predicts for the queries, and who may serve them.
+        serving: What is predicted for the queries, and who may serve them.
         asked: What they are held to.
-        held_out: Scored answers that the router has not learned from; half of them correct what is
-            predicted, the other half say what is realised.
+        halves: Scored answers that the router has not learned from: one half corrects what is
+            predicted, the other half says what is realised.
         on_step: Called now and then, with what is being done.
 
     Raises:
         QueryError: If there are no queries.
         UnknownModelError: If a limited model is not in the pool.
         ConstraintError: If the limits leave some query without a model.
-        DataError: If the scored answers say nothing of the models.
     """
     n = len(serving.queries)
     if not n:
@@ -324,9 +319,7 @@ def allocate(
     models = serving.predictions.models
     most = asked.most(models, n)
     quality, cost = serving.predictions.quality, serving.predictions.cost_usd
-    halves = None
-    if held_out is not None:
-        halves = HeldOutHalves.of(router, held_out)
+    if halves is not None:
         quality, cost = halves.corrected(models, quality, cost)
     problem = Problem(quality, cost, serving.allowed, most)
     passes = count(1)
@@ -361,7 +354,9 @@ def allocate(
             willingness_to_pay=found.prices.willingness_to_pay,
             surcharge_usd=_named(models, found.prices),
             exact=found.exact,
-            checked=None if halves is None else halves.checked(models, found.prices, asked),
+            checked=None
+            if halves is None
+            else halves.checked(models, found.prices, asked.min_quality),
             _table=_Table(serving, quality, cost, found),
         )
 

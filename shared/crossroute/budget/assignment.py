@@ -18,24 +18,16 @@ from __future__ import annotations
 
 import importlib.util
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from crossroute.ranking import first
+from crossroute.budget.limits import within_limits
+from crossroute.budget.problem import Choice, IntArray, Prices, Problem, chosen_by
+from crossroute.budget.surcharges import Surcharges
 
-FloatArray = NDArray[np.float64]
-IntArray = NDArray[np.intp]
-BoolArray = NDArray[np.bool_]
-
-CHUNK = 16_384
-"""Queries looked at together, which bounds the memory beside the two tables."""
-SAMPLE = 10_000
-"""Queries on which prices are sought first."""
 EXACT_CELLS = 5_000
 """Queries times models up to which the integer program is solved itself."""
 EXACT_NODES, EXACT_GAP = 50, 1e-4
@@ -47,105 +39,8 @@ one. With limits on models the surcharges at each lambda are not that sure."""
 STEP, LEAST = 1.02, 1e-16
 """By which a bracket is widened at first; the least lambda, relative to quality alone, but 0."""
 POLISHES = 3
-NEWTON_STEPS, FULL_STEPS, HALVINGS = 40, 4, 30
-SMOOTHING = (0.1, 0.02, 0.005)
-"""Of the softmax, in deviations of the queries' values from model to model."""
-BALANCED = 1e-3
-"""Share of the queries by which a load may miss its limit before a step of Newton's is worth it."""
-RIDGE = 1e-9
 ALONE = 1e7
 """Times the highest cost, lambda is quality alone: qualities differ by 1e-6 at least."""
-
-
-@dataclass(frozen=True)
-class Problem:
-    """What is to be shared out between n queries.
-
-    Attributes:
-        quality: [n, m] predicted quality, 0..1.
-        cost_usd: [n, m] predicted cost in USD.
-        allowed: [n, m] whether a model may answer a query, one at least; None is every model.
-        most: [m] how many queries a model may get; infinite is any number.
-    """
-
-    quality: FloatArray
-    cost_usd: FloatArray
-    allowed: BoolArray | None
-    most: FloatArray
-
-    def __len__(self) -> int:
-        return len(self.quality)
-
-    @cached_property
-    def limited(self) -> IntArray:
-        """Models that may get fewer queries than there are."""
-        return np.flatnonzero(self.most < len(self))
-
-    def take(self, rows: IntArray) -> Problem:
-        """Some of the queries, with limits in proportion."""
-        return Problem(
-            self.quality[rows],
-            self.cost_usd[rows],
-            None if self.allowed is None else self.allowed[rows],
-            self.most * (len(rows) / len(self)),
-        )
-
-    def room(self, chosen: IntArray) -> FloatArray:
-        """[m] how many queries more each model may get; below 0, it has too many."""
-        load = np.bincount(chosen, minlength=len(self.most))
-        return np.floor(self.most + 1e-9) - load
-
-    def values(
-        self, willingness_to_pay: float, surcharge: FloatArray
-    ) -> Iterator[tuple[int, FloatArray]]:
-        """The first query of each chunk, and `value_of` its queries."""
-        for start in range(0, len(self), CHUNK):
-            part = slice(start, start + CHUNK)
-            yield start, self.value_of(part, willingness_to_pay, surcharge)
-
-    def value_of(
-        self, rows: IntArray | slice, willingness_to_pay: float, surcharge: FloatArray
-    ) -> FloatArray:
-        """`lambda q - c - s` of some queries, minus infinity where a model may not answer."""
-        value = willingness_to_pay * self.quality[rows].astype(np.float64, copy=False)
-        value -= self.cost_usd[rows]
-        value -= surcharge
-        if self.allowed is not None:
-            value[~self.allowed[rows]] = -np.inf
-        return value
-
-
-class Prices(NamedTuple):
-    """By which queries are shared out.
-
-    Attributes:
-        willingness_to_pay: lambda, USD a unit of quality.
-        surcharge_usd: [m] what a call of each model counts beside its cost.
-    """
-
-    willingness_to_pay: float
-    surcharge_usd: FloatArray
-
-
-class Choice(NamedTuple):
-    """A model for each query, with what that is predicted to cost and to be worth.
-
-    Attributes:
-        chosen: [n] indices of models.
-        cost_usd: The sum.
-        quality: The sum.
-    """
-
-    chosen: IntArray
-    cost_usd: float
-    quality: float
-
-    @classmethod
-    def of(cls, problem: Problem, chosen: IntArray) -> Choice:
-        """What a choice comes to."""
-        rows = np.arange(len(problem))
-        cost, quality = problem.cost_usd[rows, chosen], problem.quality[rows, chosen]
-        return cls(chosen, float(cost.sum(dtype=float)), float(quality.sum(dtype=float)))
 
 
 class Assignment(NamedTuple):
@@ -256,8 +151,8 @@ def _at_end(
 ) -> Assignment | None:
     """The least cost, or the best quality; None if some query finds no model."""
     on_step()
-    prices = _Search(problem, on_step).at(willingness_to_pay)
-    choice = _repaired(problem, prices)
+    prices = Surcharges(problem).at(willingness_to_pay)
+    choice = within_limits(problem, prices)
     return None if choice is None else Assignment(choice, prices, feasible=True, exact=False)
 
 
@@ -265,19 +160,19 @@ def _between(
     problem: Problem, goal: _Goal, extreme: float, on_step: Callable[[], None]
 ) -> Assignment:
     """The solution where lambda is neither 0 nor infinite."""
-    search = _Search(problem, on_step)
+    surcharges = Surcharges(problem)
     best: Assignment | None = None
 
     def at(willingness: float) -> Choice:
         nonlocal best
         on_step()
-        prices = search.at(willingness)
-        choice = _repaired(problem, prices)
+        prices = surcharges.at(willingness)
+        choice = within_limits(problem, prices)
         assert choice is not None  # noqa: S101  # For mypy: with these limits there is one.
         best = goal.better(best, Assignment(choice, prices, feasible=True, exact=False))
         return choice
 
-    low = high = search.sought(goal, extreme)
+    low = high = _sought(surcharges, goal.of(len(surcharges.sample) / len(problem)), extreme)
     cheap = dear = at(low)
     step = STEP
     while goal.is_passed(cheap) and low > 0:
@@ -296,214 +191,22 @@ def _between(
             high, dear = middle, choice
         else:
             low, cheap = middle, choice
-    prices = search.at(low if goal.is_budget else high)
+    prices = surcharges.at(low if goal.is_budget else high)
     mixed = _mixed(problem, goal, cheap, dear)
     best = goal.better(best, Assignment(mixed, prices, feasible=True, exact=False))
     assert best is not None  # noqa: S101  # For mypy: one end keeps to the goal.
     return _polished(problem, goal, best)
 
 
-class _Search:
-    """The prices at a willingness to pay: by a sample of the queries, then by all of them."""
-
-    def __init__(self, problem: Problem, on_step: Callable[[], None]) -> None:
-        self._problem, self._on_step = problem, on_step
-        n, m = problem.quality.shape
-        self._sample = problem
-        if n > SAMPLE:
-            rows = np.random.default_rng(0).choice(n, SAMPLE, replace=False)
-            self._sample = problem.take(np.sort(rows))
-        self._surcharge, self._beyond = np.zeros(m), np.zeros(m)
-        self._is_finished = self._sample is problem
-
-    def at(self, willingness_to_pay: float) -> Prices:
-        """The prices at a willingness to pay.
-
-        By how much those of all queries are beyond those of the sample is found at the first one.
-        """
-        if not len(self._problem.limited):
-            return Prices(willingness_to_pay, self._surcharge)
-        self._settle(willingness_to_pay)
-        if not self._is_finished:
-            full = _newton(
-                self._problem, willingness_to_pay, self._surcharge, SMOOTHING[-1], FULL_STEPS
-            )
-            self._beyond, self._is_finished = full - self._surcharge, True
-        return Prices(willingness_to_pay, np.maximum(self._surcharge + self._beyond, 0.0))
-
-    def sought(self, goal: _Goal, extreme: float) -> float:
-        """The willingness to pay at which the sample just keeps to a goal."""
-        goal = goal.of(len(self._sample) / len(self._problem))
-        low, high = extreme * LEAST, extreme
-        while high > low * STEP**0.1:
-            middle = math.sqrt(low * high)
-            self._settle(middle)
-            choice = Choice.of(self._sample, _chosen(self._sample, Prices(middle, self._surcharge)))
-            low, high = (low, middle) if goal.is_passed(choice) else (middle, high)
-            self._on_step()
-        return high
-
-    def _settle(self, willingness_to_pay: float) -> None:
-        """Bring the surcharges to where the sample's loads keep to their limits."""
-        if not len(self._problem.limited):
-            return
-        for smoothing in SMOOTHING:
-            self._surcharge = _newton(
-                self._sample, willingness_to_pay, self._surcharge, smoothing, NEWTON_STEPS
-            )
-
-
-class _Dual(NamedTuple):
-    """The smoothed dual at some surcharges: [k] and [k, k] are of the limited models."""
-
-    value: float
-    gradient: FloatArray
-    curvature: FloatArray
-
-
-def _newton(
-    problem: Problem,
-    willingness_to_pay: float,
-    surcharge: FloatArray,
-    smoothing: float,
-    steps: int,
-) -> FloatArray:
-    """Surcharges [m], none below 0, that minimise the smoothed dual."""
-    limited, n = problem.limited, len(problem)
-    deviation = _deviation(problem, willingness_to_pay)
-    temperature = smoothing * deviation
-    here = _dual(problem, willingness_to_pay, surcharge, temperature)
-    for _ in range(steps):
-        now = surcharge[limited]
-        free = (now > 0) | (here.gradient < 0)
-        if not (np.abs(here.gradient[free]) > BALANCED * n).any():
-            break
-        matrix = here.curvature[np.ix_(free, free)]
-        ridge = RIDGE * max(float(np.trace(matrix)), 1e-300)
-        step = np.zeros(len(limited))
-        step[free] = np.linalg.solve(matrix + ridge * np.eye(len(matrix)), -here.gradient[free])
-        # A load that hardly changes asks for a step without end.
-        step = np.clip(step, -20 * deviation, 20 * deviation)
-        for halving in range(HALVINGS):
-            tried = surcharge.copy()
-            tried[limited] = np.maximum(now + step * 0.5**halving, 0.0)
-            there = _dual(problem, willingness_to_pay, tried, temperature)
-            if there.value < here.value:
-                break
-        else:
-            break
-        surcharge, here = tried, there
-    return surcharge
-
-
-def _deviation(problem: Problem, willingness_to_pay: float) -> float:
-    """By how much the values of a query differ from model to model, in USD."""
-    rows = np.arange(0, len(problem), max(len(problem) // 1_000, 1))
-    value = willingness_to_pay * problem.quality[rows] - problem.cost_usd[rows]
-    return max(float(np.mean(value.std(axis=1))), 1e-12)
-
-
-def _dual(
-    problem: Problem, willingness_to_pay: float, surcharge: FloatArray, temperature: float
-) -> _Dual:
-    limited = problem.limited
-    most = problem.most[limited]
-    value = float(surcharge[limited] @ most)
-    load, square = np.zeros(len(limited)), np.zeros((len(limited), len(limited)))
-    for _, part in problem.values(willingness_to_pay, surcharge):
-        top = part.max(axis=1, keepdims=True)
-        weight = np.exp((part - top) / temperature)
-        total = weight.sum(axis=1, keepdims=True)
-        value += float((top + temperature * np.log(total)).sum())
-        share = (weight / total)[:, limited]
-        load += share.sum(axis=0)
-        square += share.T @ share
-    return _Dual(value, most - load, (np.diag(load) - square) / temperature)
-
-
-def _chosen(problem: Problem, prices: Prices) -> IntArray:
-    """The model of each query by prices alone; of equals the cheaper, then the better."""
-    chosen = np.empty(len(problem), np.intp)
-    for start, value in problem.values(*prices):
-        part = slice(start, start + len(value))
-        chosen[part] = first(value, problem.quality[part], problem.cost_usd[part])
-    return chosen
-
-
-def _repaired(problem: Problem, prices: Prices) -> Choice | None:
-    """The choice by prices, with queries moved from models that got too many.
-
-    Those move that lose the least. None if some query finds no place.
-    """
-    chosen = _chosen(problem, prices)
-    room = problem.room(chosen)
-    while (room < 0).any():
-        full = room <= 0
-        over = int(room.argmin())
-        rows = np.flatnonzero(chosen == over)
-        value = problem.value_of(rows, *prices)
-        here = value[:, over].copy()
-        value[:, full] = -np.inf
-        target = value.argmax(axis=1)
-        loss = here - value[np.arange(len(rows)), target]
-        order = np.argsort(loss, kind="stable")[: int(-room[over])]
-        order = order[np.isfinite(loss[order])]
-        if not len(order):
-            moved = _displaced(problem, prices, chosen, room)
-            if not moved:
-                return None
-            continue
-        # No model takes more than it has room for; who finds none left looks again.
-        place = _rank_within(target[order])
-        order = order[place < room[target[order]]]
-        chosen[rows[order]] = target[order]
-        room[over] += len(order)
-        room -= np.bincount(target[order], minlength=len(room))
-    return Choice.of(problem, chosen)
-
-
-def _displaced(problem: Problem, prices: Prices, chosen: IntArray, room: FloatArray) -> bool:
-    """Make room for a query of a model that has too many, along a chain of full models.
-
-    The queries that leave a full model for one with room need not be those that have no other
-    place: a shortest augmenting path of the bipartite graph of queries and models moves one query
-    from each model on it to the next. Changes `chosen` and `room`; says whether there was a path.
-    """
-    over = int(room.argmin())
-    models = len(room)
-    before = np.full(models, -1)
-    by = np.full(models, -1)
-    seen, queue = {over}, [over]
-    while queue:
-        model = queue.pop(0)
-        rows = np.flatnonzero(chosen == model)
-        if not len(rows):
-            continue
-        value = problem.value_of(rows, *prices)
-        regret = value[:, [model]] - value
-        for other in np.argsort(regret.min(axis=0), kind="stable").tolist():
-            if other in seen or not np.isfinite(regret[:, other]).any():
-                continue
-            seen.add(other)
-            before[other], by[other] = model, int(rows[regret[:, other].argmin()])
-            if room[other] > 0:
-                while other != over:
-                    chosen[by[other]] = other
-                    room[other] -= 1
-                    other = int(before[other])
-                    room[other] += 1
-                return True
-            queue.append(other)
-    return False
-
-
-def _rank_within(group: IntArray) -> IntArray:
-    """The how-manieth of its group each one is, in order: [k]."""
-    order = np.argsort(group, kind="stable")
-    start = np.searchsorted(group[order], group[order], side="left")
-    place = np.empty(len(group), np.intp)
-    place[order] = np.arange(len(group)) - start
-    return place
+def _sought(surcharges: Surcharges, goal: _Goal, extreme: float) -> float:
+    """The willingness to pay at which the sample just keeps to its share of a goal."""
+    low, high = extreme * LEAST, extreme
+    while high > low * STEP**0.1:
+        middle = math.sqrt(low * high)
+        chosen = chosen_by(surcharges.sample, surcharges.of_sample(middle))
+        is_passed = goal.is_passed(Choice.of(surcharges.sample, chosen))
+        low, high = (low, middle) if is_passed else (middle, high)
+    return high
 
 
 def _mixed(problem: Problem, goal: _Goal, cheap: Choice, dear: Choice) -> Choice:

@@ -8,22 +8,21 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from crossroute.budget.assignment import Prices
+from crossroute.budget.problem import Prices
 from crossroute.decision import usd
-from crossroute.errors import DataError
+from crossroute.errors import SHOWN_IDS, DataError
+from crossroute.models.pool import ModelPool
 from crossroute.network.predictor import logistic
+from crossroute.query import QueryLike
+from crossroute.serving import Predictions
 from crossroute.strategies.isotonic import log_odds
-
-if TYPE_CHECKING:
-    from crossroute.budget.allocation import Asked
-    from crossroute.router import CrossRouter
-    from crossroute.training.data import RoutingData
+from crossroute.training.data import RoutingData
 
 FloatArray = NDArray[np.float64]
 BoolArray = NDArray[np.bool_]
@@ -159,21 +158,29 @@ class HeldOutHalves:
         self._score, self._paid = score[checks], paid_usd[checks]
 
     @classmethod
-    def of(cls, router: CrossRouter, data: RoutingData) -> HeldOutHalves:
+    def of(
+        cls,
+        data: RoutingData,
+        pool: ModelPool,
+        predict: Callable[[Sequence[QueryLike]], Predictions],
+    ) -> HeldOutHalves:
         """Rows, as a router predicts them; those that ask the same are in one half.
+
+        Args:
+            data: The rows.
+            pool: The candidates.
+            predict: What is predicted of all of them for prompts.
 
         Raises:
             DataError: If there are too few, or they say nothing of two models of the pool.
         """
-        from crossroute.evaluation.references import predicted
-
-        known = [model for model in data.models if model in router.pool]
+        known = [model for model in data.models if model in pool]
         if len(known) < 2:
             raise DataError(
                 f"The held-out rows have answers of {len(known)} models of the pool; two are the "
-                f"least. The pool holds {', '.join(list(router.pool)[:8])}."
+                f"least. The pool holds {', '.join(list(pool)[:SHOWN_IDS])}."
             )
-        data = data.of_models(known).priced(router.pool).comparable("The held-out rows")
+        data = data.of_models(known).priced(pool).comparable("The held-out rows")
         if len(data) < FEWEST_ROWS:
             raise DataError(
                 f"{len(data)} held-out rows can be compared on; give {FEWEST_ROWS} at least, with "
@@ -182,7 +189,10 @@ class HeldOutHalves:
         checks = np.array([_is_second_half(question) for question in data.questions])
         if min(checks.sum(), (~checks).sum()) < 2:
             raise DataError("The held-out rows all ask the same; give rows of other prompts.")
-        return cls(data.models, *predicted(router, data), data.score, data.cost_usd, checks)
+        found = predict(data.prompts)
+        columns = [found.models.index(model) for model in data.models]
+        quality, cost = found.quality[:, columns], found.cost_usd[:, columns]
+        return cls(data.models, quality, cost, data.score, data.cost_usd, checks)
 
     def corrected(
         self, models: Sequence[str], quality: FloatArray, cost_usd: FloatArray
@@ -190,13 +200,15 @@ class HeldOutHalves:
         """Predictions [n, m] as the first half corrects them."""
         return self._correction.apply(models, quality, cost_usd)
 
-    def checked(self, models: Sequence[str], prices: Prices, asked: Asked) -> Checked:
+    def checked(
+        self, models: Sequence[str], prices: Prices, asked_quality: float | None
+    ) -> Checked:
         """What decisions by prices come to on the second half.
 
         Args:
             models: The models of the prices.
             prices: lambda and surcharges.
-            asked: For the floor.
+            asked_quality: The floor that was asked for; None if there was a budget.
         """
         of = {model: j for j, model in enumerate(models)}
         surcharge = np.array([prices.surcharge_usd[of[model]] for model in self._models])
@@ -205,7 +217,7 @@ class HeldOutHalves:
         rows = np.arange(len(chosen))
         return Checked(
             rows=len(rows),
-            asked_quality=asked.min_quality,
+            asked_quality=asked_quality,
             predicted_quality=float(self._quality[rows, chosen].mean()),
             quality=Mean.of(self._score[rows, chosen]),
             predicted_cost_usd=float(self._cost[rows, chosen].mean()),

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_matrix
 
-if TYPE_CHECKING:
-    from crossroute.budget.assignment import Problem
+from crossroute.budget.problem import Problem
 
 
 def solve(

@@ -7,6 +7,7 @@ import sys
 import typer
 from rich.markup import escape
 
+from crossroute.cli.allocate import allocate_command
 from crossroute.cli.collect import collect
 from crossroute.cli.common import err
 from crossroute.cli.compare import models_compare
@@ -47,6 +48,7 @@ app.command("train")(train)
 app.command("evaluate")(evaluate_command)
 app.command("benchmark")(benchmark_command)
 app.command("plan")(plan_command)
+app.command("allocate")(allocate_command)
 app.command("tune")(tune_command)
 app.command("monitor")(monitor_command)
 app.command("import-routerbench")(import_routerbench_command)

@@ -116,8 +116,8 @@ def made(learned: Learned | None) -> str:
     return f"trained on {learned.examples:,} scored answers"
 
 
-def read_shares(given: list[str]) -> dict[str, float]:
-    """The values of `--share MODEL=0.3`, by their models."""
+def read_shares(given: list[str], option: str = "--share") -> dict[str, float]:
+    """The values of an option such as `--share MODEL=0.3`, by their models."""
     shares: dict[str, float] = {}
     for text in given:
         # Ids may hold it, too.
@@ -125,11 +125,11 @@ def read_shares(given: list[str]) -> dict[str, float]:
         try:
             share = float(number)
         except ValueError:
-            raise ConstraintError(f"--share is {text!r}; give MODEL=0.3.") from None
+            raise ConstraintError(f"{option} is {text!r}; give MODEL=0.3.") from None
         if not model:
-            raise ConstraintError(f"--share is {text!r}; give MODEL=0.3.")
+            raise ConstraintError(f"{option} is {text!r}; give MODEL=0.3.")
         if model in shares:
-            raise ConstraintError(f"--share is given twice for {model}; give one.")
+            raise ConstraintError(f"{option} is given twice for {model}; give one.")
         shares[model] = share
     return shares
 

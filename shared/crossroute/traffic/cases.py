@@ -78,13 +78,12 @@ def prompt_key(prompt: object) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
-def load_cases(path: str | Path, *, again: bool = False) -> list[Case]:
+def load_cases(path: str | Path) -> list[Case]:
     """Read prompts from a text file, one a line, or from JSON lines; a prompt twice is one.
 
     Args:
         path: `*.jsonl` or `*.ndjson` (`.gz` too) has a `Case` a line; any other file, but for
             documents and tables, has a prompt a line.
-        again: Whether a prompt that comes again is another one.
 
     Raises:
         DataError: If the file cannot be read, is a document or a table, lines are broken (each is
@@ -112,7 +111,7 @@ def load_cases(path: str | Path, *, again: bool = False) -> list[Case]:
         except ValidationError as error:
             broken.append(f"  {path}:{number}: {problems(error, Case)}")
         else:
-            cases.setdefault(f"{number}" if again else case.key, case)
+            cases.setdefault(case.key, case)
     if broken:
         more = len(broken) - SHOWN_BROKEN
         lines = broken[:SHOWN_BROKEN] + ([f"  ... and {more} more"] if more > 0 else [])

@@ -260,7 +260,8 @@ def _belief(
     if learned.pairs:
         # Answers that were compared cost what the model's scored ones do, if nothing says more.
         gap = learned.compared[:, None] & np.isnan(cost_usd) & ~np.isnan(data.score)
-        cost_usd = np.where(gap, np.nanmean(cost_usd, axis=0), cost_usd)
+        count = (~np.isnan(cost_usd)).sum(axis=0)
+        cost_usd = np.where(gap, np.nansum(cost_usd, axis=0) / np.maximum(count, 1), cost_usd)
     dataset = rows.dataset_of[rows.topic]
     past, here = rows.take(~valid), rows.take(valid)
     held_out = [

@@ -122,10 +122,10 @@ def test_the_same_prompt_of_two_data_sets_is_two_rows() -> None:
     assert len(of([PAIR | {"prompt": messages}, PAIR | {"prompt": messages}, PAIR]).data) == 2
 
 
-def test_a_tenth_of_the_questions_is_held_out_and_none_is_a_test() -> None:
+def test_a_fifth_of_the_questions_is_held_out_and_none_is_a_test() -> None:
     found = of([PAIR | {"prompt": f"What is {number}?"} for number in range(500)])
     assert set(found.data.split) == {"train", "valid"}
-    assert 25 < (found.data.split == "valid").sum() < 75
+    assert 70 < (found.data.split == "valid").sum() < 130
     assert of([PAIR | {"split": "test"}]).data.split.tolist() == ["test"]
 
 

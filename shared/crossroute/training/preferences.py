@@ -55,8 +55,9 @@ from crossroute.training.data import (
 
 IntArray = NDArray[np.intp]
 
-VALID_SHARE = 10
-"""Every tenth question is held out where no split is given; none is a test."""
+VALID_SHARE = 5
+"""Every fifth question is held out where no split is given; none is a test. Comparisons say less
+than scores: it takes more of them to tell how far a query is believed."""
 SHRINK = 1.0
 """Precision of abilities around 0, and of the position bias, where it is estimated: logits."""
 LOOSE = 1e-9
@@ -169,7 +170,7 @@ class Preferences:
     def from_rows(cls, rows: Iterable[Preference]) -> Preferences:
         """Arrange comparisons as arrays; those of one prompt of a data set are one row.
 
-        A comparison without a split gets train or valid, by its question (90/10).
+        A comparison without a split gets train or valid, by its question (80/20).
 
         Raises:
             DataError: If there are too many models or data sets, or too few answers for them.

@@ -56,15 +56,15 @@ def main() -> None:
         on_pairs, counts = [], []
         for seed in range(arguments.seeds):
             drawn = Preferences.from_rows(
-                _pairs(learned, arguments.pairs, arguments.bias, seed, tasks=arguments.tasks)
+                drawn_pairs(learned, arguments.pairs, arguments.bias, seed, tasks=arguments.tasks)
             )
             counts.append(len(drawn.pairs.row))
             on_pairs.append(train(preferences=drawn, known=shipped))
         rewards: tuple[RewardName, ...] = get_args(RewardName)
-        single = _aiq(zero(test.score), test)[0]
+        single = aiq(zero(test.score), test)[0]
         for reward in rewards:
-            scored = _aiq(_choices(on_scores, reward, test), test)
-            paired = np.mean([_aiq(_choices(one, reward, test), test) for one in on_pairs], axis=0)
+            scored = aiq(choices(on_scores, reward, test), test)
+            paired = np.mean([aiq(choices(one, reward, test), test) for one in on_pairs], axis=0)
             low, high = 100 * np.quantile(paired[1:] / scored[1:] - 1, [0.025, 0.975])
             difference = 100 * (paired[0] / scored[0] - 1)
             print(
@@ -75,7 +75,7 @@ def main() -> None:
             )
 
 
-def _pairs(
+def drawn_pairs(
     data: RoutingData, count: str, bias: float, seed: int, *, tasks: bool
 ) -> Iterator[Preference]:
     chance = random.Random(seed)  # noqa: S311
@@ -100,11 +100,11 @@ def _pairs(
             )
 
 
-def _choices(router: CrossRouter, reward: RewardName, test: RoutingData) -> NDArray[np.intp]:
+def choices(router: CrossRouter, reward: RewardName, test: RoutingData) -> NDArray[np.intp]:
     return sweep(*predicted(router, test), reward)
 
 
-def _aiq(chosen: NDArray[np.intp], test: RoutingData) -> NDArray[np.float64]:
+def aiq(chosen: NDArray[np.intp], test: RoutingData) -> NDArray[np.float64]:
     """AIQ of choices [w, n] on all rows, then on each resample of them."""
     n = len(test)
     weights = np.concatenate([np.full((1, n), 1 / n), resamples(n, RESAMPLES) / n])

@@ -355,6 +355,20 @@ def test_models_that_ship_cost_what_the_shipped_router_predicts() -> None:
     assert cost == pytest.approx(data.cost_usd.mean(axis=0), rel=0.3)
 
 
+def test_a_shipped_model_is_predicted_at_ones_own_price_and_without_one_at_the_shipped() -> None:
+    models = ("gpt-4.1-mini", "claude-haiku-4-5", "claude-opus-4-5")
+    price = Price(input_usd_per_1m=0, output_usd_per_1m=1e6)
+    known = {
+        "gpt-4.1-mini": ModelDescriptor(id="gpt-4.1-mini", price=price),
+        "claude-opus-4-5": ModelDescriptor(id="claude-opus-4-5"),
+    }
+    data, usual = (with_unsaid(unpriced(*models), of).data for of in (known, {}))
+    dear = data.models.index("gpt-4.1-mini")
+    assert data.cost_usd[:, dear] == pytest.approx(data.output_tokens[:, dear])
+    others = [j for j in range(3) if j != dear]
+    assert data.cost_usd[:, others] == pytest.approx(usual.cost_usd[:, others])
+
+
 def test_a_model_with_a_price_is_guessed_and_one_without_anything_is_an_error() -> None:
     price = Price(input_usd_per_1m=1.0, output_usd_per_1m=4.0)
     known = dict(ModelPool.shipped()) | {"mine": ModelDescriptor(id="mine", price=price)}

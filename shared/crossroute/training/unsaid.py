@@ -78,7 +78,8 @@ def _described(
                 described.append(guess(shipped, own or ModelDescriptor(id=model)))
             else:
                 # At the price that the router will have.
-                described.append((own or ours).model_copy(update={"learned": ours.learned}))
+                price = own.price if own and own.price else ours.price
+                described.append(ours.model_copy(update={"price": price}))
         except DataError:
             unknown.append(model)
     if unknown:

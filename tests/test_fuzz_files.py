@@ -26,6 +26,7 @@ from crossroute.evaluation.routerbench import import_routerbench
 from crossroute.network.predictor import LARGEST_WEIGHT, LEAST_SCALE
 from crossroute.onboarding.scores import load_scores
 from crossroute.training.data import RoutingData
+from crossroute.training.preferences import Preferences
 
 PIECES = [
     *(b"", b"\0", b"\n", b"\r\n", b"\xff", b"\xef\xbb\xbf", b" ", b'"', b"'", b"\\", b"{}", b"[]"),
@@ -105,6 +106,9 @@ SCORE = json.dumps({"prompt": "Why?", "score": 0.5, "cost_usd": 0.001, "output_t
 MESSAGES = json.dumps(
     {"prompt": [{"role": "user", "content": [{"type": "text", "text": "Why?"}]}], "score": 1}
 )
+PAIR = json.dumps(
+    {"prompt": "Why?", "model_a": "a", "model_b": "b", "winner": "tie", "cost_usd_a": 0.001}
+)
 PROMPT = json.dumps({"prompt": "Why?", "topic": "physics", "task": "why"})
 
 
@@ -113,7 +117,7 @@ def lines(draw: st.DrawFn) -> bytes:
     """Lines of a file, some of them whole."""
     found = []
     for _ in range(draw(st.integers(1, 4))):
-        whole = draw(st.sampled_from([ROW, SCORE, MESSAGES, PROMPT]))
+        whole = draw(st.sampled_from([ROW, SCORE, MESSAGES, PAIR, PROMPT]))
         as_it_is = st.just(whole.encode())
         line = st.one_of(as_it_is, as_it_is, spoilt(whole.encode()), changed(whole))
         found.append(draw(line))
@@ -141,6 +145,13 @@ def test_data_is_read_or_refused(folder: Path, content: bytes, name: str, skip: 
         assert np.isfinite(data.cost_usd[known]).all()
         data.without_test()
     with suppress(CrossRouteError):
+        told = Preferences.load([path], skip_broken=skip)
+        assert (told.pairs.first != told.pairs.second).all()
+        compared = ~np.isnan(told.data.score)
+        assert compared.any(axis=0).all()
+        assert compared.any(axis=1).all()
+        assert np.isfinite(told.data.score[compared]).all()
+    with suppress(CrossRouteError):
         assert all(0 <= answer.score <= 1 for answer in load_scores(path, "a"))
     with suppress(CrossRouteError):
         assert all(isinstance(prompt, (str, list)) for prompt, _ in load_prompts(path))
@@ -152,6 +163,7 @@ def test_gzip_is_read_or_refused(folder: Path, content: bytes) -> None:
     path.write_bytes(content)
     readers: list[Callable[[], object]] = [
         lambda: RoutingData.load([path]),
+        lambda: Preferences.load([path]),
         lambda: load_scores(path, "a"),
         lambda: load_prompts(path),
     ]

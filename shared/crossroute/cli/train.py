@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from crossroute.cli.common import (
-    Files,
     ModelsOption,
     SkipBroken,
     err,
@@ -18,7 +18,7 @@ from crossroute.cli.common import (
     progress,
 )
 from crossroute.cli.strategies import answers_to, choose
-from crossroute.errors import CheckpointError
+from crossroute.errors import CheckpointError, ConstraintError
 from crossroute.models.descriptor import ModelDescriptor
 from crossroute.models.pool import MODELS, ModelPool
 from crossroute.network.checkpoint import check_target
@@ -28,8 +28,21 @@ from crossroute.training.data import RoutingData
 
 
 def train(
-    files: Files,
     folder: Annotated[Path, typer.Option("--out", help="Folder to write the checkpoint to.")],
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            help="Routing data: .jsonl or .jsonl.gz (docs/data.md). May be absent with "
+            "--preferences."
+        ),
+    ] = None,
+    preferences: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Comparisons of two models' answers, .jsonl or .jsonl.gz (docs/data.md), to learn "
+            "from alone or beside FILES; repeat it."
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Of everything random.")] = 0,
     models: ModelsOption = None,
     encoder: Annotated[
@@ -44,18 +57,36 @@ def train(
     ] = None,
     skip_broken: SkipBroken = False,
 ) -> None:
-    """Train a checkpoint on scored answers: the splits train and valid of FILES."""
+    """Train a checkpoint on scored answers, or comparisons: of their splits train and valid."""
     need("torch", "train")
+    if answers is not None and not files:
+        raise ConstraintError(
+            "--answers needs the scores of what each model answered: give FILES with them."
+        )
     check_target(folder)
     _keep_onboarded(folder)
     from crossroute.training.fit import Epoch
+    from crossroute.training.preferences import Preferences
     from crossroute.training.train import train as train_router
 
+    data = compared = None
     with err.status("Reading prompts"):
-        data = RoutingData.load(files, skip_broken=skip_broken)
+        if preferences:
+            compared = Preferences.load(preferences, skip_broken=skip_broken)
+        if files or not preferences:
+            data = RoutingData.load(files or (), skip_broken=skip_broken)
         query_encoder = load_encoder(encoder)
-        answered = None if answers is None else answers_to(answers, files, data)
-    err.print(f"{len(data)} prompts, {len(data.models)} models, encoder {encoder}")
+        answered = None
+        if answers is not None and files and data is not None:
+            answered = answers_to(answers, files, data)
+    if data is not None:
+        err.print(f"{len(data)} prompts, {len(data.models)} models, encoder {encoder}")
+    if compared is not None:
+        pairs, prompts = compared.pairs, compared.data
+        err.print(
+            f"{len(pairs.row)} comparisons ({pairs.ties:.0%} ties) on {len(prompts)} prompts, "
+            f"{len(prompts.models)} models, encoder {encoder}"
+        )
     with progress("Training") as bar:
         task = bar.add_task("", total=None)
 
@@ -69,6 +100,7 @@ def train(
 
         router = train_router(
             data,
+            preferences=compared,
             known=known_models(models, folder),
             encoder=query_encoder,
             seed=seed,
@@ -78,11 +110,19 @@ def train(
     # Those of the checkpoint that is replaced were learned on its predictions.
     (folder / FILE).unlink(missing_ok=True)
     router.checkpoint.save(folder, ModelPool([*router.pool.values(), *rest]))
-    if answered is not None:
+    if answered is not None and data is not None:
         choose(router, data, answered, seed).save(folder / FILE)
     if rest:
         out.print(f"{len(rest)} models without scores stay beside them, to be guessed.")
+    if judged := router.checkpoint.training.get("preferences"):
+        out.print(_judged(judged["position_bias"]))
     out.print(f"Wrote checkpoint {router.checkpoint.id} with {len(router.pool)} models: {folder}")
+
+
+def _judged(position_bias: float) -> str:
+    """What a judge's position bias, in logits, means."""
+    share = 1 / (1 + math.exp(-position_bias))
+    return f"The answer that stands first wins {share:.0%} of evenly matched, decided comparisons."
 
 
 def _untrained(checkpoint: Path, trained: ModelPool) -> list[ModelDescriptor]:

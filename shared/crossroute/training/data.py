@@ -19,7 +19,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import compress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -110,12 +110,15 @@ def _row_id(value: object) -> str | None:
     return str(value) if is_id else None
 
 
+RowId = Annotated[str | None, BeforeValidator(_row_id)]
+
+
 class Row(BaseModel):
     """One prompt and the answers to it. Fields that are not named here are not read."""
 
     model_config = ConfigDict(frozen=True)
 
-    id: Annotated[str | None, BeforeValidator(_row_id)] = None
+    id: RowId = None
     prompt: Prompt | Messages
     outputs: Annotated[dict[ModelId, Output], Field(min_length=1), BeforeValidator(_not_too_many)]
     input_tokens: Annotated[AnswerTokens, Field(gt=0)] | None = None
@@ -179,7 +182,9 @@ class RoutingData:
             )
         table = _Table()
         for file in files:
-            for number, row in _read(Path(file), skip_broken=skip_broken):
+            for number, row in read_rows(Path(file), Row, skip_broken=skip_broken):
+                if not row.dataset:
+                    row = row.model_copy(update={"dataset": dataset_name(file)})
                 table.add(row, f"{file}:{number}")
         return table.data()
 
@@ -221,6 +226,36 @@ class RoutingData:
             probability=self.probability[np.ix_(rows, columns)],
         )
 
+    def followed_by(self, other: RoutingData) -> RoutingData:
+        """These rows, then those of another; a model that is in both is one."""
+        models = tuple(sorted({*self.models, *other.models}))
+        both = (self, other)
+        columns = [[models.index(model) for model in part.models] for part in both]
+
+        def joined(tables: Iterable[FloatArray]) -> FloatArray:
+            spread = []
+            for table, at in zip(tables, columns, strict=True):
+                cells = np.full((len(table), len(models)), np.nan)
+                cells[:, at] = table
+                spread.append(cells)
+            return np.concatenate(spread)
+
+        return RoutingData(
+            models=models,
+            ids=self.ids + other.ids,
+            prompts=self.prompts + other.prompts,
+            questions=self.questions + other.questions,
+            dataset=np.concatenate([part.dataset for part in both]),
+            split=np.concatenate([part.split for part in both]),
+            task=np.concatenate([part.task for part in both]),
+            score=joined(part.score for part in both),
+            cost_usd=joined(part.cost_usd for part in both),
+            output_tokens=joined(part.output_tokens for part in both),
+            output_chars=joined(part.output_chars for part in both),
+            input_tokens=joined(part.input_tokens for part in both),
+            probability=joined(part.probability for part in both),
+        )
+
     def of_split(self, split: str) -> RoutingData:
         """The rows of one split.
 
@@ -234,7 +269,11 @@ class RoutingData:
         return self.select(rows)
 
     def without_test(self, split: str | None = None) -> RoutingData:
-        """What may be trained on: rows of `LEARNED` that ask nothing that another row asks.
+        """The rows of `learnable`."""
+        return self.select(self.learnable(split))
+
+    def learnable(self, split: str | None = None) -> BoolArray:
+        """[n], what may be trained on: rows of `LEARNED` that ask nothing that another row asks.
 
         Data sets overlap: a question of one's test split may be in another's training split.
 
@@ -247,7 +286,7 @@ class RoutingData:
             for prompt, question in zip(self.prompts, self.questions, strict=True)
         ]
         asked = set().union(*compress(texts, test))
-        return self.select(~test & np.array([not (text & asked) for text in texts], dtype=bool))
+        return np.asarray(~test & np.array([not (text & asked) for text in texts], dtype=bool))
 
     def complete(self, name: str = "The data") -> RoutingData:
         """The rows that have a score and a cost for every model.
@@ -404,7 +443,7 @@ class _Table:
             self._probability.append(_number(output.probability))
         self._ids.append(row.id or "")
         self._prompts.append(row.prompt)
-        self._questions.append(_question(row))
+        self._questions.append(question_of(row.prompt, row.question))
         self._dataset.append(row.dataset or "")
         self._split.append(row.split or _split(row))
         self._task.append(row.task or "")
@@ -460,26 +499,40 @@ class _Table:
             )
 
 
-def _read(path: Path, *, skip_broken: bool) -> Iterator[tuple[int, Row]]:
-    """The rows of a file, with the numbers of their lines."""
+AnyRow = TypeVar("AnyRow", bound=BaseModel)
+
+
+def dataset_name(file: str | Path) -> str:
+    """The name of the data set whose rows do not say one: the file's."""
+    return Path(file).name.removesuffix(".gz").removesuffix(".jsonl")
+
+
+def read_rows(path: Path, kind: type[AnyRow], *, skip_broken: bool) -> Iterator[tuple[int, AnyRow]]:
+    """The rows of a file, with the numbers of their lines.
+
+    Args:
+        path: A `.jsonl` or `.jsonl.gz` file.
+        kind: What a row is.
+        skip_broken: Leave broken lines out instead of refusing the file.
+
+    Raises:
+        DataError: If the file cannot be read, has broken lines (each is named), or no rows.
+    """
     shown: list[str] = []
     whole = broken = 0
-    default_dataset = path.name.removesuffix(".gz").removesuffix(".jsonl")
     mend = "Mend them, or leave them out with --skip-broken (skip_broken=True)."
     for number, line in read_lines(path):
         try:
-            row = Row.model_validate_json(line)
+            row = kind.model_validate_json(line)
         except ValidationError as error:
             broken += 1
             if broken <= SHOWN_BROKEN_LINES:
-                shown.append(f"  {path}:{number}: {problems(error, Row)}")
+                shown.append(f"  {path}:{number}: {problems(error, kind)}")
             if broken > whole + MOST_BROKEN_LINES:
                 skip_broken, mend = False, "See whether this is a file of routing data at all."
                 break
         else:
             whole += 1
-            if not row.dataset:
-                row = row.model_copy(update={"dataset": default_dataset})
             yield number, row
     if broken and not skip_broken:
         if broken > len(shown):
@@ -499,9 +552,9 @@ def _number(value: float | None) -> float:
     return math.nan if value is None else value
 
 
-def _question(row: Row) -> str:
+def question_of(prompt: QueryLike, question: str | None) -> str:
     """What a row asks: its own question, the prompt, or what of its messages is routed by."""
-    return row.question or _text(row.prompt)
+    return question or _text(prompt)
 
 
 def _text(prompt: QueryLike) -> str:
@@ -510,6 +563,6 @@ def _text(prompt: QueryLike) -> str:
 
 
 def _split(row: Row) -> Split:
-    question = normalised(_question(row))
+    question = normalised(question_of(row.prompt, row.question))
     share = int(hashlib.sha256(question.encode()).hexdigest()[:8], 16) % 10
     return {0: "test", 1: "valid"}.get(share, "train")

@@ -22,8 +22,10 @@ from crossroute.query import Query
 from crossroute.router import CrossRouter
 from crossroute.training.data import CHARS_A_TOKEN, RoutingData, answered
 from crossroute.training.fit import Epoch, Examples, FittedAttention, Settings, fit_attention
+from crossroute.training.preferences import Preferences
 from crossroute.training.topics import CHUNK, Belief, Classifier, Rows, assemble, fit_classifier
 from crossroute.training.trust import HeldOut, most_cautious
+from crossroute.training.unsaid import with_unsaid
 
 FEWEST_ROWS = 50
 VALID_SHARE = 10
@@ -39,8 +41,9 @@ TRUST = (0.0, 0.2, 0.4, 0.6, 0.8)
 
 
 def train(
-    data: RoutingData,
+    data: RoutingData | None = None,
     *,
+    preferences: Preferences | None = None,
     known: Mapping[str, ModelDescriptor] | None = None,
     encoder: QueryEncoder | None = None,
     settings: Settings | None = None,
@@ -54,6 +57,7 @@ def train(
     Args:
         data: Scored answers; rows of the split `test`, and rows that ask the same as one of them,
             are left out.
+        preferences: Comparisons of answers, alone or beside the scored ones; the same are left out.
         known: Descriptors of models whose facts (price, provider, limits) are known. A model with
             a price table and token counts gets its output tokens predicted, any other its USD.
         encoder: The shipped one if None.
@@ -63,10 +67,11 @@ def train(
 
     Raises:
         DataError: If there are fewer than two models or too few rows, or nothing says what any
-            answer costs.
+            answer costs, or those of a model that is in the comparisons alone.
     """
     settings, encoder, known = settings or Settings(), encoder or StaticEncoder(), known or {}
-    data = data.without_test()
+    learned = _learned(data, preferences)
+    data = learned.data
     if len(data) < FEWEST_ROWS:
         raise DataError(
             f"{len(data)} rows of the splits train and valid are too few to train on; "
@@ -83,6 +88,12 @@ def train(
     if not seen.all():
         names = [model for model, found in zip(data.models, seen, strict=True) if not found]
         raise DataError(f"No training row has an answer of {', '.join(names)}.")
+    position_bias = 0.0
+    if learned.pairs:
+        learned = with_unsaid(learned, known)
+        position_bias = learned.position_bias()
+        learned = learned.pointed(position_bias)
+        data = learned.data
 
     rows = _rows(data, known, encoder, valid, seed)
     examples = Examples(
@@ -92,11 +103,13 @@ def train(
         task=_tasks(data),
         weight=_row_weights(data),
         valid=valid,
+        pairs=learned.pairs,
+        position_bias=position_bias,
     )
     fitted = fit_attention(examples, settings=settings, seed=seed, on_epoch=on_epoch)
     apart = _apart(data, encoder)
     classifier = _classifier(rows, apart, ~valid, seed)
-    belief = _belief(data, known, rows, valid, classifier, fitted)
+    belief = _belief(learned, known, rows, valid, classifier, fitted)
     # What was chosen on the held-out rows is learned from all.
     classifier = _classifier(rows, apart, np.ones(len(data), np.bool_), seed)
     network, embeddings = assemble(rows, classifier, fitted, belief)
@@ -112,10 +125,31 @@ def train(
                 name: {"topic_rows": k if math.isfinite(k) else None, "trust": trust}
                 for name, k, trust in zip(names, *np.stack(belief).tolist(), strict=True)
             },
+            **_judged(learned, fitted),
         },
     )
     pool = _described(data, known, rows, embeddings, checkpoint.id)
     return CrossRouter(checkpoint, pool, encoder=encoder)
+
+
+def _learned(data: RoutingData | None, preferences: Preferences | None) -> Preferences:
+    """What may be learned from of scores, comparisons or both."""
+    if preferences is None:
+        if data is None:
+            raise DataError("There is nothing to train on; give scored answers, or preferences.")
+        preferences = Preferences(data)
+    elif data is not None:
+        preferences = preferences.beside(data)
+    return preferences.select(preferences.data.learnable())
+
+
+def _judged(learned: Preferences, fitted: FittedAttention) -> dict[str, object]:
+    """What a checkpoint says of the comparisons that it was trained on."""
+    if fitted.judge is None:
+        return {}
+    pairs = learned.pairs
+    told = {"pairs": len(pairs.row), "ties": pairs.ties, **fitted.judge._asdict()}
+    return {"preferences": told}
 
 
 def _described(
@@ -204,7 +238,7 @@ def _classifier(rows: Rows, apart: _Apart, among: NDArray[np.bool_], seed: int) 
 
 
 def _belief(
-    data: RoutingData,
+    learned: Preferences,
     known: Mapping[str, ModelDescriptor],
     rows: Rows,
     valid: NDArray[np.bool_],
@@ -214,14 +248,20 @@ def _belief(
     """How far departures by topic, and the attention, are believed in each data set.
 
     Args:
-        data: The rows.
+        learned: The rows.
         known: Descriptors of models by their ids.
         rows: What the network learns of the rows.
         valid: [n] the rows to choose by; the others are fitted to.
         classifier: What tells topics apart, fitted to the others.
         fitted: The attention, fitted to the others.
     """
+    data = learned.data
     cost_usd = data.priced(known).cost_usd
+    if learned.pairs:
+        # Answers that were compared cost what the model's scored ones do, if nothing says more.
+        gap = learned.compared[:, None] & np.isnan(cost_usd) & ~np.isnan(data.score)
+        count = (~np.isnan(cost_usd)).sum(axis=0)
+        cost_usd = np.where(gap, np.nansum(cost_usd, axis=0) / np.maximum(count, 1), cost_usd)
     dataset = rows.dataset_of[rows.topic]
     past, here = rows.take(~valid), rows.take(valid)
     held_out = [

@@ -53,6 +53,7 @@ from crossroute.serving import Predictions, Serving
 
 if TYPE_CHECKING:
     from crossroute.budget.allocation import Allocation
+    from crossroute.budget.held_out import HeldOutHalves
     from crossroute.budget.share import Table
     from crossroute.budget.tuned import Tuned
     from crossroute.training.data import RoutingData
@@ -418,12 +419,7 @@ class CrossRouter:
             on_step(f"predicted {done:,} of {len(read):,}")
 
         serving = self._serving(read, limits, on_chunk=on_chunk)
-        halves = None
-        if held_out is not None:
-            from crossroute.budget.held_out import HeldOutHalves
-
-            halves = HeldOutHalves.of(held_out, self._pool, self.predict)
-        return allocate(serving, asked, halves, on_step=on_step)
+        return allocate(serving, asked, self._halves(held_out), on_step=on_step)
 
     def at_share(
         self,
@@ -432,6 +428,7 @@ class CrossRouter:
         *,
         willingness_to_pay: float | None = None,
         constraints: ConstraintsLike = None,
+        held_out: RoutingData | None = None,
     ) -> Tuned[CrossRouter]:
         """Find the willingness to pay at which models get shares of your prompts.
 
@@ -448,6 +445,9 @@ class CrossRouter:
             willingness_to_pay: At which it is to be, finite; None leaves it open: of those that
                 give the shares without surcharges, it is the one with the best quality.
             constraints: As in `route`, of all prompts.
+            held_out: Scored answers that the router has not learned from. Half of them correct what
+                cost and quality are expected to be, the other half say what is realised
+                (`Tuned.checked`); decisions go by what is predicted.
 
         Raises:
             ConstraintError: If a share is not from 0 to 1, or they are more than 1 together.
@@ -455,13 +455,15 @@ class CrossRouter:
             WillingnessToPayError: If the willingness to pay is NaN, negative or no number.
             QueryError: If there are no prompts, or one has not that form.
             NoCandidateError: If no model may serve one of them.
+            DataError: If the scored answers are too few, or of other models.
         """
         from crossroute.budget.tuned import check_finite, check_shares, tuned_to_shares
 
         checked = check_shares(shares, self._pool)
         willingness = check_finite(willingness_to_pay)
-        table = self._table(prompts, constraints)
-        return tuned_to_shares(self, table, checked, willingness, DEFAULT_WILLINGNESS_TO_PAY)
+        table, halves = self._table(prompts, constraints, held_out)
+        found = tuned_to_shares(self, table, checked, willingness, DEFAULT_WILLINGNESS_TO_PAY)
+        return found if halves is None else found.checked_on(halves, self._reward)
 
     def at_cost(
         self,
@@ -469,6 +471,7 @@ class CrossRouter:
         usd_a_query: float,
         *,
         constraints: ConstraintsLike = None,
+        held_out: RoutingData | None = None,
     ) -> Tuned[CrossRouter]:
         """Find the willingness to pay with the best quality for a mean predicted cost.
 
@@ -476,16 +479,20 @@ class CrossRouter:
             prompts: See `at_share`.
             usd_a_query: The most that a prompt is to cost in the mean, in USD.
             constraints: As in `route`, of all prompts.
+            held_out: See `at_share`.
 
         Raises:
             ConstraintError: If the cost is no number from 0 up.
             QueryError: If there are no prompts, or one has not that form.
             NoCandidateError: If no model may serve one of them.
+            DataError: If the scored answers are too few, or of other models.
         """
         from crossroute.budget.tuned import check_cost, tuned_to_cost
 
         cost = check_cost(usd_a_query)
-        return tuned_to_cost(self, self._table(prompts, constraints), cost)
+        table, halves = self._table(prompts, constraints, held_out)
+        found = tuned_to_cost(self, table, cost)
+        return found if halves is None else found.checked_on(halves, self._reward)
 
     def at_quality(
         self,
@@ -493,6 +500,7 @@ class CrossRouter:
         quality: float,
         *,
         constraints: ConstraintsLike = None,
+        held_out: RoutingData | None = None,
     ) -> Tuned[CrossRouter]:
         """Find the willingness to pay with the least cost for a mean predicted quality.
 
@@ -500,19 +508,28 @@ class CrossRouter:
             prompts: See `at_share`.
             quality: The least mean quality, 0..1.
             constraints: As in `route`, of all prompts.
+            held_out: See `at_share`.
 
         Raises:
             ConstraintError: If the quality is no number from 0 to 1.
             QueryError: If there are no prompts, or one has not that form.
             NoCandidateError: If no model may serve one of them.
+            DataError: If the scored answers are too few, or of other models.
         """
         from crossroute.budget.tuned import check_quality, tuned_to_quality
 
         least = check_quality(quality)
-        return tuned_to_quality(self, self._table(prompts, constraints), least)
+        table, halves = self._table(prompts, constraints, held_out)
+        found = tuned_to_quality(self, table, least)
+        return found if halves is None else found.checked_on(halves, self._reward)
 
-    def _table(self, prompts: Sequence[QueryLike], constraints: ConstraintsLike) -> Table:
-        """What it predicts of some prompts, and which models may serve them."""
+    def _table(
+        self,
+        prompts: Sequence[QueryLike],
+        constraints: ConstraintsLike,
+        held_out: RoutingData | None,
+    ) -> tuple[Table, HeldOutHalves | None]:
+        """What it predicts of some prompts, which models may serve them, and scored answers."""
         from crossroute.budget.share import Table
 
         limits, queries = self._limits(constraints), _read(prompts)
@@ -522,14 +539,26 @@ class CrossRouter:
         found, allowed = serving.predictions, serving.allowed
         extra = np.array([self._surcharge_usd.get(model, 0.0) for model in found.models])
         every = np.ones(found.quality.shape, np.bool_)
-        return Table(
+        halves = self._halves(held_out)
+        table = Table(
             found.models,
             found.quality,
             found.cost_usd,
             every if allowed is None else allowed,
             self._reward,
             extra,
+            None
+            if halves is None
+            else halves.corrected(found.models, found.quality, found.cost_usd),
         )
+        return table, halves
+
+    def _halves(self, held_out: RoutingData | None) -> HeldOutHalves | None:
+        if held_out is None:
+            return None
+        from crossroute.budget.held_out import HeldOutHalves
+
+        return HeldOutHalves.of(held_out, self._pool, self.predict)
 
     def predict(self, queries: Sequence[QueryLike]) -> Predictions:
         """Predict quality and cost of every model for every query.

@@ -58,7 +58,7 @@ def test_limits_and_held_out_rows(run: Run, file: Path, toy_folder: Path, tmp_pa
         *("--max-share", "poet=0.25", "--max-concurrent", "clerk=3", "--held-out", rows),
     )
     assert code == 0, err
-    assert "held-out rows by the same prices" in out
+    assert "held-out rows, decided alike" in out
     models = [one["model"] for one in lines_of(result)]
     assert models.count("poet") <= 15
     assert models.count("clerk") <= 3

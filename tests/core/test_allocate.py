@@ -208,7 +208,7 @@ def test_asked_and_realised_stand_side_by_side(toy_router: CrossRouter) -> None:
     assert checked.quality.low < checked.quality.mean < checked.quality.high
     assert checked.quality.mean == pytest.approx(checked.predicted_quality, abs=0.1)
     assert checked.cost_usd.mean == pytest.approx(checked.predicted_cost_usd, rel=0.25)
-    assert f"realised on {checked.rows} held-out rows" in str(allocation)
+    assert f"realised on {checked.rows} held-out rows, decided alike" in str(allocation)
     assert "realised: not checked" in str(toy_router.allocate(PROMPTS, min_quality=0.8))
 
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from fakes_core import make_rows
 
 from crossroute import (
     ConstraintError,
@@ -21,7 +22,7 @@ from crossroute import (
     WillingnessToPayError,
 )
 from crossroute.budget.tuned import Tuned, prompts_for
-from crossroute.training.data import RoutingData
+from crossroute.training.data import RoutingData, Row
 
 STORY = "Write a short story about a lynx who lives by the marsh and meets a wren."
 SUM = "What is 17 * 23?"
@@ -330,3 +331,29 @@ def test_many_threads_may_tell_it(
         thread.join()
     assert watch.calls == 1_600
     assert watch.shares == {"sage": 0.5, "poet": 0.5}
+
+
+def test_asked_and_realised_stand_side_by_side(toy_router: CrossRouter) -> None:
+    rows = RoutingData.from_rows([Row.model_validate(row) for row in make_rows(400, seed=11)])
+    prompts = [str(row["prompt"]) for row in make_rows(200, seed=7)]
+    plain = toy_router.at_quality(prompts, 0.8)
+    assert plain.checked is None
+    dear = RoutingData(**{**vars(rows), "cost_usd": rows.cost_usd * 2})
+    tuned = toy_router.at_quality(prompts, 0.8, held_out=dear)
+    checked = tuned.checked
+    assert checked is not None
+    assert checked.asked_quality == 0.8
+    assert checked.quality.mean == pytest.approx(checked.predicted_quality, abs=0.1)
+    assert checked.cost_usd.mean == pytest.approx(checked.predicted_cost_usd, rel=0.25)
+    # What is expected is corrected; what decides, and what a watch compares with, is not.
+    alike = toy_router.at_cost(prompts, math.inf, held_out=dear)
+    assert alike.cost_usd == pytest.approx(2 * alike.sample.cost_usd.mean(), rel=0.25)
+    assert json.loads(json.dumps(tuned.to_dict()))["checked"]["rows"] == checked.rows
+    worse = RoutingData(**{**vars(rows), "score": rows.score * 0.5})
+    beyond = toy_router.at_quality(prompts, 0.8, held_out=worse)
+    assert not beyond.reached
+    assert beyond.checked is not None
+    assert beyond.checked.floor_holds is False
+    share = toy_router.at_share(prompts, {"sage": 0.4}, held_out=rows)
+    assert share.checked is not None
+    assert share.checked.asked_quality is None

@@ -354,9 +354,7 @@ def allocate(
             willingness_to_pay=found.prices.willingness_to_pay,
             surcharge_usd=_named(models, found.prices),
             exact=found.exact,
-            checked=None
-            if halves is None
-            else halves.checked(models, found.prices, asked.min_quality),
+            checked=None if halves is None else _checked(halves, models, found.prices, asked),
             _table=_Table(serving, quality, cost, found),
         )
 
@@ -368,6 +366,16 @@ def allocate(
         else replace(asked, min_quality=min(found.choice.quality / n, 1.0))
     )
     return made(asked, made(possible, None))
+
+
+def _checked(halves: HeldOutHalves, models: Sequence[str], prices: Prices, asked: Asked) -> Checked:
+    """What the prices come to on scored answers."""
+    extra = np.array([prices.surcharge_usd[models.index(model)] for model in halves.models])
+
+    def value(quality: FloatArray, cost_usd: FloatArray) -> FloatArray:
+        return preference("linear", quality, cost_usd + extra, prices.willingness_to_pay)
+
+    return halves.checked(value, asked.min_quality, by_corrected=True)
 
 
 def _named(models: Sequence[str], prices: Prices) -> dict[str, float]:

@@ -9,12 +9,11 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from crossroute.budget.problem import Prices
 from crossroute.decision import usd
 from crossroute.errors import SHOWN_IDS, DataError
 from crossroute.models.pool import ModelPool
@@ -57,7 +56,7 @@ class Checked(NamedTuple):
     """How what was asked, predicted and realised compare on scored answers, in the mean a query.
 
     Attributes:
-        rows: How many rows were decided by the prices of the allocation.
+        rows: How many rows were decided in the same way.
         asked_quality: The floor that was asked for; None if there was a budget.
         predicted_quality: After the correction, 0..1.
         quality: The realised score.
@@ -74,15 +73,27 @@ class Checked(NamedTuple):
 
     @property
     def floor_holds(self) -> bool | None:
-        """Whether the floor is kept to: False where it surely is not, None where that is open."""
+        """Whether the floor is kept to: False where it surely is not, None where that is open.
+
+        True where there is none.
+        """
         if self.asked_quality is None or self.quality.low >= self.asked_quality:
             return True
         return False if self.quality.high < self.asked_quality else None
 
+    def to_dict(self) -> dict[str, Any]:
+        """The figures as plain JSON-ready values."""
+        return {
+            **self._asdict(),
+            "quality": self.quality._asdict(),
+            "cost_usd": self.cost_usd._asdict(),
+            "floor_holds": self.floor_holds,
+        }
+
     def __str__(self) -> str:
         quality, cost = self.quality, self.cost_usd
         lines = [
-            f"realised on {self.rows} held-out rows by the same prices: quality "
+            f"realised on {self.rows} held-out rows, decided alike: quality "
             f"{quality.mean:.4f} ({quality.low:.4f} to {quality.high:.4f}), predicted "
             f"{self.predicted_quality:.4f}; {usd(cost.mean)} a query ({usd(max(cost.low, 0.0))} to "
             f"{usd(cost.high)}), predicted {usd(self.predicted_cost_usd)}"
@@ -129,8 +140,11 @@ class _Correction(NamedTuple):
 class HeldOutHalves:
     """Scored answers in two halves: one corrects predictions, the other checks decisions.
 
-    Args:
+    Attributes:
         models: The m models of the rows.
+
+    Args:
+        models: The same.
         quality: [n, m] predicted.
         cost_usd: [n, m] predicted.
         score: [n, m] realised, NaN where unknown.
@@ -151,10 +165,8 @@ class HeldOutHalves:
         self._correction = _fitted(
             models, quality[past], cost_usd[past], score[past], paid_usd[past]
         )
-        self._models = models
-        self._quality, self._cost = self._correction.apply(
-            models, quality[checks], cost_usd[checks]
-        )
+        self.models = models
+        self._predicted = quality[checks], cost_usd[checks]
         self._score, self._paid = score[checks], paid_usd[checks]
 
     @classmethod
@@ -201,26 +213,30 @@ class HeldOutHalves:
         return self._correction.apply(models, quality, cost_usd)
 
     def checked(
-        self, models: Sequence[str], prices: Prices, asked_quality: float | None
+        self,
+        value: Callable[[FloatArray, FloatArray], FloatArray],
+        asked_quality: float | None,
+        *,
+        by_corrected: bool,
     ) -> Checked:
-        """What decisions by prices come to on the second half.
+        """What decisions come to on the second half.
 
         Args:
-            models: The models of the prices.
-            prices: lambda and surcharges.
-            asked_quality: The floor that was asked for; None if there was a budget.
+            value: Of predicted quality and cost [n, m] of `models`, how much each is worth: the
+                highest answers.
+            asked_quality: The floor that was asked for; None if there was none.
+            by_corrected: Whether decisions go by corrected predictions.
         """
-        of = {model: j for j, model in enumerate(models)}
-        surcharge = np.array([prices.surcharge_usd[of[model]] for model in self._models])
-        value = prices.willingness_to_pay * self._quality - self._cost - surcharge
-        chosen = np.where(np.isnan(self._score), -np.inf, value).argmax(axis=1)
+        quality, cost = self._correction.apply(self.models, *self._predicted)
+        worth = value(quality, cost) if by_corrected else value(*self._predicted)
+        chosen = np.where(np.isnan(self._score), -np.inf, worth).argmax(axis=1)
         rows = np.arange(len(chosen))
         return Checked(
             rows=len(rows),
             asked_quality=asked_quality,
-            predicted_quality=float(self._quality[rows, chosen].mean()),
+            predicted_quality=float(quality[rows, chosen].mean()),
             quality=Mean.of(self._score[rows, chosen]),
-            predicted_cost_usd=float(self._cost[rows, chosen].mean()),
+            predicted_cost_usd=float(cost[rows, chosen].mean()),
             cost_usd=Mean.of(self._paid[rows, chosen]),
         )
 

@@ -88,6 +88,8 @@ class Table:
         available: [n, m] whether a model may serve a prompt, at least one does.
         reward: What orders the candidates.
         surcharge_usd: [m] what is added to their cost already.
+        corrected: Quality and cost [n, m] as scored answers correct what is predicted, by which it
+            is decided all the same; None is no correction.
     """
 
     models: tuple[str, ...]
@@ -96,6 +98,12 @@ class Table:
     available: NDArray[np.bool_]
     reward: RewardName
     surcharge_usd: FloatArray
+    corrected: tuple[FloatArray, FloatArray] | None = None
+
+    @property
+    def expected(self) -> tuple[FloatArray, FloatArray]:
+        """Quality and cost in USD [n, m] that are to be expected."""
+        return (self.quality, self.cost_usd) if self.corrected is None else self.corrected
 
     def chosen(
         self, willingness_to_pay: float, surcharge_usd: FloatArray | float = 0.0
@@ -181,18 +189,19 @@ def steps(table: Table, models: IntArray) -> Steps:
     at, rows, before, after = (np.concatenate(parts) for parts in zip(*events, strict=True))
     order = np.argsort(at, kind="stable")
     at, rows, before, after = at[order], rows[order], before[order], after[order]
+    quality, cost_usd = table.expected
     change = np.column_stack(
         [
             (after[:, None] == models).astype(float) - (before[:, None] == models),
-            table.cost_usd[rows, after] - table.cost_usd[rows, before],
-            table.quality[rows, after] - table.quality[rows, before],
+            cost_usd[rows, after] - cost_usd[rows, before],
+            quality[rows, after] - quality[rows, before],
         ]
     )
     every = np.arange(n)
     start = np.concatenate(
         [
             (begun[:, None] == models).sum(axis=0),
-            [table.cost_usd[every, begun].sum(), table.quality[every, begun].sum()],
+            [cost_usd[every, begun].sum(), quality[every, begun].sum()],
         ]
     )
     figures = np.vstack([start, start + np.cumsum(change, axis=0)]) / n

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
 
 import numpy as np
 
+from crossroute.budget.held_out import Checked, HeldOutHalves
 from crossroute.budget.share import (
     FloatArray,
     IntArray,
@@ -24,7 +25,7 @@ from crossroute.budget.share import (
 )
 from crossroute.decision import usd
 from crossroute.errors import ConstraintError, UnknownModelError, shortened
-from crossroute.ranking import amount, check_willingness_to_pay
+from crossroute.ranking import RewardName, amount, check_willingness_to_pay, preference
 
 if TYPE_CHECKING:
     from crossroute.budget.drift import Drift
@@ -64,10 +65,13 @@ class Tuned(Generic[Router]):
         prompts: How many the sample has.
         shares: Share of the sample that each model gets, by its id; of those that get any, and of
             those that were asked for.
-        cost_usd: Mean predicted cost of the sample, in USD a prompt.
-        quality: Its mean predicted quality.
+        cost_usd: Mean predicted cost of the sample, in USD a prompt; corrected, if scored answers
+            were given.
+        quality: Its mean predicted quality, likewise.
         reached: Whether that is what was asked.
         note: What is in the way, and what is nearest; what is worth knowing if nothing is.
+        checked: How what was asked, predicted and realised compare on scored answers; None if none
+            were given.
     """
 
     router: Router
@@ -80,6 +84,22 @@ class Tuned(Generic[Router]):
     reached: bool
     note: str
     sample: Sample = field(repr=False, compare=False)
+    checked: Checked | None = None
+
+    def checked_on(self, halves: HeldOutHalves, reward: RewardName) -> Tuned[Router]:
+        """The same, with what its decisions come to on scored answers.
+
+        Args:
+            halves: The scored answers.
+            reward: What orders the router's candidates.
+        """
+        extra = np.array([self.surcharge_usd.get(model, 0.0) for model in halves.models])
+
+        def value(quality: FloatArray, cost_usd: FloatArray) -> FloatArray:
+            return preference(reward, quality, cost_usd + extra, self.willingness_to_pay)
+
+        checked = halves.checked(value, self.asked.quality, by_corrected=False)
+        return replace(self, checked=checked)
 
     @property
     def surcharge_usd(self) -> Mapping[str, float]:
@@ -156,6 +176,7 @@ class Tuned(Generic[Router]):
             "cost_error_usd": _finite(self.cost_error_usd),
             "quality": self.quality,
             "quality_error": _finite(self.quality_error),
+            "checked": None if self.checked is None else self.checked.to_dict(),
         }
 
 
@@ -377,7 +398,7 @@ def _tuned(
                 if value
             }
         )
-    cost, quality = float(sample.cost_usd.mean()), float(sample.quality.mean())
+    quality, cost = (float(one[rows, chosen].mean()) for one in table.expected)
     n = len(chosen)
     reached = all(abs(shares[one] - x) <= tolerance(n) for one, x in asked.shares.items())
     if asked.cost_usd is not None:

@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 
 from crossroute.budget.allocation import Allocation, Asked
-from crossroute.cli.common import CheckpointOption, candidates_of, err, out, read_shares
+from crossroute.cli.common import CheckpointOption, HeldOut, candidates_of, err, out, read_shares
 from crossroute.decision import Decision
 from crossroute.errors import ConstraintError, InfeasibleError
 from crossroute.evaluation.comparison import load_prompts
@@ -44,13 +44,7 @@ def allocate_command(
         list[str] | None,
         typer.Option(help="MODEL=50: at most so many of the prompts; repeat it."),
     ] = None,
-    held_out: Annotated[
-        list[Path] | None,
-        typer.Option(
-            help="Routing data that the checkpoint has not learned from (docs/data.md): half "
-            "corrects the predictions, half says what is realised. Repeat it."
-        ),
-    ] = None,
+    held_out: HeldOut = None,
     model: Annotated[
         list[str] | None, typer.Option("--model", "-m", help="A candidate; repeat it.")
     ] = None,

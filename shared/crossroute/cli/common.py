@@ -36,6 +36,13 @@ CheckpointOption = Annotated[
 Files = Annotated[
     list[Path], typer.Argument(help="Routing data: .jsonl or .jsonl.gz (docs/data.md).")
 ]
+HeldOut = Annotated[
+    list[Path] | None,
+    typer.Option(
+        help="Routing data that the checkpoint has not learned from (docs/data.md): half of it "
+        "corrects what is predicted, half says what is realised. Repeat it."
+    ),
+]
 SkipBroken = Annotated[
     bool, typer.Option("--skip-broken", help="Leave broken rows out instead of stopping at them.")
 ]

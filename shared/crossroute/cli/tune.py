@@ -12,6 +12,7 @@ from crossroute.budget.tuned import SURE, Tuned, check_shares, prompts_for
 from crossroute.cli.common import (
     AsJson,
     CheckpointOption,
+    HeldOut,
     candidates_of,
     err,
     out,
@@ -22,6 +23,7 @@ from crossroute.decision import usd
 from crossroute.errors import ConstraintError
 from crossroute.evaluation.comparison import load_prompts
 from crossroute.router import CrossRouter
+from crossroute.training.data import RoutingData
 
 if TYPE_CHECKING:
     from crossroute.budget.drift import Drift
@@ -59,6 +61,7 @@ def tune_command(
         Path | None,
         typer.Option(help="Later prompts: say whether they drift from the goal (exit code 3)."),
     ] = None,
+    held_out: HeldOut = None,
     model: Annotated[
         list[str] | None, typer.Option("--model", "-m", help="A candidate; repeat it.")
     ] = None,
@@ -78,13 +81,16 @@ def tune_command(
     prompts = _prompts(prompts_file)
     after = [] if later is None else _prompts(later)
     with err.status(f"Tuning on {len(prompts):,} prompts"):
+        rows = RoutingData.load(held_out) if held_out else None
         if shares:
-            found = router.at_share(prompts, shares, willingness_to_pay=willingness_to_pay)
+            found = router.at_share(
+                prompts, shares, willingness_to_pay=willingness_to_pay, held_out=rows
+            )
         elif cost_usd is not None:
-            found = router.at_cost(prompts, cost_usd)
+            found = router.at_cost(prompts, cost_usd, held_out=rows)
         else:
             assert quality is not None  # noqa: S101  # For mypy: one is given.
-            found = router.at_quality(prompts, quality)
+            found = router.at_quality(prompts, quality, held_out=rows)
     if not found.reached and not shares:
         raise ConstraintError(
             f"{found.asked} cannot be had: {found.note[0].lower()}{found.note[1:]}. "
@@ -138,6 +144,8 @@ def _print(found: Tuned[CrossRouter]) -> None:
         f"{found.quality:.3f} +- {quality:.3f}",
         highlight=False,
     )
+    if found.checked is not None:
+        out.print(escape(f"  {found.checked}"), highlight=False)
     needed = max((prompts_for(x, POINTS) for x in found.asked.shares.values()), default=0)
     if needed > found.prompts:
         out.print(

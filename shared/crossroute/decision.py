@@ -134,8 +134,9 @@ class Decision:
         if self.probability is not None:
             lines.append(f"It was drawn with a probability of {self.probability:.3g}.")
         lines += [
-            f"{model} counts as {usd(abs(extra))} {_than(extra)} than it is."
-            for model, extra in self.surcharge_usd.items()
+            f"{one.model} counts as {usd(abs(extra))} {_than(extra)} than it is."
+            for one in shown
+            if (extra := self.surcharge_usd.get(one.model, 0.0))
         ]
         if self.shadow is None or self.shadow.model == self.model:
             lines += self._alternatives()

@@ -6,7 +6,7 @@ import os
 import sqlite3
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,9 @@ class Database:
         except sqlite3.Error:
             # What is in memory would be lost with it.
             if in_file:
+                # Closed alone, it would keep its lock as long as something reads from it.
+                with suppress(sqlite3.Error):
+                    connection.rollback()
                 connection.close()
                 self._connection = None
             raise

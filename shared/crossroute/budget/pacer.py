@@ -49,7 +49,7 @@ AT_MOST, AT_FIRST = 10.0, 2.0
 come to lately; at most, and before any has ended."""
 FORGETS = 0.99
 """What a call before counts in the cost learned, beside the next one."""
-CALLS = 20.0
+CALLS = 10.0
 """How many calls as predicted the calls of a model weigh against, in the cost learned."""
 
 _TABLES = """
@@ -423,7 +423,10 @@ class BudgetPacer:
             )
             return _Books(
                 began=float(began),
-                spent=dict(database.execute("SELECT model, usd FROM spent ORDER BY model")),
+                spent={
+                    model: float(cost)
+                    for model, cost in database.execute("SELECT model, usd FROM spent")
+                },
                 aside={model: most * cost for model, cost in aside},
                 window=int(window),
                 window_usd=float(window_usd),
@@ -527,7 +530,9 @@ class BudgetPacer:
         if expected[found.model] > room:
             # Else there would not be enough for the cheapest model for all that are to come.
             found = _at(decision, Prices(math.inf, price.own), self._recent.models, expected)
-        return found.preferring(decision.model) if decision.kept else found
+        if decision.kept:
+            found = replace(found.preferring(decision.model), kept=True)
+        return found
 
     def _plans(self, books: _Books, now: float) -> list[tuple[float, float]]:
         """What is left of the budgets of all models, and for how many requests with this one."""

@@ -4,8 +4,8 @@
 
 Each file's rows of the split come one by one, once in any order and once with a drift in the
 middle: first the half of the tasks whose answers cost the least, then the others, or the other way
-round. The budgets lie between the cost of the cheapest model and that of the best one, at 10, 25, 50 and
-75 % of the way in logarithms. What counts is what the answers really scored and cost.
+round. The budgets lie between the cost of the cheapest model and that of the best one, at 10, 25,
+50 and 75 % of the way in logarithms. What counts is what the answers really scored and cost.
 
 * pacer: `BudgetPacer`, which is told the budget and the number of requests;
 * optimum: the best assignment by predicted quality, with all requests and their real costs known
@@ -26,6 +26,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from rich.console import Console
 from rich.progress import track
 
 from crossroute import BudgetPacer, BudgetSpentError, CandidateScore, CrossRouter, Decision
@@ -81,8 +82,9 @@ def main() -> None:
     for drifts, name in ((False, "In any order"), (True, "With a drift in the middle")):
         print(f"\n**{name}**\n")
         print(
-            "| data | budget | optimum, of the oracle | pacer, of the optimum | its gain | fixed "
-            "| PORT | pacer spent | refused |"
+            "| data | budget for 1,000 | optimum, of the oracle | pacer, of the optimum "
+            "| of its gain over the cheapest | fixed, of the optimum | PORT, of the optimum "
+            "| pacer spent | refused |"
         )
         print("|---|---|---|---|---|---|---|---|---|")
         for path in options.files:
@@ -108,7 +110,7 @@ def lines(
         floor = float(whole.score[:, mean.argmin()].sum())
         paced, fixed, port = [], [], []
         willingness = spending(valid, budget / len(whole))
-        for seed in track(range(seeds), f"{path.name} {share:.0%}", transient=True):
+        for seed in track(range(seeds), f"{path.name} {share:.0%}", console=Console(stderr=True)):
             random = np.random.default_rng(seed)
             rows = drifting(whole, tasks, random) if drifts else random.permutation(len(whole))
             stream = whole.take(rows)
@@ -119,7 +121,7 @@ def lines(
         gain = [(one.score - floor) / (optimum - floor) for one in paced]
         assert max(one.beyond_usd for one in paced) <= 0  # noqa: S101  # By one request at most.
         yield (
-            f"| {path.name.partition('.')[0]} | {share:.0%}: ${budget / len(whole) * 1e3:.3g} "
+            f"| {path.name.partition('.')[0]} | ${budget / len(whole) * 1e3:.3g} ({share:.0%}) "
             f"| {optimum / oracle:.1%} | {ratios(paced, optimum)} | {np.mean(gain):.0%} "
             f"| {ratios(fixed, optimum)} | {ratios(port, optimum)} "
             f"| {np.mean(spent):.1%}, at most {max(spent):.1%} "

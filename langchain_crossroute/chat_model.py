@@ -214,6 +214,7 @@ class ChatCrossRoute(FromYaml, BaseChatModel):
             pass_refusals=pass_refusals,
             strategy=strategy,
             live=live,
+            pacer=pacer,
         )
         willingness = check_settings(settled.willingness_to_pay, attempts, stay_margin)
         # mypy knows only the fields of the base class here.

@@ -164,6 +164,7 @@ class CrossRouteMiddleware(FromYaml, AgentMiddleware[CrossRouteState, ContextT, 
             pass_refusals=pass_refusals,
             strategy=strategy,
             live=live,
+            pacer=pacer,
         )
         willingness = check_settings(settled.willingness_to_pay, attempts, stay_margin)
         for id_, model in settled.models.items():

@@ -207,6 +207,7 @@ class CrossRouteLLM(FromYaml, FunctionCallingLLM):
             pass_refusals=pass_refusals,
             strategy=strategy,
             live=live,
+            pacer=pacer,
         )
         willingness = check_settings(settled.willingness_to_pay, attempts, stay_margin)
         super().__init__(

@@ -49,7 +49,8 @@ class Decision:
             (`crossroute.exploration`): the model may be another one then, and it stands first among
             the candidates. None where the router's choice is asked.
         probability: With which the model was drawn to be asked, 0..1; None where nothing was drawn.
-        call_id: Id of the call in the records of a recorder; None where nobody records.
+        call_id: Id of the call in the records of a recorder, or of a budget that was asked by hand;
+            None where nobody records.
         surcharge_usd: What was added to the cost of models where it decided, in USD, by their ids
             (`CrossRouter.with_surcharges`).
     """

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from crossroute.budget.pacer import BudgetPacer, check_pacer
@@ -114,7 +114,7 @@ class Watch:
         self.decision = decision
         self.removed: dict[str, CrossRouteError] = {}
         self.asks_all = False
-        self._end: Callable[[], None] = _nothing
+        self._end: weakref.finalize[..., Watch] | None = None
         self._bill: dict[str, float] = {}
 
     def begin_paced(self, pacer: BudgetPacer, decision: Decision) -> Decision:
@@ -125,15 +125,9 @@ class Watch:
             reason = paced.removed.get(one.model)
             if reason is not None:
                 self.removed[one.model] = BudgetSpentError(f"{one.model} was not asked: {reason}.")
-        # A call may be given up before it is driven.
-        left = weakref.finalize(self, pacer.leave, call, paced)
-        left.atexit = False
-
-        def end() -> None:
-            if left.detach() is not None:
-                pacer.end(call, paced, self._bill)
-
-        self._end = end
+        # A call that is given up before it is driven has ended, too.
+        self._end = weakref.finalize(self, pacer.end, call, paced, self._bill)
+        self._end.atexit = False
         return paced
 
     def begin(self, model: str) -> RestingError | None:
@@ -180,7 +174,8 @@ class Watch:
 
     def over(self) -> None:
         """The call has ended, and so have all its asks."""
-        self._end()
+        if self._end is not None:
+            self._end()
 
 
 class Admitted(NamedTuple):
@@ -188,7 +183,3 @@ class Admitted(NamedTuple):
 
     decision: Decision
     watch: Watch
-
-
-def _nothing() -> None:
-    pass

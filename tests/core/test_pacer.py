@@ -9,6 +9,7 @@ import pickle
 import sqlite3
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -320,6 +321,22 @@ def test_asked_and_realised_stand_side_by_side() -> None:
     assert "this span (1:00:00): " in text
 
 
+def test_a_call_that_is_collected_in_the_midst_of_another_waits_for_none() -> None:
+    pacer = BudgetPacer(1, 10)
+    lost = pacer.paced(between(0.3))
+    with pacer._changing():
+        pacer.settle(lost, 0.0)
+    assert pacer.report().under_way_usd == 0
+
+
+def test_a_model_that_is_asked_in_the_place_of_another_teaches_nothing_of_it() -> None:
+    pacer = BudgetPacer(20, 400)
+    for _ in range(50):
+        found = pacer.admit(between(-0.1), "call")
+        pacer.end("call", found, {DEAR: 0.1})
+    assert pacer.paced(between(-0.1)).surcharge_usd == {}
+
+
 def test_a_state_is_saved_and_loaded(tmp_path: Path, file: Path | None) -> None:
     saved = tmp_path / "saved.sqlite"
     clock, window = Clock(), (19, timedelta(hours=4))
@@ -376,6 +393,26 @@ def test_threads_share_a_budget(file: Path | None) -> None:
     assert sum(one.calls for one in report.by_model.values()) == sum(cost > 0 for cost in costs)
     assert 1.5 < report.spent_usd <= 2
     assert report.under_way_usd == 0
+
+
+def test_threads_exceed_no_budget_by_more_than_one_request(file: Path | None) -> None:
+    pacer = BudgetPacer(2, 200, file=file)
+    random = np.random.default_rng(0)
+    calls = list(zip(gains(300), random.uniform(0.5, 1.9, 300).tolist(), strict=True))
+
+    def call(one: tuple[float, float]) -> float:
+        gain, times = one
+        try:
+            found = pacer.paced(between(gain))
+        except BudgetSpentError:
+            return 0.0
+        time.sleep(0.001)
+        pacer.settle(found, found.cost_usd * times)
+        return found.cost_usd * times
+
+    with ThreadPoolExecutor(8) as pool:
+        costs = list(pool.map(call, calls))
+    assert 1.5 < sum(costs) <= 2 + max(costs)
 
 
 PROCESS = """
@@ -498,6 +535,7 @@ def test_what_cannot_be_written_is_kept(tmp_path: Path, caplog: pytest.LogCaptur
         ({"budget_usd": True}, "budget_usd is True"),
         ({"horizon": 0}, "horizon is 0"),
         ({"horizon": -3}, "horizon is -3"),
+        ({"horizon": 10**400}, "horizon is 1000"),
         ({"horizon": 1.5}, r"horizon is 1\.5"),
         ({"horizon": True}, "horizon is True"),
         ({"horizon": None}, "horizon is None"),

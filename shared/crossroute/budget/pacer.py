@@ -11,6 +11,7 @@ import json
 import logging
 import math
 import sqlite3
+import sys
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -90,9 +91,9 @@ class BudgetPacer:
     spends what is left over what is to come; so the budget sets the willingness to pay of every
     call. Prices are learned from the latest requests, and so is what calls of a model really cost
     beside what was predicted. A model that is expected to cost more than what is left of a budget
-    is no candidate; what calls under way may cost is set aside meanwhile. So requests one by one
-    exceed no budget by more than one of them; those at once only by what they cost more than ten
-    times, or any lately, what was expected.
+    is no candidate; what calls under way may cost is set aside meanwhile, at the highest multiple
+    of what was expected that calls have come to lately. So requests exceed no budget by more than
+    one of them, but where several at once cost more than any did lately.
 
     After its horizon it begins another one of the same length, with what is left.
 
@@ -134,6 +135,8 @@ class BudgetPacer:
 
     def _begin(self) -> None:
         self._lock = threading.Lock()
+        # The thread that has it.
+        self._held_by: int | None = None
         self._recent = Recent()
         self._prices, self._learned_at, self._least_usd = Prices(0.0, np.zeros(0)), 0, 0.0
         # Ends of calls that are not written down yet.
@@ -160,7 +163,7 @@ class BudgetPacer:
                 "A BudgetPacer in memory cannot be pickled: each process would spend its budget. "
                 "Give it a file, which they share."
             )
-        ours = ("_lock", "_recent", "_prices", "_learned_at", "_least_usd", "_held")
+        ours = ("_lock", "_held_by", "_recent", "_prices", "_learned_at", "_least_usd", "_held")
         return {name: value for name, value in vars(self).items() if name not in ours}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -261,18 +264,14 @@ class BudgetPacer:
             bill: What its asks have cost, in USD, by the ids of models.
         """
         self._held.append((call, decision, dict(bill)))
+        if self._held_by == threading.get_ident():
+            # A collected call, in the midst of another one: that will not wait for itself.
+            return
         try:
             with self._changing():
                 pass
         except DataError as error:
             logger.warning("What was spent is kept in memory: %s", error)
-
-    def leave(self, call: str, decision: Decision) -> None:
-        """A call was given up before it was made: the next one takes back what was set aside.
-
-        Nothing is waited for: it may be said in the midst of another call.
-        """
-        self._held.append((call, decision, {}))
 
     def report(self) -> Pacing:
         """What was asked, and what has come of it so far.
@@ -315,6 +314,8 @@ class BudgetPacer:
                 copy = sqlite3.connect(new)
                 try:
                     database.backup(copy)
+                    # Such a file can be read where nothing can be written beside it.
+                    copy.execute("PRAGMA journal_mode = DELETE")
                 finally:
                     copy.close()
         except (OSError, sqlite3.Error) as error:
@@ -375,6 +376,7 @@ class BudgetPacer:
     def _changing(self) -> Iterator[sqlite3.Connection]:
         """The state, for this thread of this process alone; kept if nothing is raised."""
         with self._lock:
+            self._held_by = threading.get_ident()
             # Others may come meanwhile.
             held = list(self._held)
             try:
@@ -384,6 +386,7 @@ class BudgetPacer:
                         self._note(database, *ended)
                     yield database
                     database.commit()
+                del self._held[: len(held)]
             except BudgetSpentError:
                 # Raised before anything was changed.
                 raise
@@ -397,7 +400,8 @@ class BudgetPacer:
                         "yet, in a folder that can be written to."
                     ) from error
                 raise
-            del self._held[: len(held)]
+            finally:
+                self._held_by = None
 
     def _read(self, database: sqlite3.Connection, now: float) -> _Books:
         """How things stand; the latest requests are those of all processes then."""
@@ -474,15 +478,17 @@ class BudgetPacer:
         if not cost > 0:
             return
         database.executemany(_SPEND, [(model, usd) for model, usd in bill.items() if usd > 0])
+        # Another one may have been asked in its place, as in shadow.
+        is_chosen = decision.model in bill
         most = books.most
-        if expected > 0:
+        if is_chosen and expected > 0:
             most = max(1.0, 1 + (most - 1) * FORGETS, min(cost / expected, AT_MOST))
         books._replace(
             window_usd=books.window_usd + cost,
             predicted_usd=books.predicted_usd + decision.cost_usd,
             most=most,
         ).write(database)
-        if decision.cost_usd > 0:
+        if is_chosen and decision.cost_usd > 0:
             database.execute(_LEARN, (decision.model, cost, decision.cost_usd))
 
     def _over(self, books: _Books, model: str, cost: float) -> str | None:
@@ -716,7 +722,7 @@ def _budget(value: object, name: str) -> float:
 def _horizon(value: object) -> int | timedelta:
     if isinstance(value, timedelta) and value > timedelta(0):
         return value
-    if isinstance(value, (int, np.integer)) and not isinstance(value, bool) and value > 0:
+    if isinstance(value, (int, np.integer)) and value is not True and 0 < value <= sys.maxsize:
         return int(value)
     raise ConstraintError(
         f"horizon is {shortened(value)}; give the number of requests that the budget is for, from "

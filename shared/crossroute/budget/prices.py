@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float64]
 
-ROWS = 500
+ROWS = 250
 """Requests that prices are learned from, at most: the latest, so that they follow a drift."""
 FREE, UNPAYABLE = 1e-7, 1e9
 """Least and highest price, times the dearest call: quality alone, and the cheapest model."""

@@ -20,6 +20,7 @@ Whoever has spent the budget asks nobody any more, which scores 0. A few minutes
 from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -66,6 +67,7 @@ class Outcome(NamedTuple):
     refused: int
     beyond_usd: float
     """By how much the budget was exceeded before the last request: 0 if by that one alone."""
+    seconds: float
 
 
 Choose = Callable[[int, float], int | None]
@@ -84,9 +86,9 @@ def main() -> None:
         print(
             "| data | budget for 1,000 | optimum, of the oracle | pacer, of the optimum "
             "| of its gain over the cheapest | fixed, of the optimum | PORT, of the optimum "
-            "| pacer spent | refused |"
+            "| pacer spent | refused | ms a request |"
         )
-        print("|---|---|---|---|---|---|---|---|---|")
+        print("|---|---|---|---|---|---|---|---|---|---|")
         for path in options.files:
             for line in lines(router, path, options.split, options.seeds, drifts=drifts):
                 print(line, flush=True)
@@ -125,7 +127,8 @@ def lines(
             f"| {optimum / oracle:.1%} | {ratios(paced, optimum)} | {np.mean(gain):.0%} "
             f"| {ratios(fixed, optimum)} | {ratios(port, optimum)} "
             f"| {np.mean(spent):.1%}, at most {max(spent):.1%} "
-            f"| {np.mean([one.refused for one in paced]):.1f} of {len(whole)} |"
+            f"| {np.mean([one.refused for one in paced]):.1f} of {len(whole)} "
+            f"| {np.mean([one.seconds for one in paced]) / len(whole) * 1e3:.2f} |"
         )
 
 
@@ -160,7 +163,7 @@ def best_score(stream: Stream, quality: FloatArray, budget: float) -> float:
 
 def run(stream: Stream, budget: float, choose: Choose) -> Outcome:
     """Let requests come one by one."""
-    score, spent, refused, before = 0.0, 0.0, 0, 0.0
+    score, spent, refused, before, began = 0.0, 0.0, 0, 0.0, time.perf_counter()
     for i in range(len(stream)):
         j = choose(i, spent)
         if j is None:
@@ -168,7 +171,8 @@ def run(stream: Stream, budget: float, choose: Choose) -> Outcome:
             continue
         before = max(before, spent)
         score, spent = score + float(stream.score[i, j]), spent + float(stream.paid_usd[i, j])
-    return Outcome(score, spent, refused, max(before - budget, 0.0))
+    seconds = time.perf_counter() - began
+    return Outcome(score, spent, refused, max(before - budget, 0.0), seconds)
 
 
 def by_price(stream: Stream, budget: float, price: float) -> Choose:

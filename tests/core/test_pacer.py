@@ -484,6 +484,7 @@ def test_files_that_are_none_of_these(tmp_path: Path) -> None:
     [
         "UPDATE request SET predicted = '[1, 2]'",
         "UPDATE request SET predicted = 'nonsense'",
+        f"UPDATE request SET predicted = '{'[' * 100_000}'",
         "UPDATE request SET predicted = '{\"a\": 1}'",
         "UPDATE total SET began = 'long ago'",
         "UPDATE spent SET usd = 'much'",
@@ -492,6 +493,7 @@ def test_files_that_are_none_of_these(tmp_path: Path) -> None:
         "UPDATE saved SET settings = '{}'",
         "UPDATE saved SET settings = '[]'",
         'UPDATE saved SET settings = \'{"budget_usd": -1, "horizon": 1, "window": null}\'',
+        """UPDATE saved SET settings = '{"budget_usd": 1, "horizon": 1, "window": [1]}'""",
         "DELETE FROM saved",
     ],
 )

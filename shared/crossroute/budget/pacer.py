@@ -53,6 +53,9 @@ FORGETS = 0.99
 CALLS = 10.0
 """How many calls as predicted the calls of a model weigh against, in the cost learned."""
 
+_DAMAGED = (ArithmeticError, AttributeError, RecursionError, TypeError, ValueError)
+"""What reading raises where the content of a state is none."""
+
 _TABLES = """
 CREATE TABLE IF NOT EXISTS saved
     (one INTEGER PRIMARY KEY CHECK (one = 1), settings TEXT NOT NULL);
@@ -346,15 +349,7 @@ class BudgetPacer:
                 with pacer._database.opened() as database:
                     saved.backup(database)
                 pacer.report()
-        except (
-            OSError,
-            sqlite3.Error,
-            ArithmeticError,
-            AttributeError,
-            KeyError,
-            TypeError,
-            ValueError,
-        ) as error:
+        except (OSError, sqlite3.Error, LookupError, *_DAMAGED) as error:
             raise DataError(
                 f"{file}: no state of a budget that can be read: {error}. Name a file that "
                 "BudgetPacer.save has written."
@@ -441,7 +436,7 @@ class BudgetPacer:
                     for model, calls, cost, predicted in learned
                 },
             )
-        except (ArithmeticError, AttributeError, TypeError, ValueError) as error:
+        except _DAMAGED as error:
             raise DataError(
                 f"{self.file}: this is no state of a budget: {error}. Begin another file."
             ) from error
@@ -477,7 +472,7 @@ class BudgetPacer:
         cost = sum(bill.values())
         if not cost > 0:
             return
-        database.executemany(_SPEND, [(model, usd) for model, usd in bill.items() if usd > 0])
+        database.executemany(_SPEND, [one for one in bill.items() if one[1] > 0])
         # Another one may have been asked in its place, as in shadow.
         is_chosen = decision.model in bill
         most = books.most

@@ -550,8 +550,10 @@ class BudgetPacer:
         if self.window is not None:
             most, length = self.window
             seconds = length.total_seconds()
-            ends = max(books.began + (books.window + 1) * seconds - now, 0.0)
-            plans.append((most - books.window_usd - aside, 1 + self._recent.rate(now) * ends))
+            ends = books.began + (books.window + 1) * seconds - now
+            # By rounding it may have ended, which is no time for any number of requests.
+            come = self._recent.rate(now) * ends if ends > 0 else 0.0
+            plans.append((most - books.window_usd - aside, 1 + come))
         return plans
 
     def _learned(self, books: _Books, now: float) -> Prices:

@@ -29,6 +29,7 @@ from pydantic import BaseModel, ConfigDict, PrivateAttr, SecretStr, SkipValidati
 from typing_extensions import override
 
 from crossroute import DEFAULT_WILLINGNESS_TO_PAY, CrossRouter
+from crossroute.budget.pacer import BudgetPacer
 from crossroute.candidates import Candidates, FromYaml
 from crossroute.constraints import check_settings
 from crossroute.cooldown import DEFAULT_COOLDOWN, Cooldown
@@ -113,6 +114,8 @@ class ChatCrossRoute(FromYaml, BaseChatModel):
             strategy has `takes_tools`.
         cooldown: When a candidate that fails rests (`crossroute.Cooldown`); None is never.
         daily_spend: Ceilings on what is spent a day (`crossroute.DailySpend`); None is none.
+        pacer: A budget that sets the willingness to pay of every call (`crossroute.BudgetPacer`);
+            None is none.
         name: Name of the router's run in a trace.
         policy: Path of the file that `crossroute plan --write` leaves (`docs/traffic/policy.md`);
             afterwards the `Policy` in it. It says the models, their router and the willingness to
@@ -161,6 +164,7 @@ class ChatCrossRoute(FromYaml, BaseChatModel):
     strategy: SkipValidation[Strategy | None] = None
     cooldown: SkipValidation[Cooldown | None] = DEFAULT_COOLDOWN
     daily_spend: SkipValidation[DailySpend | None] = None
+    pacer: SkipValidation[BudgetPacer | None] = None
     policy: SkipValidation[Policy | None] = None
     shadow: SkipValidation[str | None] = None
     explore: SkipValidation[float] = 0.0
@@ -187,6 +191,7 @@ class ChatCrossRoute(FromYaml, BaseChatModel):
         strategy: Strategy | None = None,
         cooldown: Cooldown | None = DEFAULT_COOLDOWN,
         daily_spend: DailySpend | None = None,
+        pacer: BudgetPacer | None = None,
         policy: str | Path | Policy | None = None,
         shadow: str | None = None,
         explore: float = 0.0,
@@ -212,6 +217,7 @@ class ChatCrossRoute(FromYaml, BaseChatModel):
             pass_refusals=pass_refusals,
             strategy=strategy,
             live=live,
+            pacer=pacer,
         )
         willingness = check_settings(settled.willingness_to_pay, attempts, stay_margin)
         # mypy knows only the fields of the base class here.
@@ -226,6 +232,7 @@ class ChatCrossRoute(FromYaml, BaseChatModel):
             strategy=check_strategy(settled.strategy),
             cooldown=cooldown,
             daily_spend=daily_spend,
+            pacer=pacer,
             policy=settled.policy,
             shadow=settled.exploration.shadow,
             explore=settled.exploration.explore,
@@ -240,7 +247,7 @@ class ChatCrossRoute(FromYaml, BaseChatModel):
                     f"{setting} has no effect on a router; give it to the candidates instead."
                 )
         self.router = over_models(self.router, self.models)
-        self._guard = Guard(cooldown, daily_spend, self.router.pool)
+        self._guard = Guard(cooldown, daily_spend, self.router.pool, pacer)
         if self.profile is None:
             self.profile = cast("ModelProfile", common_profile(self.router.pool, self.models))
 

@@ -35,6 +35,7 @@ from langgraph.types import Command
 from typing_extensions import override
 
 from crossroute import CrossRouter, PoolError
+from crossroute.budget.pacer import BudgetPacer
 from crossroute.candidates import Candidates, FromYaml
 from crossroute.constraints import check_settings
 from crossroute.cooldown import DEFAULT_COOLDOWN, Cooldown
@@ -99,6 +100,8 @@ class CrossRouteMiddleware(FromYaml, AgentMiddleware[CrossRouteState, ContextT, 
             strategy has `takes_tools`.
         cooldown: When a candidate that fails rests (`crossroute.Cooldown`); None is never.
         daily_spend: Ceilings on what is spent a day (`crossroute.DailySpend`); None is none.
+        pacer: A budget that sets the willingness to pay of every call (`crossroute.BudgetPacer`);
+            None is none.
         policy: Path of the file that `crossroute plan --write` leaves (`docs/traffic/policy.md`);
             afterwards the `Policy` in it. It says the models, their router and the willingness to
             pay and the strategy, or the one model that answers everything: `router`,
@@ -140,6 +143,7 @@ class CrossRouteMiddleware(FromYaml, AgentMiddleware[CrossRouteState, ContextT, 
         strategy: Strategy | None = None,
         cooldown: Cooldown | None = DEFAULT_COOLDOWN,
         daily_spend: DailySpend | None = None,
+        pacer: BudgetPacer | None = None,
         policy: str | Path | Policy | None = None,
         shadow: str | None = None,
         explore: float = 0.0,
@@ -160,6 +164,7 @@ class CrossRouteMiddleware(FromYaml, AgentMiddleware[CrossRouteState, ContextT, 
             pass_refusals=pass_refusals,
             strategy=strategy,
             live=live,
+            pacer=pacer,
         )
         willingness = check_settings(settled.willingness_to_pay, attempts, stay_margin)
         for id_, model in settled.models.items():
@@ -182,7 +187,7 @@ class CrossRouteMiddleware(FromYaml, AgentMiddleware[CrossRouteState, ContextT, 
             strategy=check_strategy(settled.strategy),
             exploration=settled.exploration,
             live=live,
-            guard=Guard(cooldown, daily_spend, self.router.pool),
+            guard=Guard(cooldown, daily_spend, self.router.pool, pacer),
         )
 
     def __repr__(self) -> str:

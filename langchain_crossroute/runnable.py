@@ -23,6 +23,7 @@ from pydantic import ConfigDict, PrivateAttr, SkipValidation
 from typing_extensions import override
 
 from crossroute import DEFAULT_WILLINGNESS_TO_PAY, CrossRouter
+from crossroute.budget.pacer import BudgetPacer
 from crossroute.candidates import Candidates, FromYaml
 from crossroute.constraints import check_settings
 from crossroute.cooldown import DEFAULT_COOLDOWN, Cooldown
@@ -97,6 +98,8 @@ class CrossRouteRunnable(FromYaml, RunnableSerializable[Any, Any]):
             strategy has `takes_tools`.
         cooldown: When a candidate that fails rests (`crossroute.Cooldown`); None is never.
         daily_spend: Ceilings on what is spent a day (`crossroute.DailySpend`); None is none.
+        pacer: A budget that sets the willingness to pay of every call (`crossroute.BudgetPacer`);
+            None is none.
         query: What to route by, where the input is not what a chat model takes (a string, a
             prompt value, messages): a function of the input, such as `itemgetter("question")`.
             The chosen model gets the whole input.
@@ -140,6 +143,7 @@ class CrossRouteRunnable(FromYaml, RunnableSerializable[Any, Any]):
     strategy: SkipValidation[Strategy | None] = None
     cooldown: SkipValidation[Cooldown | None] = DEFAULT_COOLDOWN
     daily_spend: SkipValidation[DailySpend | None] = None
+    pacer: SkipValidation[BudgetPacer | None] = None
     policy: SkipValidation[Policy | None] = None
     shadow: SkipValidation[str | None] = None
     explore: SkipValidation[float] = 0.0
@@ -161,6 +165,7 @@ class CrossRouteRunnable(FromYaml, RunnableSerializable[Any, Any]):
         strategy: Strategy | None = None,
         cooldown: Cooldown | None = DEFAULT_COOLDOWN,
         daily_spend: DailySpend | None = None,
+        pacer: BudgetPacer | None = None,
         policy: str | Path | Policy | None = None,
         shadow: str | None = None,
         explore: float = 0.0,
@@ -183,6 +188,7 @@ class CrossRouteRunnable(FromYaml, RunnableSerializable[Any, Any]):
             pass_refusals=pass_refusals,
             strategy=strategy,
             live=live,
+            pacer=pacer,
         )
         willingness = check_settings(settled.willingness_to_pay, attempts, stay_margin)
         # mypy knows only the fields of the base class here.
@@ -197,6 +203,7 @@ class CrossRouteRunnable(FromYaml, RunnableSerializable[Any, Any]):
             strategy=check_strategy(settled.strategy),
             cooldown=cooldown,
             daily_spend=daily_spend,
+            pacer=pacer,
             policy=settled.policy,
             shadow=settled.exploration.shadow,
             explore=settled.exploration.explore,
@@ -206,7 +213,7 @@ class CrossRouteRunnable(FromYaml, RunnableSerializable[Any, Any]):
             name=name,
         )
         self.router = over_models(self.router, self.models)
-        self._guard = Guard(cooldown, daily_spend, self.router.pool)
+        self._guard = Guard(cooldown, daily_spend, self.router.pool, pacer)
 
     @property
     @override

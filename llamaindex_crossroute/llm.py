@@ -43,6 +43,7 @@ from crossroute import (
     ModelPool,
     QueryError,
 )
+from crossroute.budget.pacer import BudgetPacer
 from crossroute.candidates import Candidates, FromYaml
 from crossroute.constraints import check_settings
 from crossroute.cooldown import DEFAULT_COOLDOWN, Cooldown
@@ -97,6 +98,8 @@ class CrossRouteLLM(FromYaml, FunctionCallingLLM):
             strategy has `takes_tools`, and every call of a candidate's own way with a prompt.
         cooldown: When a candidate that fails rests (`crossroute.Cooldown`); None is never.
         daily_spend: Ceilings on what is spent a day (`crossroute.DailySpend`); None is none.
+        pacer: A budget that sets the willingness to pay of every call (`crossroute.BudgetPacer`);
+            None is none.
         policy: Path of the file that `crossroute plan --write` leaves (`docs/traffic/policy.md`);
             afterwards the `Policy` in it. It says the models, their router and the willingness to
             pay and the strategy, or the one model that answers everything: `router`,
@@ -155,6 +158,7 @@ class CrossRouteLLM(FromYaml, FunctionCallingLLM):
     strategy: SkipValidation[Strategy | None] = Field(default=None, exclude=True)
     cooldown: SkipValidation[Cooldown | None] = Field(default=DEFAULT_COOLDOWN, exclude=True)
     daily_spend: SkipValidation[DailySpend | None] = Field(default=None, exclude=True)
+    pacer: SkipValidation[BudgetPacer | None] = Field(default=None, exclude=True)
     policy: SkipValidation[Policy | None] = Field(default=None, exclude=True)
     shadow: SkipValidation[str | None] = None
     explore: SkipValidation[float] = 0.0
@@ -180,6 +184,7 @@ class CrossRouteLLM(FromYaml, FunctionCallingLLM):
         strategy: Strategy | None = None,
         cooldown: Cooldown | None = DEFAULT_COOLDOWN,
         daily_spend: DailySpend | None = None,
+        pacer: BudgetPacer | None = None,
         policy: str | Path | Policy | None = None,
         shadow: str | None = None,
         explore: float = 0.0,
@@ -202,6 +207,7 @@ class CrossRouteLLM(FromYaml, FunctionCallingLLM):
             pass_refusals=pass_refusals,
             strategy=strategy,
             live=live,
+            pacer=pacer,
         )
         willingness = check_settings(settled.willingness_to_pay, attempts, stay_margin)
         super().__init__(
@@ -215,6 +221,7 @@ class CrossRouteLLM(FromYaml, FunctionCallingLLM):
             strategy=check_strategy(settled.strategy),
             cooldown=cooldown,
             daily_spend=daily_spend,
+            pacer=pacer,
             policy=settled.policy,
             shadow=settled.exploration.shadow,
             explore=settled.exploration.explore,
@@ -230,7 +237,7 @@ class CrossRouteLLM(FromYaml, FunctionCallingLLM):
         self.router = self.router.over(
             ModelPool(_completed(self.router.pool[name], llm) for name, llm in self.models.items())
         )
-        self._guard = Guard(cooldown, daily_spend, self.router.pool)
+        self._guard = Guard(cooldown, daily_spend, self.router.pool, pacer)
         if settings.get("callback_manager") is not None:
             self.callback_manager = settings["callback_manager"]
 

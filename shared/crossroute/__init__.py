@@ -8,10 +8,12 @@ print(decision.explain())
 
 from __future__ import annotations
 
+from crossroute.budget.pacer import BudgetPacer
 from crossroute.constraints import Constraints, Stay
 from crossroute.cooldown import Cooldown
 from crossroute.decision import CandidateScore, Decision
 from crossroute.errors import (
+    BudgetSpentError,
     CheckpointError,
     ConstraintError,
     CostLimitError,
@@ -45,6 +47,8 @@ from crossroute.spend import DailySpend
 
 __all__ = [
     "DEFAULT_WILLINGNESS_TO_PAY",
+    "BudgetPacer",
+    "BudgetSpentError",
     "CandidateScore",
     "CheckpointError",
     "ConstraintError",

@@ -49,7 +49,8 @@ class Decision:
             (`crossroute.exploration`): the model may be another one then, and it stands first among
             the candidates. None where the router's choice is asked.
         probability: With which the model was drawn to be asked, 0..1; None where nothing was drawn.
-        call_id: Id of the call in the records of a recorder; None where nobody records.
+        call_id: Id of the call in the records of a recorder, or of a budget that was asked by hand;
+            None where nobody records.
         surcharge_usd: What was added to the cost of models where it decided, in USD, by their ids
             (`CrossRouter.with_surcharges`).
     """
@@ -134,8 +135,9 @@ class Decision:
         if self.probability is not None:
             lines.append(f"It was drawn with a probability of {self.probability:.3g}.")
         lines += [
-            f"{model} counts as {usd(abs(extra))} {_than(extra)} than it is."
-            for model, extra in self.surcharge_usd.items()
+            f"{one.model} counts as {usd(abs(extra))} {_than(extra)} than it is."
+            for one in shown
+            if (extra := self.surcharge_usd.get(one.model, 0.0))
         ]
         if self.shadow is None or self.shadow.model == self.model:
             lines += self._alternatives()

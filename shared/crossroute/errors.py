@@ -7,6 +7,7 @@
     ├── NoCandidateError         a query that no model of the pool may serve
     ├── InfeasibleError          a demand on many queries together that cannot be met
     ├── DailySpendError          a call that no model may serve today, by what was spent
+    ├── BudgetSpentError         a call that no model may serve, by what is left of a budget
     ├── RestingError             a model that was not asked, as another call tries it after a rest
     ├── AskTimeoutError          a model that was given a time limit and did not keep it
     ├── NoAnswerError            a model that answered with nothing that is an answer
@@ -128,6 +129,10 @@ class CostLimitError(CrossRouteError):
 
 class DailySpendError(CrossRouteError):
     """A call that was not asked: what was spent today has reached a ceiling."""
+
+
+class BudgetSpentError(CrossRouteError):
+    """A call that was not asked: what is left of a budget does not pay for it."""
 
 
 class RestingError(CrossRouteError):

@@ -1,13 +1,16 @@
-"""What a router keeps of its calls for later ones: who rests, and what was spent today."""
+"""What a router keeps of its calls for later ones: who rests, and what was spent."""
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from crossroute.budget.pacer import BudgetPacer, check_pacer
 from crossroute.cooldown import Cooldown, Rests
 from crossroute.decision import Decision
 from crossroute.errors import (
+    BudgetSpentError,
     ConstraintError,
     CrossRouteError,
     DailySpendError,
@@ -15,22 +18,24 @@ from crossroute.errors import (
     UnknownModelError,
     shortened,
 )
+from crossroute.exploration import new_call_id
 from crossroute.failures import retry_after_seconds
 from crossroute.models.descriptor import ModelDescriptor
 from crossroute.spend import MEND, DailySpend, check_daily_spend
 
 
 class Guard:
-    """Keeps calls from models that rest, and under the ceilings of a day.
+    """Keeps calls from models that rest, under the ceilings of a day, and to a budget.
 
     Args:
         cooldown: When models that fail rest; None is never.
         daily_spend: The ceilings; None is none.
         pool: The candidates by their ids.
+        pacer: The budget; None is none.
 
     Raises:
         ConstraintError: If an argument is of another kind.
-        UnknownModelError: If there is a ceiling for a model that is no candidate.
+        UnknownModelError: If there is a ceiling or a budget for a model that is no candidate.
     """
 
     def __init__(
@@ -38,6 +43,7 @@ class Guard:
         cooldown: Cooldown | None,
         daily_spend: DailySpend | None,
         pool: Mapping[str, ModelDescriptor],
+        pacer: BudgetPacer | None = None,
     ) -> None:
         if cooldown is not None and not isinstance(cooldown, Cooldown):
             raise ConstraintError(
@@ -48,6 +54,7 @@ class Guard:
         for model in daily_spend.by_model if daily_spend else ():
             if model not in pool:
                 raise UnknownModelError(model, pool)
+        self.pacer = check_pacer(pacer, pool)
 
     def admit(self, decision: Decision) -> Admitted:
         """A decision between the candidates that may be asked now; it says why others may not.
@@ -56,7 +63,8 @@ class Guard:
 
         Raises:
             DailySpendError: If no candidate may be asked today.
-            DataError: If the file with what was spent cannot be read.
+            BudgetSpentError: If what is left of the budget pays for none.
+            DataError: If a file with what was spent cannot be read.
         """
         watch = Watch(self, decision)
         if self.daily_spend is not None:
@@ -81,6 +89,8 @@ class Guard:
                 for model, reason in resting.items():
                     watch.removed[model] = RestingError(f"{model} was not asked: it {reason}.")
                 decision = decision.without(resting)
+        if self.pacer is not None:
+            decision = watch.begin_paced(self.pacer, decision)
         return Admitted(decision, watch)
 
 
@@ -104,6 +114,21 @@ class Watch:
         self.decision = decision
         self.removed: dict[str, CrossRouteError] = {}
         self.asks_all = False
+        self._end: weakref.finalize[..., Watch] | None = None
+        self._bill: dict[str, float] = {}
+
+    def begin_paced(self, pacer: BudgetPacer, decision: Decision) -> Decision:
+        """The decision at the prices of a budget, which is told what the call has cost."""
+        call = new_call_id()
+        paced = pacer.admit(decision, call)
+        for one in decision.candidates:
+            reason = paced.removed.get(one.model)
+            if reason is not None:
+                self.removed[one.model] = BudgetSpentError(f"{one.model} was not asked: {reason}.")
+        # A call that is given up before it is driven has ended, too.
+        self._end = weakref.finalize(self, pacer.end, call, paced, self._bill)
+        self._end.atexit = False
+        return paced
 
     def begin(self, model: str) -> RestingError | None:
         """Begin to ask a model; why it may not be asked, if another call tries it after a rest."""
@@ -133,11 +158,12 @@ class Watch:
             answered: Whether something of an answer came, and no failure.
             cost_usd: What it cost, in USD; None if it is not known.
         """
+        # Of a model without a price; who has not answered is taken to be free, as on the bill.
+        if cost_usd is None and answered:
+            cost_usd = next(c.cost_usd for c in self.decision.candidates if c.model == model)
         if self._daily_spend is not None:
-            # Of a model without a price; who has not answered is taken to be free, as on the bill.
-            if cost_usd is None and answered:
-                cost_usd = next(c.cost_usd for c in self.decision.candidates if c.model == model)
             self._daily_spend.add(model, cost_usd or 0.0)
+        self._bill[model] = self._bill.get(model, 0.0) + (cost_usd or 0.0)
         if self._rests is None:
             return
         if answered:
@@ -145,6 +171,11 @@ class Watch:
         elif model in self._tries:
             self._rests.released(model)
         self._tries.discard(model)
+
+    def over(self) -> None:
+        """The call has ended, and so have all its asks."""
+        if self._end is not None:
+            self._end()
 
 
 class Admitted(NamedTuple):

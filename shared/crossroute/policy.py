@@ -260,6 +260,7 @@ def settle(
     pass_refusals: bool = False,
     strategy: Strategy | None = None,
     live: object = None,
+    pacer: object = None,
 ) -> Settled:
     """What a router that asks models goes by, with what a policy decides in its place.
 
@@ -278,6 +279,7 @@ def settle(
         pass_refusals: Likewise.
         strategy: Only where there is no policy, and nothing is explored.
         live: Only where there is no policy.
+        pacer: Likewise.
 
     Raises:
         DataError: If the file cannot be read, or is no policy, or that of its strategies is none.
@@ -323,7 +325,12 @@ def settle(
             raise ConstraintError("policy is one that was read already; give the path of its file.")
         own = policy.strategies is not None and isinstance(strategy, Arms)
         _check_beside(
-            policy, willingness_to_pay, shadow, strategy=None if own else strategy, live=live
+            policy,
+            willingness_to_pay,
+            shadow,
+            strategy=None if own else strategy,
+            live=live,
+            pacer=pacer,
         )
         if policy.strategies is not None and not own:
             raise ConstraintError(
@@ -339,7 +346,7 @@ def settle(
             f"{path} has a router of its own, for which its promise holds: leave out router (and "
             "from_yaml: policy goes into the constructor), or policy."
         )
-    _check_beside(policy, willingness_to_pay, shadow, strategy=strategy, live=live)
+    _check_beside(policy, willingness_to_pay, shadow, strategy=strategy, live=live, pacer=pacer)
     router = policy.load_router(path)
     models = _clients(path, policy, router, models, lazy)
     strategy = None if policy.strategies is None else policy.load_strategy(path, router)

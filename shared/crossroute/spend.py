@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import logging
-import os
 import sqlite3
 import threading
-import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from crossroute.database import Database
 from crossroute.decision import CandidateScore, usd
 from crossroute.errors import ConstraintError, DailySpendError, DataError, shortened
 from crossroute.ranking import amount
 
 logger = logging.getLogger(__name__)
-
-LOCK_SECONDS = 5.0
-"""How long a file is waited for that another process is writing to."""
 
 MEND = "It goes on at 00:00 UTC; or raise the ceiling of daily_spend"
 
@@ -79,8 +74,7 @@ class DailySpend:
         self._lock = threading.Lock()
         # With a file: what could not be written to it yet.
         self._held: dict[tuple[str, str], float] = {}
-        self._connection: sqlite3.Connection | None = None
-        self._process = 0
+        self._database = Database(self.file, _TABLE)
 
     def __repr__(self) -> str:
         return f"DailySpend(usd={self.usd}, by_model={self.by_model})"
@@ -91,7 +85,7 @@ class DailySpend:
 
     def __getstate__(self) -> dict[str, Any]:
         """For another process, which shares the sums if there is a file."""
-        return {**vars(self), "_lock": None, "_held": {}, "_connection": None}
+        return {**vars(self), "_lock": None, "_held": {}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state, _lock=threading.Lock())
@@ -108,7 +102,7 @@ class DailySpend:
         with self._lock:
             if self.file is not None:
                 try:
-                    with self._database(self.file) as database:
+                    with self._database.opened() as database:
                         found = dict(database.execute(_READ, (day,)).fetchall())
                 except sqlite3.Error as error:
                     raise DataError(
@@ -140,7 +134,7 @@ class DailySpend:
             if self.file is None:
                 return
             try:
-                with self._database(self.file) as database:
+                with self._database.opened() as database:
                     rows = [(*key, cost) for key, cost in self._held.items()]
                     database.executemany(_ADD, rows)
                     database.commit()
@@ -174,33 +168,6 @@ class DailySpend:
 
     def _day(self) -> str:
         return self._clock().astimezone(UTC).date().isoformat()
-
-    @contextmanager
-    def _database(self, file: Path) -> Iterator[sqlite3.Connection]:
-        """The connection of this process; the caller holds the lock."""
-        if self._connection is None or self._process != os.getpid():
-            # What a fork has left in a child is not used there.
-            self._connection, self._process = _open(file), os.getpid()
-            weakref.finalize(self, self._connection.close)
-        try:
-            yield self._connection
-        except sqlite3.Error:
-            self._connection.close()
-            self._connection = None
-            raise
-
-
-def _open(file: Path) -> sqlite3.Connection:
-    database = sqlite3.connect(file, timeout=LOCK_SECONDS, check_same_thread=False)
-    try:
-        # Readers do not wait for writers, and a write does not wait for the disk.
-        database.execute("PRAGMA journal_mode = WAL")
-        database.execute("PRAGMA synchronous = NORMAL")
-        database.execute(_TABLE)
-    except BaseException:
-        database.close()
-        raise
-    return database
 
 
 def _over(whose: str, spent: float, most: float | None, cost_usd: float) -> str | None:

@@ -265,6 +265,7 @@ BESIDE: list[tuple[dict[str, Any], str]] = [
     ({"shadow": "poet"}, "leave out shadow, or policy"),
     ({"strategy": object()}, "leave out strategy, or policy"),
     ({"live": object()}, "leave out live, or policy"),
+    ({"pacer": object()}, "leave out pacer, or policy"),
     ({"willingness_to_pay": 0, "shadow": "poet"}, "leave out willingness_to_pay and shadow"),
     ({"router": CrossRouter.default}, "leave out router"),
 ]

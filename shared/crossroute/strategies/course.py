@@ -267,6 +267,8 @@ def note_ends(task: Task, asked: Sequence[Asked[Any]]) -> None:
                 answered=came and one.failure is None,
                 cost_usd=one.exchange.charge["cost_usd"],
             )
+    if task.watch is not None:
+        task.watch.over()
 
 
 def _is_limit(seconds: object) -> bool:

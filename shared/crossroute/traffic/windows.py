@@ -27,7 +27,7 @@ MOST_NAMES = 1_000
 """Of models and errors in a window."""
 MOST_USD = 1e6
 """Of an answer; more is no prediction."""
-NOT_ASKED = (REFUSED, "RestingError", "CostLimitError", "DailySpendError")
+NOT_ASKED = (REFUSED, "RestingError", "CostLimitError", "DailySpendError", "BudgetSpentError")
 """What ended an ask and is no failure of the provider."""
 STEP = 1.05
 """Latencies are told apart in such steps."""

@@ -259,6 +259,11 @@ class Dispatch:
                 f"{BUDGET} differs within one batch; it is the budget of all of its calls "
                 "together: give it once, in a config for all."
             )
+        if self.guard is not None and self.guard.pacer is not None:
+            raise ConstraintError(
+                f"{BUDGET} and the router's pacer would both decide who answers; give the batch to "
+                "a router without a pacer, or leave its budget to that."
+            )
         configs = [_without(config, BUDGET) for config in configs]
         now = self if self.live is None else self._with(self.live.current)
         asked = {}

@@ -12,7 +12,7 @@ from fakes_langchain import BOTH, LARGE, MODELS, SMALL, SYSTEM, changed, decisio
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
 
-from crossroute import ConstraintError, CrossRouter, InfeasibleError
+from crossroute import BudgetPacer, ConstraintError, CrossRouter, InfeasibleError
 from langchain_crossroute import ChatCrossRoute
 
 QUESTIONS = [
@@ -101,6 +101,14 @@ def test_what_is_no_budget_is_refused(kind: Any, router: CrossRouter) -> None:
         chat.batch(QUESTIONS, {"configurable": {"crossroute_budget": 1.0}})
     assert chat.batch([], config(1.0)) == []
     assert len(chat.batch(QUESTIONS[:2], config(None))) == 2
+
+
+@BOTH
+def test_a_pacer_decides_alone(kind: Any, router: CrossRouter) -> None:
+    chat = kind(models=scripted(), router=router, pacer=BudgetPacer(1.0, 100))
+    with pytest.raises(ConstraintError, match="would both decide who answers"):
+        chat.batch(QUESTIONS, config(1.0))
+    assert len(chat.batch(QUESTIONS)) == len(QUESTIONS)
 
 
 @BOTH

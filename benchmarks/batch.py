@@ -16,6 +16,7 @@ import time
 from ray_batch import simulated_prompts
 from rich.console import Console
 from rich.table import Table
+from threadpoolctl import threadpool_limits
 
 from crossroute.batch import MODEL, Decide
 
@@ -37,6 +38,7 @@ def main() -> None:
     prompts = simulated_prompts(options.rows)
     decide({"prompt": prompts[: options.batch]})
 
+    @threadpool_limits.wrap(limits=1)
     def alone() -> list[str]:
         found: list[str] = []
         for start in range(0, len(prompts), options.batch):

@@ -322,10 +322,11 @@ def _balanced(own: FloatArray, rest: FloatArray, asked: FloatArray, bound: float
         net = own - found
         top = net.argmax(axis=1)
         shares = np.bincount(top[net.max(axis=1) > rest], minlength=a) / n
-        off = float(abs(shares - asked).max(initial=0.0))
-        if off < least:
-            best, least = found.copy(), off
-        if off <= 0.5 / n:
+        off = abs(shares - asked)
+        # Of two that cannot both have theirs, no other one is to suffer.
+        if off.sum() < least:
+            best, least = found.copy(), float(off.sum())
+        if (off <= 0.5 / n).all():
             break
         before = found.copy()
         for group in _groups(a, draws):

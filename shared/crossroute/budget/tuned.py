@@ -11,6 +11,7 @@ import numpy as np
 
 from crossroute.budget.held_out import Checked, HeldOutHalves
 from crossroute.budget.share import (
+    CLOSE,
     FloatArray,
     IntArray,
     Sample,
@@ -122,7 +123,10 @@ class Tuned(Generic[Router]):
         return self._error(self.sample.quality)
 
     def _error(self, values: FloatArray) -> float:
-        return float(values.std(ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else math.inf
+        if len(values) < 2:
+            return math.inf
+        # Of equal values it is rounding.
+        return float(values.std(ddof=1)) / math.sqrt(len(values)) if np.ptp(values) else 0.0
 
     def watch(
         self,
@@ -191,7 +195,8 @@ def check_shares(shares: object, pool: Mapping[str, object]) -> dict[str, float]
     """Shares of models by their ids, as numbers.
 
     Raises:
-        ConstraintError: If they are none, one is not from 0 to 1, or they are more than 1 together.
+        ConstraintError: If they are none, one is not from 0 to 1, or they are more than 1 together,
+            or less although they are those of all models.
         UnknownModelError: If a model is not in the pool.
     """
     if not isinstance(shares, Mapping) or not shares:
@@ -212,6 +217,11 @@ def check_shares(shares: object, pool: Mapping[str, object]) -> dict[str, float]
     if (together := math.fsum(checked.values())) > 1 + ROUNDING:
         raise ConstraintError(
             f"The shares are {together:g} together ({', '.join(checked)}); they must be 1 at most."
+        )
+    if together < 1 - CLOSE and len(checked) == len(pool):
+        raise ConstraintError(
+            f"The shares are {together:g} together, and there is no other candidate than "
+            f"{', '.join(checked)}; they must be 1, or leave a model out of them."
         )
     return checked
 
@@ -426,14 +436,28 @@ def _why_not(table: Table, shares: Mapping[str, float], asked: Target) -> str:
     told = []
     for model, share in asked.shares.items():
         got = shares[model]
-        if abs(got - share) <= tolerance(n):
-            continue
-        may = int(table.available[:, table.models.index(model)].sum())
-        why = "prompts that are predicted alike change together"
-        if may < share * n:
-            why = f"it may serve {may:,} of the {n:,} prompts (`removed` of a decision says why)"
-        told.append(f"{model} gets {got:.1%} at the nearest, not {share:.1%}: {why}")
+        if abs(got - share) > tolerance(n):
+            why = _in_the_way(table, model, share)
+            told.append(f"{model} gets {got:.1%} at the nearest, not {share:.1%}: {why}")
     return "; ".join(told)
+
+
+def _in_the_way(table: Table, model: str, share: float) -> str:
+    """Why a model does not get a share."""
+    n, j = len(table.quality), table.models.index(model)
+    available = table.available[:, j]
+    may = int(available.sum())
+    if may < share * n:
+        return f"it may serve {may:,} of the {n:,} prompts (`removed` of a decision says why)"
+    must = int((available & (table.available.sum(axis=1) == 1)).sum())
+    if must > share * n:
+        return f"no other candidate may serve {must:,} of the {n:,} prompts"
+    for k, other in enumerate(table.models):
+        both = available & table.available[:, k]
+        alike = all((one[both, j] == one[both, k]).all() for one in table.expected)
+        if k != j and both.any() and alike:
+            return f"it is predicted just as {other} is: give one of them the shares of both"
+    return "prompts that are predicted alike change together"
 
 
 def _finite(value: float) -> float | str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import re
 import threading
 from dataclasses import replace
 
@@ -142,6 +143,32 @@ def test_at_quality_is_the_least_cost_for_it(toy_router: CrossRouter, prompts: l
     assert tuned.reached
     assert asked <= tuned.quality < asked + 0.02
     assert least.cost_usd < tuned.cost_usd < most.cost_usd
+
+
+@pytest.mark.parametrize("surcharge", [-0.01, 0.01])
+def test_the_nearest_is_the_nearest_with_surcharges_too(
+    surcharge: float, toy_router: CrossRouter, prompts: list[str]
+) -> None:
+    # Who is charged for is dearest where costs count most, or least.
+    charged = toy_router.with_surcharges({"sage": surcharge, "clerk": -surcharge})
+    levels = [0.0, 1e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 1.0, math.inf]
+    found = [charged.route_batch(prompts, level) for level in levels]
+    least = min(float(np.mean([one.cost_usd for one in batch])) for batch in found)
+    best = max(float(np.mean([one.quality for one in batch])) for batch in found)
+    assert charged.at_cost(prompts, 0).cost_usd <= least * (1 + 1e-9)
+    assert charged.at_quality(prompts, 1).quality >= best - 1e-9
+    # The nearest can be had, as it is told.
+    for quality in (False, True):
+        nearest = charged.at_quality(prompts, 1) if quality else charged.at_cost(prompts, 0)
+        number = float(re.findall(r"[0-9.]*[0-9]", nearest.note)[0])
+        again = (charged.at_quality if quality else charged.at_cost)(prompts, number)
+        assert again.reached
+    # Of what is cheap enough, the best; of what is good enough, the cheapest.
+    for batch in found:
+        cost = float(np.mean([one.cost_usd for one in batch]))
+        quality = float(np.mean([one.quality for one in batch]))
+        assert charged.at_cost(prompts, cost * (1 + 1e-9)).quality >= quality - 1e-9
+        assert charged.at_quality(prompts, quality - 1e-9).cost_usd <= cost * (1 + 1e-9)
 
 
 @pytest.mark.parametrize(

@@ -205,8 +205,8 @@ def steps(table: Table, models: IntArray) -> Steps:
         ]
     )
     figures = np.vstack([start, start + np.cumsum(change, axis=0)]) / n
-    # Where several change at one point, what is after all of them.
-    last = np.append(np.diff(at) > 0, True) if len(at) else np.zeros(0, bool)
+    # Where several change at one point, but for rounding, what is after all of them.
+    last = np.append(np.diff(at) > ALIKE * at[:-1], True) if len(at) else np.zeros(0, bool)
     points = at[last]
     figures = figures[np.concatenate([[True], last])]
     return Steps(

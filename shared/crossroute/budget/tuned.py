@@ -268,16 +268,19 @@ def tuned_to_shares(
 def tuned_to_cost(router: Router, table: Table, cost_usd: float) -> Tuned[Router]:
     """Tune a router to a mean cost; see `CrossRouter.at_cost`."""
     lines = steps(table, np.zeros(0, np.intp))
+    # With surcharges, or corrected, neither cost nor quality need grow from step to step.
     within = np.flatnonzero(lines.cost_usd <= cost_usd * (1 + ROUNDING))
-    step = int(within[-1]) if len(within) else 0
     note = ""
-    if not len(within):
+    if len(within):
+        step = _last_best(lines, within)
+        if step == len(lines.low) - 1:
+            note = "Even the best models cost no more: a larger budget buys nothing"
+    else:
+        step = _first_cheapest(lines, np.arange(len(lines.low)))
         note = (
-            f"Even the cheapest models cost {usd(float(lines.cost_usd[0]))} a prompt in the mean, "
-            "which is the nearest"
+            f"Even the cheapest models cost {_rounded_up(float(lines.cost_usd[step]))} a prompt in "
+            "the mean, which is the nearest"
         )
-    elif step == len(lines.low) - 1:
-        note = "Even the best models cost no more: a larger budget buys nothing"
     return _at_step(router, table, lines, step, Target({}, cost_usd=cost_usd), note)
 
 
@@ -285,16 +288,34 @@ def tuned_to_quality(router: Router, table: Table, quality: float) -> Tuned[Rout
     """Tune a router to a mean quality; see `CrossRouter.at_quality`."""
     lines = steps(table, np.zeros(0, np.intp))
     enough = np.flatnonzero(lines.quality >= quality - ROUNDING)
-    step = int(enough[0]) if len(enough) else len(lines.low) - 1
     note = ""
-    if not len(enough):
-        note = (
-            f"Even the best models are predicted {float(lines.quality[-1]):.4f} in the mean, "
-            "which is the nearest"
-        )
-    elif step == 0:
-        note = "The cheapest models do"
+    if len(enough):
+        step = _first_cheapest(lines, enough)
+        if step == 0:
+            note = "The cheapest models do"
+    else:
+        step = _last_best(lines, np.arange(len(lines.low)))
+        # Rounded down, so that it can be had.
+        best = math.floor(float(lines.quality[step]) * 1e4) / 1e4
+        note = f"Even the best models are predicted {best:.4f} in the mean, which is the nearest"
     return _at_step(router, table, lines, step, Target({}, quality=quality), note)
+
+
+def _last_best(lines: Steps, among: IntArray) -> int:
+    quality = lines.quality[among]
+    return int(among[quality >= quality.max() - ROUNDING][-1])
+
+
+def _first_cheapest(lines: Steps, among: IntArray) -> int:
+    cost = lines.cost_usd[among]
+    return int(among[cost <= cost.min() * (1 + ROUNDING)][0])
+
+
+def _rounded_up(cost_usd: float) -> str:
+    """As `usd`, but no less than it is."""
+    told = usd(cost_usd)
+    number, digits = float(told.removeprefix("$")), len(told.partition(".")[2])
+    return told if number >= cost_usd else usd(number + 10.0**-digits)
 
 
 def check_cost(cost_usd: object) -> float:

@@ -230,7 +230,11 @@ def test_it_says_what_is_in_the_way_of_a_share(toy_router: CrossRouter, prompts:
     short = short.over(ModelPool([toy_router.pool["poet"], small]))
     tuned = short.at_share(prompts[:50] + long[:150], {"poet": 0.3})
     assert not tuned.reached
-    assert "no other candidate may serve 150 of the 200 prompts" in tuned.note
+    assert "nobody but poet may serve 150 of the 200 prompts" in tuned.note
+    both = {"poet": 0.3, "sage": 0.3}
+    tuned = toy_router.at_share(prompts, both, constraints={"excluded": ["clerk"]})
+    assert not tuned.reached
+    assert "nobody but poet, sage may serve 200 of the 200 prompts" in tuned.note
 
 
 def test_what_is_no_goal_is_refused(toy_router: CrossRouter) -> None:

@@ -458,21 +458,23 @@ def _why_not(table: Table, shares: Mapping[str, float], asked: Target) -> str:
     for model, share in asked.shares.items():
         got = shares[model]
         if abs(got - share) > tolerance(n):
-            why = _in_the_way(table, model, share)
+            why = _in_the_way(table, model, asked.shares)
             told.append(f"{model} gets {got:.1%} at the nearest, not {share:.1%}: {why}")
     return "; ".join(told)
 
 
-def _in_the_way(table: Table, model: str, share: float) -> str:
-    """Why a model does not get a share."""
+def _in_the_way(table: Table, model: str, asked: Mapping[str, float]) -> str:
+    """Why a model does not get the share that was asked for it, beside those of others."""
     n, j = len(table.quality), table.models.index(model)
     available = table.available[:, j]
     may = int(available.sum())
-    if may < share * n:
+    if may < asked[model] * n:
         return f"it may serve {may:,} of the {n:,} prompts (`removed` of a decision says why)"
-    must = int((available & (table.available.sum(axis=1) == 1)).sum())
-    if must > share * n:
-        return f"no other candidate may serve {must:,} of the {n:,} prompts"
+    for group in ([model], list(asked)):
+        others = [k for k, other in enumerate(table.models) if other not in group]
+        must = int((~table.available[:, others].any(axis=1)).sum())
+        if must > math.fsum(asked[one] for one in group) * n + 0.5:
+            return f"nobody but {', '.join(group)} may serve {must:,} of the {n:,} prompts"
     for k, other in enumerate(table.models):
         both = available & table.available[:, k]
         alike = all((one[both, j] == one[both, k]).all() for one in table.expected)

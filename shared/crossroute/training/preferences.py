@@ -159,11 +159,9 @@ class Preferences:
 
         def rows() -> Iterator[Preference]:
             for file in files:
+                name = dataset_name(file)
                 for _, row in read_rows(Path(file), Preference, skip_broken=skip_broken):
-                    if row.dataset:
-                        yield row
-                    else:
-                        yield row.model_copy(update={"dataset": dataset_name(file)})
+                    yield row if row.dataset else row.model_copy(update={"dataset": name})
 
         return cls.from_rows(rows())
 

@@ -26,6 +26,7 @@ def test_it_finds_a_share_and_says_how_to_use_it(run: Run, file: Path, toy_folde
     code, out, err = run("tune", file, "--share", "sage=0.3", "--checkpoint", toy_folder)
     assert code == 0, err
     assert out.startswith("Willingness to pay: ")
+    assert "Asked: 30 % for sage." in out
     assert "sage: 30.0%, +- 6.4 points" in out
     assert "Expected, by 200 prompts (95 %)" in out
     assert "to be within 3 points, give 897 prompts" in out

@@ -128,6 +128,7 @@ def _print(found: Tuned[CrossRouter]) -> None:
     if found.note:
         out.print(f"[yellow]Note:[/] {escape(found.note)}.", highlight=False)
     out.print(escape(f"\n{_usage(found)}\n"), highlight=False)
+    out.print(escape(f"Asked: {found.asked}."), highlight=False)
     out.print(f"Expected, by {found.prompts:,} prompts (95 %):", highlight=False)
     for model, part in list(found.shares.items())[:SHOWN_SHARES]:
         points = 100 * SURE * found.share_error(model)

@@ -223,7 +223,7 @@ def test_it_says_what_is_in_the_way_of_a_share(toy_router: CrossRouter, prompts:
     assert tuned.shares["sage-2"] == 0
     assert tuned.shares["sage"] == pytest.approx(0.2, abs=0.006)
     assert tuned.shares["poet"] == pytest.approx(0.4, abs=0.006)
-    assert "it is predicted just as sage is: give one of them the shares of both" in tuned.note
+    assert "it is predicted just as sage is: leave one of them out" in tuned.note
     small = sage.model_copy(update={"context_window_tokens": 50})
     long = [f"{prompt} {'and so on ' * 100}" for prompt in prompts]
     short = toy_router.subset(["poet", "sage"])

@@ -477,9 +477,9 @@ def _in_the_way(table: Table, model: str, asked: Mapping[str, float]) -> str:
             return f"nobody but {', '.join(group)} may serve {must:,} of the {n:,} prompts"
     for k, other in enumerate(table.models):
         both = available & table.available[:, k]
-        alike = all((one[both, j] == one[both, k]).all() for one in table.expected)
-        if k != j and both.any() and alike:
-            return f"it is predicted just as {other} is: give one of them the shares of both"
+        predicted = (table.quality[both], table.cost_usd[both])
+        if k != j and both.any() and all((one[:, j] == one[:, k]).all() for one in predicted):
+            return f"it is predicted just as {other} is: leave one of them out"
     return "prompts that are predicted alike change together"
 
 

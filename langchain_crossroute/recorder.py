@@ -30,7 +30,7 @@ class CrossRouteRecorder(Recorder, BaseCallbackHandler):
         watch: Sees the decisions, too, and warns of drift (`Tuned.watch`); None is nobody.
 
     Raises:
-        DataError: If the path or `text` is none of these, or there is no such folder.
+        DataError: If the path, `text` or `watch` is none of these, or there is no such folder.
     """
 
     # The router tells it of a call when it has ended; of LangChain's own events it needs none.

@@ -42,7 +42,7 @@ class CrossRouteRecorder(BaseEventHandler):
         watch: Sees the decisions, too, and warns of drift (`Tuned.watch`); None is nobody.
 
     Raises:
-        DataError: If the path or `text` is none of these, or there is no such folder.
+        DataError: If the path, `text` or `watch` is none of these, or there is no such folder.
     """
 
     _recorder: Recorder = PrivateAttr()

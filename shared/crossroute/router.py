@@ -450,7 +450,8 @@ class CrossRouter:
                 (`Tuned.checked`); decisions go by what is predicted.
 
         Raises:
-            ConstraintError: If a share is not from 0 to 1, or they are more than 1 together.
+            ConstraintError: If a share is not from 0 to 1, or they are more than 1 together, or
+                less although they are those of all candidates.
             UnknownModelError: If a model is not in the pool.
             WillingnessToPayError: If the willingness to pay is NaN, negative or no number.
             QueryError: If there are no prompts, or one has not that form.

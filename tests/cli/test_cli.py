@@ -55,6 +55,10 @@ def test_train_evaluate_and_route_on_it(run: Run, toy_file: Path, tmp_path: Path
     assert "sage" in out
 
 
+def answer(score: float, cost_usd: float) -> dict[str, float]:
+    return {"score": score, "cost_usd": cost_usd}
+
+
 def test_evaluate_draws_the_deferral_curve(
     run: Run, toy_file: Path, toy_folder: Path, tmp_path: Path
 ) -> None:
@@ -65,6 +69,18 @@ def test_evaluate_draws_the_deferral_curve(
     assert "CPT(50 %)" in out
     assert "sage (the best)" in out
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+    # The cheapest of two is the best.
+    rows = [
+        {"prompt": f"What is {i}?", "outputs": {"poet": answer(0.0, 2), "sage": answer(1.0, 1)}}
+        for i in range(30)
+    ]
+    flat = tmp_path / "flat.jsonl"
+    flat.write_text("".join(json.dumps({**row, "split": "test"}) + "\n" for row in rows), "utf-8")
+    none = tmp_path / "none.png"
+    code, out, err = run("evaluate", flat, "--checkpoint", toy_folder, "--plot", none)
+    assert code == 0, err
+    assert f"Not written, as no curve is defined: {none}" in out
+    assert not none.exists()
     code, _, err = run(*at, "--plot", tmp_path / "curve.pdf")
     assert code == 1
     assert "name a file that ends in .png" in err

@@ -72,7 +72,7 @@ def test_show_says_all_but_the_numbers_of_the_embedding(run: Run, tmp_path: Path
     assert said["price.input_usd_per_1m"] == "0.15"
     assert said["capabilities"] == "tools, structured_output, image_input, logprobs"
     assert said["reachable"] == "yes"
-    assert re.fullmatch(r"trained on [\d,]+ scored answers", said["embedding"])
+    assert re.fullmatch(r"trained on [\d,]+ answers", said["embedding"])
     assert "learned.embedding" not in said
     facts = json.loads(run("show", SMALL, "--json")[1])
     assert facts == ModelPool.shipped()[SMALL].model_dump(mode="json", exclude_none=True)

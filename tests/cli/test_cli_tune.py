@@ -26,6 +26,7 @@ def test_it_finds_a_share_and_says_how_to_use_it(run: Run, file: Path, toy_folde
     code, out, err = run("tune", file, "--share", "sage=0.3", "--checkpoint", toy_folder)
     assert code == 0, err
     assert out.startswith("Willingness to pay: ")
+    assert "Asked: 30 % for sage." in out
     assert "sage: 30.0%, +- 6.4 points" in out
     assert "Expected, by 200 prompts (95 %)" in out
     assert "to be within 3 points, give 897 prompts" in out
@@ -91,9 +92,9 @@ def test_later_prompts_are_held_against_it(
         (["--share", "sage=0.3", "-w", "inf"], "willingness_to_pay is infinite"),
         (["--quality", "0.9", "-w", "1"], "--willingness-to-pay goes with --share only"),
         (["--quality", "90"], "The mean quality is 90.0; give a number from 0 to 1."),
-        (["--quality", "1"], "a mean quality of at least 1 cannot be had: even the best models"),
+        (["--quality", "1"], "a mean quality of at least 1 cannot be had. Even the best models"),
         (["--cost-usd", "-1"], "The mean cost is -1.0"),
-        (["--cost-usd", "0"], "cannot be had: even the cheapest models cost $"),
+        (["--cost-usd", "0"], "cannot be had. Even the cheapest models cost $"),
         (["--share", "sage=0.3", "--later", "nowhere.jsonl"], "nowhere.jsonl: cannot be read"),
     ],
 )
@@ -113,9 +114,13 @@ def test_a_file_without_prompts_is_refused(run: Run, tmp_path: Path) -> None:
     assert "none.jsonl: holds no prompt" in err
 
 
-def test_what_cannot_be_shared_out_is_told(run: Run, toy_folder: Path, tmp_path: Path) -> None:
+def test_a_share_that_cannot_be_had_is_an_error(run: Run, toy_folder: Path, tmp_path: Path) -> None:
     alike = write(tmp_path / "alike.jsonl", ["What is 3 * 4?"] * 40)
-    code, out, _ = run("tune", alike, "--share", "sage=0.3", "--checkpoint", toy_folder)
-    assert code == 0
-    assert "Not reached: 30 % for sage." in out
-    assert "prompts that are predicted alike change together" in out
+    at = ("tune", alike, "--checkpoint", toy_folder)
+    code, out, err = run(*at, "--share", "sage=0.3", "--json")
+    assert code == 1
+    assert not out
+    said = " ".join(err.split())
+    assert "30 % for sage cannot be had. sage gets 0.0% at the nearest, not 30.0%: prompts" in said
+    assert "Ask for that, or give other candidates" in said
+    assert run(*at, "--share", "sage=0")[0] == 0

@@ -209,6 +209,26 @@ def test_points_know_no_position() -> None:
     assert lead == pytest.approx(0, abs=0.02)
 
 
+@pytest.mark.parametrize("ahead", ["low", "best"])
+def test_a_model_that_always_stands_first_is_good_or_bad_and_no_bias(ahead: str) -> None:
+    levels = {"low": -1.0, "middle": 0.0, "best": 2.0}
+    swapped = {"a": "b", "b": "a", "tie": "tie"}
+    rows = [
+        pair
+        if pair["model_a"] == ahead
+        else pair
+        | {"model_a": pair["model_b"], "model_b": pair["model_a"]}
+        | {"winner": swapped[str(pair["winner"])]}
+        for pair in judged(levels, bias=0.0, tie=1.0)
+        if ahead in (pair["model_a"], pair["model_b"])
+    ]
+    found = of(rows)
+    assert found.position_bias() == pytest.approx(0, abs=0.1)
+    assert training(train(preferences=found, settings=QUICK))["position_bias"] == pytest.approx(
+        0, abs=0.2
+    )
+
+
 # Training
 
 

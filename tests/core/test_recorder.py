@@ -453,6 +453,8 @@ def test_where_records_may_go(tmp_path: Path) -> None:
         Recorder(tmp_path / "nowhere" / "records.jsonl")
     with pytest.raises(DataError, match="keep, hash, omit"):
         Recorder(tmp_path / "records.jsonl", text="all")  # type: ignore[arg-type]
+    with pytest.raises(DataError, match=r"watch is 0\.3; give tuned\.watch\(\)"):
+        Recorder(tmp_path / "records.jsonl", watch=0.3)  # type: ignore[arg-type]
 
 
 # What cannot be read

@@ -61,6 +61,14 @@ def test_steps_by_hand() -> None:
     assert found.middle(2) == pytest.approx(8)
 
 
+def test_points_that_are_one_but_for_rounding_are_one() -> None:
+    # No willingness to pay is between them.
+    cost = np.column_stack([np.zeros(3), [1.0, np.nextafter(1.0, 2.0), 3.0]])
+    found = steps(table_of(np.tile([0.0, 1.0], (3, 1)), cost), np.array([1]))
+    assert found.shares[:, 0].tolist() == pytest.approx([0, 2 / 3, 1])
+    assert found.low.tolist() == pytest.approx([0, 1, 3])
+
+
 @pytest.mark.parametrize("reward", ["linear", "exponential"])
 @pytest.mark.parametrize("gaps", [0.0, 0.4])
 def test_steps_are_what_is_chosen_between_them(reward: RewardName, gaps: float) -> None:
@@ -69,9 +77,6 @@ def test_steps_are_what_is_chosen_between_them(reward: RewardName, gaps: float) 
     found = steps(table, models)
     rows = np.arange(60)
     for k in range(0, len(found.low), 5):
-        # Steps of no width to speak of are between two points that are one but for rounding.
-        if found.high[k] <= found.low[k] * (1 + 1e-6):
-            continue
         chosen = table.chosen(found.middle(k))
         assert found.shares[k] == pytest.approx(table.shares(chosen))
         assert found.cost_usd[k] == pytest.approx(table.cost_usd[rows, chosen].mean())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import re
 import threading
 from dataclasses import replace
 
@@ -16,11 +17,13 @@ from crossroute import (
     ConstraintError,
     CrossRouter,
     Decision,
+    ModelPool,
     NoCandidateError,
     QueryError,
     UnknownModelError,
     WillingnessToPayError,
 )
+from crossroute.budget.share import Sample
 from crossroute.budget.tuned import Tuned, prompts_for
 from crossroute.training.data import RoutingData, Row
 
@@ -142,6 +145,32 @@ def test_at_quality_is_the_least_cost_for_it(toy_router: CrossRouter, prompts: l
     assert least.cost_usd < tuned.cost_usd < most.cost_usd
 
 
+@pytest.mark.parametrize("surcharge", [-0.01, 0.01])
+def test_the_nearest_is_the_nearest_with_surcharges_too(
+    surcharge: float, toy_router: CrossRouter, prompts: list[str]
+) -> None:
+    # Who is charged for is dearest where costs count most, or least.
+    charged = toy_router.with_surcharges({"sage": surcharge, "clerk": -surcharge})
+    levels = [0.0, 1e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 1.0, math.inf]
+    found = [charged.route_batch(prompts, level) for level in levels]
+    least = min(float(np.mean([one.cost_usd for one in batch])) for batch in found)
+    best = max(float(np.mean([one.quality for one in batch])) for batch in found)
+    assert charged.at_cost(prompts, 0).cost_usd <= least * (1 + 1e-9)
+    assert charged.at_quality(prompts, 1).quality >= best - 1e-9
+    # The nearest can be had, as it is told.
+    for quality in (False, True):
+        nearest = charged.at_quality(prompts, 1) if quality else charged.at_cost(prompts, 0)
+        number = float(re.findall(r"[0-9.]*[0-9]", nearest.note)[0])
+        again = (charged.at_quality if quality else charged.at_cost)(prompts, number)
+        assert again.reached
+    # Of what is cheap enough, the best; of what is good enough, the cheapest.
+    for batch in found:
+        cost = float(np.mean([one.cost_usd for one in batch]))
+        quality = float(np.mean([one.quality for one in batch]))
+        assert charged.at_cost(prompts, cost * (1 + 1e-9)).quality >= quality - 1e-9
+        assert charged.at_quality(prompts, quality - 1e-9).cost_usd <= cost * (1 + 1e-9)
+
+
 @pytest.mark.parametrize(
     ("shares", "error", "said"),
     [
@@ -171,6 +200,43 @@ def test_what_is_no_share_is_refused_before_anything_is_predicted(
         toy_router.at_share([SUM], shares)  # type: ignore[arg-type]
 
 
+def test_shares_of_all_candidates_are_1_together(
+    toy_router: CrossRouter, prompts: list[str]
+) -> None:
+    two = toy_router.subset(["poet", "sage"])
+    with pytest.raises(
+        ConstraintError, match=r"are 0\.6 together, and there is no other candidate"
+    ):
+        two.at_share(prompts, {"poet": 0.3, "sage": 0.3})
+    # Rounded ones are near enough.
+    assert two.at_share(prompts, {"poet": 0.333, "sage": 0.666}).reached
+
+
+def test_it_says_what_is_in_the_way_of_a_share(toy_router: CrossRouter, prompts: list[str]) -> None:
+    sage = toy_router.pool["sage"]
+    twins = toy_router.over(
+        ModelPool([*toy_router.pool.values(), sage.model_copy(update={"id": "sage-2"})])
+    )
+    tuned = twins.at_share(prompts, {"sage": 0.2, "sage-2": 0.1, "poet": 0.4})
+    assert not tuned.reached
+    # Nobody else is off for it.
+    assert tuned.shares["sage-2"] == 0
+    assert tuned.shares["sage"] == pytest.approx(0.2, abs=0.006)
+    assert tuned.shares["poet"] == pytest.approx(0.4, abs=0.006)
+    assert "it is predicted just as sage is: leave one of them out" in tuned.note
+    small = sage.model_copy(update={"context_window_tokens": 50})
+    long = [f"{prompt} {'and so on ' * 100}" for prompt in prompts]
+    short = toy_router.subset(["poet", "sage"])
+    short = short.over(ModelPool([toy_router.pool["poet"], small]))
+    tuned = short.at_share(prompts[:50] + long[:150], {"poet": 0.3})
+    assert not tuned.reached
+    assert "nobody but poet may serve 150 of the 200 prompts" in tuned.note
+    both = {"poet": 0.3, "sage": 0.3}
+    tuned = toy_router.at_share(prompts, both, constraints={"excluded": ["clerk"]})
+    assert not tuned.reached
+    assert "nobody but poet, sage may serve 200 of the 200 prompts" in tuned.note
+
+
 def test_what_is_no_goal_is_refused(toy_router: CrossRouter) -> None:
     for cost in (-1, math.nan, "1"):
         with pytest.raises(ConstraintError, match="The mean cost is"):
@@ -198,6 +264,10 @@ def test_how_sure_it_is(toy_router: CrossRouter, prompts: list[str]) -> None:
     assert prompts_for(0.3, 3) == 897
     plain = json.loads(json.dumps(tuned.to_dict()))
     assert plain["asked"] == {"shares": {"sage": 0.3}}
+    # No rounding is left of what is the same everywhere.
+    same = Sample(np.zeros(10, np.intp), np.full(10, 0.1), np.full(10, 0.1))
+    assert replace(tuned, sample=same).cost_error_usd == 0
+    assert replace(tuned, sample=same).quality_error == 0
     assert plain["shares"]["sage"] == pytest.approx(0.3, abs=0.006)
     one = json.loads(json.dumps(toy_router.at_cost([SUM], 1.0).to_dict()))
     assert (one["willingness_to_pay"], one["cost_error_usd"]) == ("inf", "inf")

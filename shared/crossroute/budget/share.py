@@ -205,8 +205,8 @@ def steps(table: Table, models: IntArray) -> Steps:
         ]
     )
     figures = np.vstack([start, start + np.cumsum(change, axis=0)]) / n
-    # Where several change at one point, what is after all of them.
-    last = np.append(np.diff(at) > 0, True) if len(at) else np.zeros(0, bool)
+    # Where several change at one point, but for rounding, what is after all of them.
+    last = np.append(np.diff(at) > ALIKE * at[:-1], True) if len(at) else np.zeros(0, bool)
     points = at[last]
     figures = figures[np.concatenate([[True], last])]
     return Steps(
@@ -322,10 +322,11 @@ def _balanced(own: FloatArray, rest: FloatArray, asked: FloatArray, bound: float
         net = own - found
         top = net.argmax(axis=1)
         shares = np.bincount(top[net.max(axis=1) > rest], minlength=a) / n
-        off = float(abs(shares - asked).max(initial=0.0))
-        if off < least:
-            best, least = found.copy(), off
-        if off <= 0.5 / n:
+        off = abs(shares - asked)
+        # Of two that cannot both have theirs, no other one is to suffer.
+        if off.sum() < least:
+            best, least = found.copy(), float(off.sum())
+        if (off <= 0.5 / n).all():
             break
         before = found.copy()
         for group in _groups(a, draws):

@@ -11,6 +11,7 @@ import numpy as np
 
 from crossroute.budget.held_out import Checked, HeldOutHalves
 from crossroute.budget.share import (
+    CLOSE,
     FloatArray,
     IntArray,
     Sample,
@@ -122,7 +123,10 @@ class Tuned(Generic[Router]):
         return self._error(self.sample.quality)
 
     def _error(self, values: FloatArray) -> float:
-        return float(values.std(ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else math.inf
+        if len(values) < 2:
+            return math.inf
+        # Of equal values it is rounding.
+        return float(values.std(ddof=1)) / math.sqrt(len(values)) if np.ptp(values) else 0.0
 
     def watch(
         self,
@@ -191,7 +195,8 @@ def check_shares(shares: object, pool: Mapping[str, object]) -> dict[str, float]
     """Shares of models by their ids, as numbers.
 
     Raises:
-        ConstraintError: If they are none, one is not from 0 to 1, or they are more than 1 together.
+        ConstraintError: If they are none, one is not from 0 to 1, or they are more than 1 together,
+            or less although they are those of all models.
         UnknownModelError: If a model is not in the pool.
     """
     if not isinstance(shares, Mapping) or not shares:
@@ -212,6 +217,11 @@ def check_shares(shares: object, pool: Mapping[str, object]) -> dict[str, float]
     if (together := math.fsum(checked.values())) > 1 + ROUNDING:
         raise ConstraintError(
             f"The shares are {together:g} together ({', '.join(checked)}); they must be 1 at most."
+        )
+    if together < 1 - CLOSE and len(checked) == len(pool):
+        raise ConstraintError(
+            f"The shares are {together:g} together, and there is no other candidate than "
+            f"{', '.join(checked)}; they must be 1, or leave a model out of them."
         )
     return checked
 
@@ -258,16 +268,19 @@ def tuned_to_shares(
 def tuned_to_cost(router: Router, table: Table, cost_usd: float) -> Tuned[Router]:
     """Tune a router to a mean cost; see `CrossRouter.at_cost`."""
     lines = steps(table, np.zeros(0, np.intp))
+    # With surcharges, or corrected, neither cost nor quality need grow from step to step.
     within = np.flatnonzero(lines.cost_usd <= cost_usd * (1 + ROUNDING))
-    step = int(within[-1]) if len(within) else 0
     note = ""
-    if not len(within):
+    if len(within):
+        step = _last_best(lines, within)
+        if step == len(lines.low) - 1:
+            note = "Even the best models cost no more: a larger budget buys nothing"
+    else:
+        step = _first_cheapest(lines, np.arange(len(lines.low)))
         note = (
-            f"Even the cheapest models cost {usd(float(lines.cost_usd[0]))} a prompt in the mean, "
-            "which is the nearest"
+            f"Even the cheapest models cost {_rounded_up(float(lines.cost_usd[step]))} a prompt in "
+            "the mean, which is the nearest"
         )
-    elif step == len(lines.low) - 1:
-        note = "Even the best models cost no more: a larger budget buys nothing"
     return _at_step(router, table, lines, step, Target({}, cost_usd=cost_usd), note)
 
 
@@ -275,16 +288,34 @@ def tuned_to_quality(router: Router, table: Table, quality: float) -> Tuned[Rout
     """Tune a router to a mean quality; see `CrossRouter.at_quality`."""
     lines = steps(table, np.zeros(0, np.intp))
     enough = np.flatnonzero(lines.quality >= quality - ROUNDING)
-    step = int(enough[0]) if len(enough) else len(lines.low) - 1
     note = ""
-    if not len(enough):
-        note = (
-            f"Even the best models are predicted {float(lines.quality[-1]):.4f} in the mean, "
-            "which is the nearest"
-        )
-    elif step == 0:
-        note = "The cheapest models do"
+    if len(enough):
+        step = _first_cheapest(lines, enough)
+        if step == 0:
+            note = "The cheapest models do"
+    else:
+        step = _last_best(lines, np.arange(len(lines.low)))
+        # Rounded down, so that it can be had.
+        best = math.floor(float(lines.quality[step]) * 1e4) / 1e4
+        note = f"Even the best models are predicted {best:.4f} in the mean, which is the nearest"
     return _at_step(router, table, lines, step, Target({}, quality=quality), note)
+
+
+def _last_best(lines: Steps, among: IntArray) -> int:
+    quality = lines.quality[among]
+    return int(among[quality >= quality.max() - ROUNDING][-1])
+
+
+def _first_cheapest(lines: Steps, among: IntArray) -> int:
+    cost = lines.cost_usd[among]
+    return int(among[cost <= cost.min() * (1 + ROUNDING)][0])
+
+
+def _rounded_up(cost_usd: float) -> str:
+    """As `usd`, but no less than it is."""
+    told = usd(cost_usd)
+    number, digits = float(told.removeprefix("$")), len(told.partition(".")[2])
+    return told if number >= cost_usd else usd(number + 10.0**-digits)
 
 
 def check_cost(cost_usd: object) -> float:
@@ -426,14 +457,30 @@ def _why_not(table: Table, shares: Mapping[str, float], asked: Target) -> str:
     told = []
     for model, share in asked.shares.items():
         got = shares[model]
-        if abs(got - share) <= tolerance(n):
-            continue
-        may = int(table.available[:, table.models.index(model)].sum())
-        why = "prompts that are predicted alike change together"
-        if may < share * n:
-            why = f"it may serve {may:,} of the {n:,} prompts (`removed` of a decision says why)"
-        told.append(f"{model} gets {got:.1%} at the nearest, not {share:.1%}: {why}")
+        if abs(got - share) > tolerance(n):
+            why = _in_the_way(table, model, asked.shares)
+            told.append(f"{model} gets {got:.1%} at the nearest, not {share:.1%}: {why}")
     return "; ".join(told)
+
+
+def _in_the_way(table: Table, model: str, asked: Mapping[str, float]) -> str:
+    """Why a model does not get the share that was asked for it, beside those of others."""
+    n, j = len(table.quality), table.models.index(model)
+    available = table.available[:, j]
+    may = int(available.sum())
+    if may < asked[model] * n:
+        return f"it may serve {may:,} of the {n:,} prompts (`removed` of a decision says why)"
+    for group in ([model], list(asked)):
+        others = [k for k, other in enumerate(table.models) if other not in group]
+        must = int((~table.available[:, others].any(axis=1)).sum())
+        if must > math.fsum(asked[one] for one in group) * n + 0.5:
+            return f"nobody but {', '.join(group)} may serve {must:,} of the {n:,} prompts"
+    for k, other in enumerate(table.models):
+        both = available & table.available[:, k]
+        predicted = (table.quality[both], table.cost_usd[both])
+        if k != j and both.any() and all((one[:, j] == one[:, k]).all() for one in predicted):
+            return f"it is predicted just as {other} is: leave one of them out"
+    return "prompts that are predicted alike change together"
 
 
 def _finite(value: float) -> float | str:

@@ -120,7 +120,8 @@ def made(learned: Learned | None) -> str:
     if learned.source == "scores":
         few = ", which are few" if learned.examples < FEW_SCORES else ""
         return f"onboarded from {learned.examples:,} scored answers{few}; {points}"
-    return f"trained on {learned.examples:,} scored answers"
+    # Scored or compared.
+    return f"trained on {learned.examples:,} answers"
 
 
 def read_shares(given: list[str], option: str = "--share") -> dict[str, float]:

@@ -92,8 +92,9 @@ def evaluate_command(
     if plot_file is not None:
         from crossroute.evaluation.plots import plot_deferral
 
-        if plot_deferral(evaluations, plot_file):
-            out.print(f"Written: {escape(str(plot_file))}", highlight=False)
+        drawn = plot_deferral(evaluations, plot_file)
+        said = "Written" if drawn else "Not written, as no curve is defined"
+        out.print(f"{said}: {escape(str(plot_file))}", highlight=False)
 
 
 def benchmark_command(

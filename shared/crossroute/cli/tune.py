@@ -91,10 +91,9 @@ def tune_command(
         else:
             assert quality is not None  # noqa: S101  # For mypy: one is given.
             found = router.at_quality(prompts, quality, held_out=rows)
-    if not found.reached and not shares:
+    if not found.reached:
         raise ConstraintError(
-            f"{found.asked} cannot be had: {found.note[0].lower()}{found.note[1:]}. "
-            "Ask for that, or give other candidates."
+            f"{found.asked} cannot be had. {found.note}. Ask for that, or give other candidates."
         )
     watch = _later(found, after) if later is not None else None
     if as_json:
@@ -121,17 +120,15 @@ def _later(found: Tuned[CrossRouter], prompts: list[Any]) -> Drift:
 
 
 def _print(found: Tuned[CrossRouter]) -> None:
-    if found.reached:
-        out.print(
-            f"Willingness to pay: {found.willingness_to_pay!r} USD a unit of quality.",
-            style="bold",
-            highlight=False,
-        )
-    else:
-        out.print(escape(f"Not reached: {found.asked}."), style="bold red", highlight=False)
+    out.print(
+        f"Willingness to pay: {found.willingness_to_pay!r} USD a unit of quality.",
+        style="bold",
+        highlight=False,
+    )
     if found.note:
         out.print(f"[yellow]Note:[/] {escape(found.note)}.", highlight=False)
     out.print(escape(f"\n{_usage(found)}\n"), highlight=False)
+    out.print(escape(f"Asked: {found.asked}."), highlight=False)
     out.print(f"Expected, by {found.prompts:,} prompts (95 %):", highlight=False)
     for model, part in list(found.shares.items())[:SHOWN_SHARES]:
         points = 100 * SURE * found.share_error(model)

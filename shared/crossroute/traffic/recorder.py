@@ -48,7 +48,7 @@ class Recorder:
         watch: Sees the decisions, too, and warns of drift (`Tuned.watch`); None is nobody.
 
     Raises:
-        DataError: If the path or `text` is none of these, or there is no such folder.
+        DataError: If the path, `text` or `watch` is none of these, or there is no such folder.
     """
 
     def __init__(
@@ -61,6 +61,12 @@ class Recorder:
     ) -> None:
         if text not in get_args(Text):
             raise DataError(f"text is {shortened(text)}; give one of {', '.join(get_args(Text))}.")
+        if watch is not None:
+            from crossroute.budget.drift import Drift
+
+            # Not when a call has been answered.
+            if not isinstance(watch, Drift):
+                raise DataError(f"watch is {shortened(watch)}; give tuned.watch(), or None.")
         # Wherever the process goes later.
         self.path = Path(path).absolute()
         self.text: Text = text

@@ -182,9 +182,10 @@ class RoutingData:
             )
         table = _Table()
         for file in files:
+            name = dataset_name(file)
             for number, row in read_rows(Path(file), Row, skip_broken=skip_broken):
                 if not row.dataset:
-                    row = row.model_copy(update={"dataset": dataset_name(file)})
+                    row = row.model_copy(update={"dataset": name})
                 table.add(row, f"{file}:{number}")
         return table.data()
 

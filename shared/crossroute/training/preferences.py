@@ -58,8 +58,9 @@ IntArray = NDArray[np.intp]
 VALID_SHARE = 5
 """Every fifth question is held out where no split is given; none is a test. Comparisons say less
 than scores: it takes more of them to tell how far a query is believed."""
-SHRINK = 1.0
-"""Precision of abilities around 0, and of the position bias, where it is estimated: logits."""
+SHRINK, ABILITY_SHRINK = 1.0, 0.01
+"""Precision of the position bias around 0, where it is estimated, and of abilities: logits. What
+may be either, as of a model that always stands first, is ability."""
 LOOSE = 1e-9
 """What the least squares of a row's points are held by: they are known up to a constant."""
 
@@ -158,11 +159,9 @@ class Preferences:
 
         def rows() -> Iterator[Preference]:
             for file in files:
+                name = dataset_name(file)
                 for _, row in read_rows(Path(file), Preference, skip_broken=skip_broken):
-                    if row.dataset:
-                        yield row
-                    else:
-                        yield row.model_copy(update={"dataset": dataset_name(file)})
+                    yield row if row.dataset else row.model_copy(update={"dataset": name})
 
         return cls.from_rows(rows())
 
@@ -225,6 +224,7 @@ class Preferences:
         models = len(self.data.models)
         offset = models * np.unique(self.data.dataset, return_inverse=True)[1][row]
         size = models * len(self.data.names)
+        shrink = np.append(np.full(size, ABILITY_SHRINK), SHRINK)
 
         def loss(theta: FloatArray) -> tuple[float, FloatArray]:
             # The last is the bias.
@@ -235,8 +235,8 @@ class Preferences:
                 - np.bincount(offset + second, slope, size),
                 slope.sum(),
             )
-            value = np.logaddexp(0, -margin).sum() + SHRINK * (theta @ theta) / 2
-            return float(value), gradient + SHRINK * theta
+            value = np.logaddexp(0, -margin).sum() + shrink @ theta**2 / 2
+            return float(value), gradient + shrink * theta
 
         return float(minimize(loss, np.zeros(size + 1), jac=True, method="L-BFGS-B").x[-1])
 

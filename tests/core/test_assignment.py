@@ -197,6 +197,29 @@ def test_the_nearest_is_found_where_nothing_suffices() -> None:
     assert check_limits(problem, with_floor(problem, floor)).feasible
 
 
+@pytest.mark.parametrize(
+    ("limits", "n", "m", "seed"),
+    [
+        ("exactly all", 40, 4, 4),
+        ("exactly all", 40, 4, 5),
+        ("exactly all", 200, 4, 1),
+        ("who may", 40, 4, 3),
+        ("who may", 60, 3, 3),
+        ("who may", 200, 4, 2),
+        ("two", 20, 3, 1),
+        ("two", 200, 4, 3),
+    ],
+)
+def test_the_nearest_can_be_asked_for(limits: str, n: int, m: int, seed: int) -> None:
+    problem = world(n, m, limits, seed)
+    least, best = with_budget(problem, 0.0), with_floor(problem, 1.0)
+    assert least is not None
+    assert best is not None
+    assert check_limits(problem, with_budget(problem, least.choice.cost_usd)).feasible
+    assert check_limits(problem, with_floor(problem, best.choice.quality / n)).feasible
+    assert check_limits(problem, with_budget(problem, 1e9)).feasible
+
+
 def test_a_budget_that_is_not_used_up_buys_the_best_for_as_little_as_it_costs() -> None:
     quality = np.tile([0.5, 0.9, 0.9], (20, 1))
     cost = np.tile([0.001, 0.01, 0.02], (20, 1))
@@ -234,5 +257,7 @@ def test_costs_of_nothing_and_a_budget_of_nothing() -> None:
     found = check_limits(problem, with_budget(problem, 0.0))
     assert found.feasible
     assert (found.choice.chosen == 0).all()
+    tiny = check_limits(problem, with_budget(problem, 5e-324))
+    assert (tiny.choice.chosen == 0).all()
     free = Problem(np.tile([0.5, 0.9], (4, 1)), np.zeros((4, 2)), None, np.full(2, np.inf))
     assert (check_limits(free, with_budget(free, 0.0)).choice.chosen == 1).all()

@@ -34,9 +34,11 @@ def solve(
         (np.ones(n * m), (np.repeat(np.arange(n), m), np.arange(n * m))), (n, n * m)
     )
     constraints = [LinearConstraint(one_each, 1, 1)]
+    # Costs are far below 1, where a solver's tolerances would swallow them.
+    scale = max(float(cost.mean()), 1e-300)
+    allowed = np.ones(n * m) if problem.allowed is None else problem.allowed.ravel().astype(float)
     if math.isfinite(budget_usd):
-        # Costs are far below 1, where a solver's tolerances would swallow them.
-        scale = budget_usd or 1.0
+        allowed[cost > budget_usd] = 0
         constraints.append(LinearConstraint(csr_matrix(cost / scale), ub=budget_usd / scale))
     has_floor = math.isfinite(quality)
     if has_floor:
@@ -47,8 +49,7 @@ def solve(
         constraints.append(
             LinearConstraint(csr_matrix(column.ravel()), ub=math.floor(problem.most[model] + 1e-9))
         )
-    allowed = np.ones(n * m) if problem.allowed is None else problem.allowed.ravel().astype(float)
-    goal = cost / max(float(cost.mean()), 1e-300) if has_floor else -worth
+    goal = cost / scale if has_floor else -worth
     found = milp(
         goal,
         constraints=constraints,

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 from scipy.optimize import linprog
 from scipy.sparse import csr_matrix, vstack
 
-from crossroute.budget import assignment, surcharges
+from crossroute.budget import assignment, limits, surcharges
 from crossroute.budget.assignment import Assignment, with_budget, with_floor
-from crossroute.budget.problem import Problem
+from crossroute.budget.problem import Prices, Problem
 
 LIMITS = ("none", "two", "all", "exactly all", "who may")
 
@@ -248,6 +248,22 @@ def test_room_is_made_along_a_chain_of_full_models() -> None:
     problem = Problem(quality, np.full((9, 3), 0.001), allowed, np.array([3.0, 3.0, 3.0]))
     found = check_limits(problem, with_floor(problem, 0.0))
     assert np.bincount(found.choice.chosen).tolist() == [3, 3, 3]
+
+
+def test_many_that_need_room_are_moved_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Without surcharges, all start at the first two models, and 300 have to go on to the third.
+    allowed = np.zeros((900, 3), np.bool_)
+    allowed[:600, :2] = True
+    allowed[600:, 1:] = True
+    cost = np.tile([0.001, 0.002, 0.004], (900, 1))
+    problem = Problem(np.full((900, 3), 0.5), cost, allowed, np.array([300.0, 300.0, 300.0]))
+    paths = []
+    displaced = limits._displaced
+    monkeypatch.setattr(limits, "_displaced", lambda *at: paths.append(1) or displaced(*at))
+    found = limits.within_limits(problem, Prices(0.0, np.zeros(3)))
+    assert found is not None
+    assert np.bincount(found.chosen).tolist() == [300, 300, 300]
+    assert len(paths) < 10
 
 
 def test_costs_of_nothing_and_a_budget_of_nothing() -> None:

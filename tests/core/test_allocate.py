@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 from typing import Any
 
 import numpy as np
@@ -125,6 +126,21 @@ def test_what_cannot_be_had_says_so_and_what_can(toy_router: CrossRouter) -> Non
     assert not proud.feasible
     with pytest.raises(InfeasibleError, match="Lower min_quality"):
         proud.decisions  # noqa: B018  # It is the property that raises.
+
+
+def test_an_allocation_can_be_compared_and_travels(toy_router: CrossRouter) -> None:
+    allocation = toy_router.allocate(PROMPTS[:9], **LENIENT)
+    assert allocation != toy_router.allocate(PROMPTS[:9], **LENIENT)
+    assert len({allocation, allocation}) == 1
+    assert [*pickle.loads(pickle.dumps(allocation))] == [*allocation]
+
+
+def test_limits_are_said_as_they_were_given(toy_router: CrossRouter) -> None:
+    poor = toy_router.allocate(PROMPTS, budget_usd=5e-324, max_concurrent={"sage": np.int64(3)})
+    assert "A budget of $4.9e-324 does not pay" in poor.infeasible
+    assert "predicted to cost within the limits on models" in poor.infeasible
+    few = toy_router.allocate(PROMPTS, **LENIENT, max_share={"sage": 0.005, "poet": 0.07})
+    assert "sage at most 0.5%, poet at most 7%" in str(few)
 
 
 def test_constraints_hold_for_all_or_for_each(toy_router: CrossRouter) -> None:

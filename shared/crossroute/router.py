@@ -429,7 +429,7 @@ class CrossRouter:
             on_step(f"predicted {done:,} of {len(read):,}")
 
         serving = self._serving(read, limits, on_chunk=on_chunk)
-        return allocate(serving, asked, self._halves(held_out), on_step=on_step)
+        return allocate(serving, asked, self._halves(held_out, serving.models), on_step=on_step)
 
     def at_share(
         self,
@@ -549,7 +549,7 @@ class CrossRouter:
         found, allowed = serving.predictions, serving.allowed
         extra = np.array([self._surcharge_usd.get(model, 0.0) for model in found.models])
         every = np.ones(found.quality.shape, np.bool_)
-        halves = self._halves(held_out)
+        halves = self._halves(held_out, serving.models)
         table = Table(
             found.models,
             found.quality,
@@ -563,12 +563,13 @@ class CrossRouter:
         )
         return table, halves
 
-    def _halves(self, held_out: RoutingData | None) -> HeldOutHalves | None:
+    def _halves(self, held_out: RoutingData | None, models: Sequence[str]) -> HeldOutHalves | None:
+        """Scored answers of the models that may be chosen."""
         if held_out is None:
             return None
         from crossroute.budget.held_out import HeldOutHalves
 
-        return HeldOutHalves.of(held_out, self._pool, self.predict)
+        return HeldOutHalves.of(held_out, self._pool.subset(models), self.predict)
 
     def predict(self, queries: Sequence[QueryLike]) -> Predictions:
         """Predict quality and cost of every model for every query.

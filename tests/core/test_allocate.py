@@ -257,6 +257,28 @@ def test_a_correction_brings_predictions_to_what_was_realised(toy_router: CrossR
     )
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"constraints": {"excluded": ["sage"]}},
+        {"constraints": [{"excluded": ["sage"]}, {"allowed": ["poet", "clerk"]}] * 100},
+        {"max_share": {"sage": 0.0}},
+    ],
+)
+def test_held_out_rows_are_decided_between_the_same_models(
+    toy_router: CrossRouter, settings: dict[str, Any]
+) -> None:
+    data = held_out()
+    # Who may ask it is always answered right, for nothing, all others hardly ever.
+    is_sage = np.array(data.models) == "sage"
+    score = np.tile(np.where(is_sage, 1.0, 0.3), (len(data), 1))
+    cost = np.where(is_sage, 0.0, data.cost_usd)
+    rows = RoutingData(**{**vars(data), "score": score, "cost_usd": cost})
+    allocation = toy_router.allocate(PROMPTS, **LENIENT, held_out=rows, **settings)
+    assert allocation.checked is not None
+    assert allocation.checked.quality.mean == pytest.approx(0.3)
+
+
 def test_too_few_or_foreign_scores_are_refused(toy_router: CrossRouter) -> None:
     with pytest.raises(DataError, match="40 at least"):
         toy_router.allocate(PROMPTS, min_quality=0.8, held_out=held_out(20))

@@ -89,6 +89,10 @@ def test_nothing_is_written_where_it_cannot_be_had(
         (("--budget-usd", 1, "--max-share", "sage=-0.5"), "max_share of sage is -0.5"),
         (("--budget-usd", 1, "--max-share", "sag=0.5"), "did you mean 'sage'"),
         (("--budget-usd", 1, "--max-concurrent", "sage=x"), "give MODEL=50"),
+        (
+            ("--budget-usd", 1, "--max-concurrent", "sage=1", "--max-concurrent", "sage=2"),
+            "given twice for sage",
+        ),
         (("--budget-usd", 1, "--model", "sag"), "did you mean 'sage'"),
     ],
 )
@@ -106,3 +110,8 @@ def test_what_makes_no_sense_is_refused(
     )
     assert code == 1
     assert "make the folder" in err
+    code, _, err = run(
+        "allocate", file, "--budget-usd", 1, "--out", tmp_path, "--checkpoint", toy_folder
+    )
+    assert code == 1
+    assert "is a folder" in err

@@ -153,7 +153,7 @@ def _with_columns(batch: Any, columns: Mapping[str, Column]) -> Any:  # noqa: AN
         return {**batch, **columns}
     if hasattr(batch, "assign"):
         return batch.assign(**columns)
-    import pyarrow
+    import pyarrow  # type: ignore[import-untyped]
 
     for name, values in columns.items():
         if name in batch.column_names:

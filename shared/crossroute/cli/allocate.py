@@ -64,8 +64,9 @@ def allocate_command(
     )
     if not result.parent.is_dir():
         raise ConstraintError(f"{result} cannot be written: make the folder {result.parent} first.")
-    if result.is_dir():
-        raise ConstraintError(f"{result} is a folder; give the name of a file to write.")
+    if result.exists() and not result.is_file():
+        # A device that is replaced is gone for everybody.
+        raise ConstraintError(f"{result} is a folder or a device; give the name of a file.")
     if not os.access(result.parent, os.W_OK):
         raise ConstraintError(f"{result} cannot be written: the folder {result.parent} is closed.")
     router = candidates_of(checkpoint, model)
@@ -89,7 +90,7 @@ def allocate_command(
         if not allocation.feasible:
             raise InfeasibleError(_infeasible(allocation))
         status.update(f"Writing {result}")
-        with replacing(result) as path:
+        with replacing(result.resolve()) as path:
             _write(path, allocation.decisions)
     out.print(escape(str(allocation)), highlight=False)
     out.print(f"Wrote {len(allocation):,} decisions: {escape(str(result))}", highlight=False)

@@ -277,7 +277,7 @@ def _moved(
 
 
 def _exact(problem: Problem, goal: _Goal, found: Assignment) -> Assignment:
-    """The same by the integer program, where that is small, solved, and better."""
+    """The same by the integer program, where that is small, solved, and no worse."""
     n, m = problem.quality.shape
     if n * m > EXACT_CELLS or importlib.util.find_spec("scipy") is None:
         return found
@@ -291,7 +291,7 @@ def _exact(problem: Problem, goal: _Goal, found: Assignment) -> Assignment:
 
 
 def _solved(problem: Problem, goal: _Goal, found: Assignment) -> Assignment:
-    """What HiGHS finds, if it is better."""
+    """What HiGHS finds, if it is no worse."""
     from crossroute.budget.integer_program import solve
 
     chosen = solve(problem, goal.budget_usd, goal.quality, EXACT_NODES, EXACT_GAP)

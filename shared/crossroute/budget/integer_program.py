@@ -11,7 +11,6 @@ from scipy.sparse import csr_matrix
 
 from crossroute.budget.problem import Problem
 
-
 LEAST = 1e-300
 """What is less is not divided by."""
 

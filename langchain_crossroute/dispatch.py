@@ -27,6 +27,7 @@ from crossroute import (
     CrossRouteError,
     CrossRouter,
     Decision,
+    InfeasibleError,
     NoCandidateError,
     Query,
     Stay,
@@ -205,7 +206,7 @@ class Dispatch:
         """
         asked, turn = self._asked(value, config, kwargs, **beside)
         now = self if self.live is None else self._with(self.live.current)
-        decided, config = _decided(config)
+        decided, config = self._decided(config)
         try:
             decision = decided or now.router.route(**asked)
         except NoCandidateError as error:
@@ -223,7 +224,7 @@ class Dispatch:
         """`decide` without blocking the event loop."""
         asked, turn = self._asked(value, config, kwargs, **beside)
         now = self if self.live is None else self._with(await self.live.acurrent())
-        decided, config = _decided(config)
+        decided, config = self._decided(config)
         try:
             decision = decided or await now.router.aroute(**asked)
         except NoCandidateError as error:
@@ -254,7 +255,8 @@ class Dispatch:
         budgets = [(config.get("configurable") or {}).get(BUDGET) for config in configs]
         if all(budget is None for budget in budgets):
             return [*configs]
-        if any(budget != budgets[0] for budget in budgets):
+        # The same NaN is refused by what says why.
+        if any(budget is not budgets[0] and budget != budgets[0] for budget in budgets):
             raise ConstraintError(
                 f"{BUDGET} differs within one batch; it is the budget of all of its calls "
                 "together: give it once, in a config for all."
@@ -268,7 +270,8 @@ class Dispatch:
         now = self if self.live is None else self._with(self.live.current)
         asked = {}
         for i, (value, config) in enumerate(zip(values, configs, strict=True)):
-            with suppress(CrossRouteError):
+            # Of any kind: `query` is the caller's own.
+            with suppress(Exception):
                 asked[i], _ = self._asked(value, ensure_config(config), kwargs)
         while asked:
             try:
@@ -277,14 +280,34 @@ class Dispatch:
                     budget_usd=budgets[0],
                     constraints=[one["constraints"] for one in asked.values()],
                 ).decisions
-            except NoCandidateError as error:
-                del asked[list(asked)[error.position or 0]]
+            except InfeasibleError:
+                raise
+            except CrossRouteError:
+                routed = {i: one for i, one in asked.items() if now._can_route(one)}
+                if len(routed) == len(asked):
+                    raise
+                asked = routed
                 continue
             for i, decision in zip(asked, decisions, strict=True):
-                configurable = {**(configs[i].get("configurable") or {}), _DECIDED: decision}
+                decided = {_DECIDED: _Decided(self.models, decision)}
+                configurable = {**(configs[i].get("configurable") or {}), **decided}
                 configs[i] = {**configs[i], "configurable": configurable}
             break
         return configs
+
+    def _can_route(self, asked: dict[str, Any]) -> bool:
+        with suppress(CrossRouteError):
+            self.router.route(asked["query"], constraints=asked["constraints"])
+            return True
+        return False
+
+    def _decided(self, config: RunnableConfig) -> tuple[Decision | None, RunnableConfig]:
+        """The decision that a batch has taken for a call, and the config without it."""
+        found: _Decided | None = (config.get("configurable") or {}).get(_DECIDED)
+        # LangChain hands the config on to whatever `query` calls, which may be another router.
+        if found is None or found.models is not self.models:
+            return None, config
+        return found.decision, _without(config, _DECIDED)
 
     def _call(
         self, task: Task, value: Any, config: RunnableConfig, kwargs: dict[str, Any], form: Form
@@ -399,6 +422,13 @@ class Turn(NamedTuple):
     keep: bool
 
 
+class _Decided(NamedTuple):
+    """A decision that a batch has taken for a call, and the candidates of the router it is of."""
+
+    models: Mapping[str, Runnable[Any, Any]]
+    decision: Decision
+
+
 class Call(NamedTuple):
     """One call, as `drive` takes it."""
 
@@ -406,12 +436,6 @@ class Call(NamedTuple):
     flow: Flow
     transport: Transport
     ended: Listener | None = None
-
-
-def _decided(config: RunnableConfig) -> tuple[Decision | None, RunnableConfig]:
-    """The decision that a batch has taken for a call, and the config without it."""
-    found = (config.get("configurable") or {}).get(_DECIDED)
-    return found, _without(config, _DECIDED) if found else config
 
 
 def _without(config: RunnableConfig, setting: str) -> RunnableConfig:

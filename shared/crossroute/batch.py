@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import numpy as np
+from numpy.typing import NDArray
 
 from crossroute.constraints import Constraints, ConstraintsLike
 from crossroute.errors import ConstraintError, QueryError, shortened
@@ -27,6 +28,7 @@ from crossroute.ranking import RewardName, check_willingness_to_pay
 from crossroute.router import DEFAULT_WILLINGNESS_TO_PAY, NO_SURCHARGE, CrossRouter
 
 Batch = TypeVar("Batch")
+Column = NDArray[Any]
 
 MODEL, QUALITY, COST = "crossroute_model", "crossroute_quality", "crossroute_cost_usd"
 """The columns that are added: id of the model, its predicted quality, its predicted cost in USD."""
@@ -67,6 +69,10 @@ class Decide:
     ) -> None:
         if not isinstance(column, str) or not column:
             raise ConstraintError(f"column is {shortened(column)}; give the name of a column.")
+        if not isinstance(surcharge_usd, Mapping):
+            raise ConstraintError(
+                f"surcharge_usd is {shortened(surcharge_usd)}; give a mapping of model ids to USD."
+            )
         if isinstance(models, str):
             raise ConstraintError(f"models is {models!r}; give a list of model ids.")
         if reward not in get_args(RewardName):
@@ -90,8 +96,8 @@ class Decide:
         """The batch with three columns more: model, predicted quality, predicted cost in USD.
 
         Args:
-            batch: A mapping of columns, a pandas data frame or an Arrow table; what is returned is
-                of the same kind, and the batch itself stays as it is.
+            batch: A mapping of columns, a pandas data frame, or a table or record batch of Arrow;
+                what is returned is of the same kind, and the batch itself stays as it is.
 
         Raises:
             QueryError: If there is no such column, or a row of it is no query; it is named by its
@@ -101,10 +107,11 @@ class Decide:
         decisions = self.router.route_batch(
             self._prompts(batch), self.willingness_to_pay, constraints=self.constraints
         )
-        columns: dict[str, list[Any]] = {
-            MODEL: [one.model for one in decisions],
-            QUALITY: [one.quality for one in decisions],
-            COST: [one.cost_usd for one in decisions],
+        # Of the same types where there are no rows.
+        columns: dict[str, Column] = {
+            MODEL: np.array([one.model for one in decisions], np.str_),
+            QUALITY: np.array([one.quality for one in decisions], np.float64),
+            COST: np.array([one.cost_usd for one in decisions], np.float64),
         }
         found: Batch = _with_columns(batch, columns)
         return found
@@ -118,6 +125,11 @@ class Decide:
                 "with column=..."
             )
         found = batch[self.column]
+        if isinstance(found, (str, Mapping)) or not np.iterable(found):
+            raise QueryError(
+                f"The column {self.column!r} is {shortened(found)}; give a batch of rows, each of "
+                "which has a prompt there."
+            )
         rows = found.to_pylist() if hasattr(found, "to_pylist") else [*found]
         return [_plain(row) for row in rows]
 
@@ -136,15 +148,17 @@ def _names(batch: Any) -> list[Any]:  # noqa: ANN401  # Of either kind.
     )
 
 
-def _with_columns(batch: Any, columns: Mapping[str, list[Any]]) -> Any:  # noqa: ANN401
+def _with_columns(batch: Any, columns: Mapping[str, Column]) -> Any:  # noqa: ANN401
     if isinstance(batch, Mapping):
-        return {**batch, **{name: np.array(values) for name, values in columns.items()}}
+        return {**batch, **columns}
     if hasattr(batch, "assign"):
         return batch.assign(**columns)
+    import pyarrow  # type: ignore[import-untyped]
+
     for name, values in columns.items():
         if name in batch.column_names:
             batch = batch.drop_columns([name])
-        batch = batch.append_column(name, [values])
+        batch = batch.append_column(name, pyarrow.array(values))
     return batch
 
 

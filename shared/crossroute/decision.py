@@ -193,10 +193,16 @@ class Decision:
         return lines or ["No other candidate would be chosen at any willingness to pay."]
 
 
+LEAST_WRITTEN_OUT = 1e-12
+"""USD; what is less has more zeros than anybody counts."""
+
+
 def usd(value: float) -> str:
     """A sum in USD with as many digits as it needs: `$0.00042`, `$1.50`."""
     if value == 0 or math.isinf(value) or value >= 1:
         return "$inf" if math.isinf(value) else f"${value:.2f}"
+    if value < LEAST_WRITTEN_OUT:
+        return f"${value:.1e}"
     return f"${value:.{max(2, 1 - math.floor(math.log10(value)))}f}"
 
 

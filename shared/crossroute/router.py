@@ -48,7 +48,14 @@ from crossroute.onboarding.embedding import onboard
 from crossroute.onboarding.guess import guess
 from crossroute.onboarding.scores import Scores
 from crossroute.query import FORM_FEATURES, Query, QueryLike
-from crossroute.ranking import RewardName, check_willingness_to_pay, preference, rank, reward
+from crossroute.ranking import (
+    RewardName,
+    amount,
+    check_willingness_to_pay,
+    preference,
+    rank,
+    reward,
+)
 from crossroute.serving import Predictions, Serving
 
 if TYPE_CHECKING:
@@ -66,6 +73,9 @@ NO_LIMIT: Mapping[str, int] = {}
 
 DEFAULT_WILLINGNESS_TO_PAY = 0.01
 """One cent a unit of quality; `crossroute.ranking` says what that unit is."""
+
+MOST_SURCHARGE = 1e100
+"""USD; divided by the least willingness to pay, it is still a number."""
 
 CHUNK = 512
 """Queries predicted at a time, which bounds the memory of a large batch."""
@@ -242,7 +252,7 @@ class CrossRouter:
 
         Raises:
             UnknownModelError: If a model is not in the pool.
-            ConstraintError: If one is not a finite number.
+            ConstraintError: If they are no mapping, or one is not a finite number.
         """
         return self._with(self._pool, self._reward, usd)
 
@@ -383,8 +393,8 @@ class CrossRouter:
             for prompt, decision in zip(prompts, allocation.decisions): ...
 
         Mean predicted quality is as high, or the cost as low, as it can be, whatever the router's
-        reward. What cannot be had is not an error yet: `Allocation.feasible` says so, `nearest` is
-        what can, and only its `decisions` raise.
+        reward and surcharges. What cannot be had is not an error yet: `Allocation.feasible` says
+        so, `nearest` is what can, and only its `decisions` raise.
 
         Args:
             queries: As in `route`.
@@ -419,7 +429,7 @@ class CrossRouter:
             on_step(f"predicted {done:,} of {len(read):,}")
 
         serving = self._serving(read, limits, on_chunk=on_chunk)
-        return allocate(serving, asked, self._halves(held_out), on_step=on_step)
+        return allocate(serving, asked, self._halves(held_out, serving.models), on_step=on_step)
 
     def at_share(
         self,
@@ -540,7 +550,7 @@ class CrossRouter:
         found, allowed = serving.predictions, serving.allowed
         extra = np.array([self._surcharge_usd.get(model, 0.0) for model in found.models])
         every = np.ones(found.quality.shape, np.bool_)
-        halves = self._halves(held_out)
+        halves = self._halves(held_out, serving.models)
         table = Table(
             found.models,
             found.quality,
@@ -554,12 +564,13 @@ class CrossRouter:
         )
         return table, halves
 
-    def _halves(self, held_out: RoutingData | None) -> HeldOutHalves | None:
+    def _halves(self, held_out: RoutingData | None, models: Sequence[str]) -> HeldOutHalves | None:
+        """Scored answers of the models that may be chosen."""
         if held_out is None:
             return None
         from crossroute.budget.held_out import HeldOutHalves
 
-        return HeldOutHalves.of(held_out, self._pool, self.predict)
+        return HeldOutHalves.of(held_out, self._pool.subset(models), self.predict)
 
     def predict(self, queries: Sequence[QueryLike]) -> Predictions:
         """Predict quality and cost of every model for every query.
@@ -795,13 +806,19 @@ def _default() -> CrossRouter:
 
 def _surcharges(usd: Mapping[str, float], pool: ModelPool) -> Mapping[str, float]:
     """Surcharges that are any, by models of the pool."""
+    if not isinstance(usd, Mapping):
+        raise ConstraintError(
+            f"The surcharges are {shortened(usd)}; give a mapping of model ids to USD."
+        )
     for model, value in usd.items():
         if model not in pool:
             raise UnknownModelError(model, pool)
-        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not is_number or not math.isfinite(value):
+        is_number = isinstance(value, (int, float, np.floating, np.integer))
+        size = amount(abs(value)) if is_number and not isinstance(value, bool) else None
+        if size is None or size > MOST_SURCHARGE:
             raise ConstraintError(
-                f"The surcharge of {model} is {shortened(value)}; give a finite number of USD."
+                f"The surcharge of {model} is {shortened(value)}; give a finite number of USD, "
+                f"{MOST_SURCHARGE:g} at most."
             )
     return {model: float(value) for model, value in usd.items() if value}
 

@@ -49,12 +49,21 @@ class Serving(NamedTuple):
     removed: Sequence[Mapping[str, list[Reason]]]
 
     @property
+    def models(self) -> list[str]:
+        """Those that may serve one of the queries at least."""
+        return [
+            model
+            for model in self.predictions.models
+            if any(model not in reasons for reasons in self.removed)
+        ]
+
+    @property
     def allowed(self) -> NDArray[np.bool_] | None:
         """[n, m] whether a model may serve a query, one at least; None is every model."""
         if not any(self.removed):
             return None
         found = np.ones(self.predictions.quality.shape, np.bool_)
+        column = {model: j for j, model in enumerate(self.predictions.models)}
         for i, reasons in enumerate(self.removed):
-            for model in reasons:
-                found[i, self.predictions.models.index(model)] = False
+            found[i, [column[model] for model in reasons]] = False
         return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,18 @@ def test_limits_and_held_out_rows(run: Run, file: Path, toy_folder: Path, tmp_pa
     assert models.count("clerk") <= 3
 
 
+def test_a_link_stays_one(run: Run, file: Path, toy_folder: Path, tmp_path: Path) -> None:
+    target, link = tmp_path / "of_today.jsonl", tmp_path / "decisions.jsonl"
+    target.touch()
+    link.symlink_to(target)
+    code, _, err = run(
+        "allocate", file, "--budget-usd", 1, "--out", link, "--checkpoint", toy_folder
+    )
+    assert code == 0, err
+    assert link.is_symlink()
+    assert len(lines_of(target)) == 61
+
+
 def test_nothing_is_written_where_it_cannot_be_had(
     run: Run, file: Path, toy_folder: Path, tmp_path: Path
 ) -> None:
@@ -89,6 +102,10 @@ def test_nothing_is_written_where_it_cannot_be_had(
         (("--budget-usd", 1, "--max-share", "sage=-0.5"), "max_share of sage is -0.5"),
         (("--budget-usd", 1, "--max-share", "sag=0.5"), "did you mean 'sage'"),
         (("--budget-usd", 1, "--max-concurrent", "sage=x"), "give MODEL=50"),
+        (
+            ("--budget-usd", 1, "--max-concurrent", "sage=1", "--max-concurrent", "sage=2"),
+            "given twice for sage",
+        ),
         (("--budget-usd", 1, "--model", "sag"), "did you mean 'sage'"),
     ],
 )
@@ -106,3 +123,11 @@ def test_what_makes_no_sense_is_refused(
     )
     assert code == 1
     assert "make the folder" in err
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for result in (tmp_path, pipe):
+        code, _, err = run(
+            "allocate", file, "--budget-usd", 1, "--out", result, "--checkpoint", toy_folder
+        )
+        assert code == 1
+        assert "is a folder or a device" in err

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 from typing import Any
 
 import numpy as np
@@ -127,6 +128,21 @@ def test_what_cannot_be_had_says_so_and_what_can(toy_router: CrossRouter) -> Non
         proud.decisions  # noqa: B018  # It is the property that raises.
 
 
+def test_an_allocation_can_be_compared_and_travels(toy_router: CrossRouter) -> None:
+    allocation = toy_router.allocate(PROMPTS[:9], **LENIENT)
+    assert allocation != toy_router.allocate(PROMPTS[:9], **LENIENT)
+    assert len({allocation, allocation}) == 1
+    assert [*pickle.loads(pickle.dumps(allocation))] == [*allocation]
+
+
+def test_limits_are_said_as_they_were_given(toy_router: CrossRouter) -> None:
+    poor = toy_router.allocate(PROMPTS, budget_usd=5e-324, max_concurrent={"sage": np.int64(3)})
+    assert "A budget of $4.9e-324 does not pay" in poor.infeasible
+    assert "predicted to cost within the limits on models" in poor.infeasible
+    few = toy_router.allocate(PROMPTS, **LENIENT, max_share={"sage": 0.005, "poet": 0.07})
+    assert "sage at most 0.5%, poet at most 7%" in str(few)
+
+
 def test_constraints_hold_for_all_or_for_each(toy_router: CrossRouter) -> None:
     allocation = toy_router.allocate(PROMPTS[:4], **LENIENT, constraints={"excluded": ["sage"]})
     assert "sage" not in allocation.models
@@ -239,6 +255,28 @@ def test_a_correction_brings_predictions_to_what_was_realised(toy_router: CrossR
     assert corrected.checked.cost_usd.mean == pytest.approx(
         corrected.checked.predicted_cost_usd, rel=0.25
     )
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"constraints": {"excluded": ["sage"]}},
+        {"constraints": [{"excluded": ["sage"]}, {"allowed": ["poet", "clerk"]}] * 100},
+        {"max_share": {"sage": 0.0}},
+    ],
+)
+def test_held_out_rows_are_decided_between_the_same_models(
+    toy_router: CrossRouter, settings: dict[str, Any]
+) -> None:
+    data = held_out()
+    # Who may ask it is always answered right, for nothing, all others hardly ever.
+    is_sage = np.array(data.models) == "sage"
+    score = np.tile(np.where(is_sage, 1.0, 0.3), (len(data), 1))
+    cost = np.where(is_sage, 0.0, data.cost_usd)
+    rows = RoutingData(**{**vars(data), "score": score, "cost_usd": cost})
+    allocation = toy_router.allocate(PROMPTS, **LENIENT, held_out=rows, **settings)
+    assert allocation.checked is not None
+    assert allocation.checked.quality.mean == pytest.approx(0.3)
 
 
 def test_too_few_or_foreign_scores_are_refused(toy_router: CrossRouter) -> None:

@@ -11,7 +11,8 @@ from scipy.sparse import csr_matrix, vstack
 
 from crossroute.budget import assignment, surcharges
 from crossroute.budget.assignment import Assignment, with_budget, with_floor
-from crossroute.budget.problem import Problem
+from crossroute.budget.limits import _displaced, within_limits
+from crossroute.budget.problem import Prices, Problem
 
 LIMITS = ("none", "two", "all", "exactly all", "who may")
 
@@ -197,6 +198,29 @@ def test_the_nearest_is_found_where_nothing_suffices() -> None:
     assert check_limits(problem, with_floor(problem, floor)).feasible
 
 
+@pytest.mark.parametrize(
+    ("limits", "n", "m", "seed"),
+    [
+        ("exactly all", 40, 4, 4),
+        ("exactly all", 40, 4, 5),
+        ("exactly all", 200, 4, 1),
+        ("who may", 40, 4, 3),
+        ("who may", 60, 3, 3),
+        ("who may", 200, 4, 2),
+        ("two", 20, 3, 1),
+        ("two", 200, 4, 3),
+    ],
+)
+def test_the_nearest_can_be_asked_for(limits: str, n: int, m: int, seed: int) -> None:
+    problem = world(n, m, limits, seed)
+    least, best = with_budget(problem, 0.0), with_floor(problem, 1.0)
+    assert least is not None
+    assert best is not None
+    assert check_limits(problem, with_budget(problem, least.choice.cost_usd)).feasible
+    assert check_limits(problem, with_floor(problem, best.choice.quality / n)).feasible
+    assert check_limits(problem, with_budget(problem, 1e9)).feasible
+
+
 def test_a_budget_that_is_not_used_up_buys_the_best_for_as_little_as_it_costs() -> None:
     quality = np.tile([0.5, 0.9, 0.9], (20, 1))
     cost = np.tile([0.001, 0.01, 0.02], (20, 1))
@@ -227,6 +251,26 @@ def test_room_is_made_along_a_chain_of_full_models() -> None:
     assert np.bincount(found.choice.chosen).tolist() == [3, 3, 3]
 
 
+def test_many_that_need_room_are_moved_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Without surcharges, all start at the first two models, and 300 have to go on to the third.
+    allowed = np.zeros((900, 3), np.bool_)
+    allowed[:600, :2] = True
+    allowed[600:, 1:] = True
+    cost = np.tile([0.001, 0.002, 0.004], (900, 1))
+    problem = Problem(np.full((900, 3), 0.5), cost, allowed, np.array([300.0, 300.0, 300.0]))
+    paths = []
+
+    def counted(*at: Any) -> bool:  # noqa: ANN401  # Whatever it takes.
+        paths.append(at)
+        return _displaced(*at)
+
+    monkeypatch.setattr("crossroute.budget.limits._displaced", counted)
+    found = within_limits(problem, Prices(0.0, np.zeros(3)))
+    assert found is not None
+    assert np.bincount(found.chosen).tolist() == [300, 300, 300]
+    assert len(paths) < 10
+
+
 def test_costs_of_nothing_and_a_budget_of_nothing() -> None:
     problem = Problem(
         np.tile([0.5, 0.9], (4, 1)), np.tile([0.0, 0.01], (4, 1)), None, np.full(2, np.inf)
@@ -234,5 +278,7 @@ def test_costs_of_nothing_and_a_budget_of_nothing() -> None:
     found = check_limits(problem, with_budget(problem, 0.0))
     assert found.feasible
     assert (found.choice.chosen == 0).all()
+    tiny = check_limits(problem, with_budget(problem, 5e-324))
+    assert (tiny.choice.chosen == 0).all()
     free = Problem(np.tile([0.5, 0.9], (4, 1)), np.zeros((4, 2)), None, np.full(2, np.inf))
     assert (check_limits(free, with_budget(free, 0.0)).choice.chosen == 1).all()

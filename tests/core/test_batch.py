@@ -21,6 +21,7 @@ from crossroute import (
 )
 from crossroute.batch import COST, MODEL, QUALITY, Decide
 
+ARROW = (pa.Table, pa.RecordBatch)
 PROMPTS = [str(row["prompt"]) for row in make_rows(12, seed=5)]
 MESSAGES = [
     [{"role": "system", "content": "Be brief."}, {"role": "user", "content": prompt}]
@@ -46,12 +47,13 @@ def test_columns_are_added_to_a_batch_of_either_kind(toy_folder: Path) -> None:
         {"prompt": PROMPTS, "n": [*range(12)]},
         pd.DataFrame({"prompt": PROMPTS, "n": range(12)}, index=range(100, 112)),
         pa.table({"prompt": PROMPTS, "n": [*range(12)]}),
+        pa.record_batch({"prompt": PROMPTS, "n": [*range(12)]}),
     ]
     for batch in batches:
         before = copy.deepcopy(batch)
         found = decide(batch)
         assert type(found) is type(batch)
-        read = found.to_pydict() if isinstance(found, pa.Table) else found
+        read = found.to_pydict() if isinstance(found, ARROW) else found
         assert [*read[MODEL]] == models
         assert [*read[QUALITY]] == pytest.approx(qualities)
         assert [*read[COST]] == pytest.approx(costs)
@@ -63,7 +65,7 @@ def test_columns_are_added_to_a_batch_of_either_kind(toy_folder: Path) -> None:
 
 
 def _names(batch: Any) -> list[str]:  # noqa: ANN401  # Of either kind.
-    return [*(batch.column_names if isinstance(batch, pa.Table) else batch)]
+    return [*(batch.column_names if isinstance(batch, ARROW) else batch)]
 
 
 def test_messages_are_read_as_columns_hold_them(toy_folder: Path) -> None:
@@ -85,8 +87,10 @@ def test_it_does_not_matter_how_rows_are_divided(toy_folder: Path) -> None:
     decide = Decide(toy_folder)
     whole = decide({"prompt": PROMPTS})
     parts = [decide({"prompt": PROMPTS[i : i + 5]}) for i in range(0, 12, 5)]
-    for name in (MODEL, QUALITY, COST):
-        assert [*whole[name]] == [one for part in parts for one in part[name]]
+    joined = {name: [one for part in parts for one in part[name]] for name in whole}
+    assert [*whole[MODEL]] == joined[MODEL]
+    for name in (QUALITY, COST):
+        assert [*whole[name]] == pytest.approx(joined[name])
 
 
 def test_it_travels_without_its_router(toy_folder: Path) -> None:
@@ -130,6 +134,8 @@ def test_what_makes_no_sense_is_refused(toy_folder: Path) -> None:
         Decide(willingness_to_pay=-1)
     with pytest.raises(ConstraintError, match="give the name of a column"):
         Decide(column="")
+    with pytest.raises(ConstraintError, match="a mapping of model ids"):
+        Decide(surcharge_usd=None)  # type: ignore[arg-type]
     with pytest.raises(ConstraintError, match="a list of model ids"):
         Decide(models="sage")
     with pytest.raises(ConstraintError, match="give one of"):
@@ -147,5 +153,19 @@ def test_what_makes_no_sense_is_refused(toy_folder: Path) -> None:
         Decide(toy_folder, constraints={"allowed": []})({"prompt": PROMPTS})
 
 
-def test_an_empty_batch_stays_empty(toy_folder: Path) -> None:
-    assert [*Decide(toy_folder)({"prompt": []})] == ["prompt", MODEL, QUALITY, COST]
+def test_an_empty_batch_has_columns_of_the_same_types(toy_folder: Path) -> None:
+    decide = Decide(toy_folder)
+    empty = decide({"prompt": []})
+    assert [*empty] == ["prompt", MODEL, QUALITY, COST]
+    assert [empty[name].dtype.kind for name in (MODEL, QUALITY, COST)] == ["U", "f", "f"]
+    frame = pd.DataFrame({"prompt": PROMPTS})
+    assert decide(frame[:0]).dtypes.equals(decide(frame).dtypes)
+    table = pa.table(frame)
+    assert decide(table[:0]).schema == decide(table).schema
+
+
+def test_a_row_alone_is_no_batch(toy_folder: Path) -> None:
+    rows: list[Any] = [PROMPTS[0], np.array(PROMPTS[0]), None, {"role": "user", "content": "Hi"}]
+    for row in rows:
+        with pytest.raises(QueryError, match="give a batch of rows"):
+            Decide(toy_folder)({"prompt": row})

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 
 from crossroute import ConstraintError, CrossRouter, UnknownModelError
@@ -66,6 +67,16 @@ def test_surcharges_stay_with_a_router_that_is_made_of_it(toy_router: CrossRoute
 def test_what_is_no_surcharge_is_refused(toy_router: CrossRouter) -> None:
     with pytest.raises(UnknownModelError, match="did you mean 'poet'"):
         toy_router.with_surcharges({"poett": 0.5})
-    for wrong in (math.nan, math.inf, "1", None, True):
+    for wrong in (math.nan, math.inf, -math.inf, 1e308, 10**400, "1", None, True):
         with pytest.raises(ConstraintError, match="surcharge of poet is"):
             toy_router.with_surcharges({"poet": wrong})  # type: ignore[dict-item]
+    with pytest.raises(ConstraintError, match="surcharges are None; give a mapping"):
+        toy_router.with_surcharges(None)  # type: ignore[arg-type]
+
+
+def test_any_number_is_a_surcharge(toy_router: CrossRouter) -> None:
+    for value in (np.float32(0.5), np.int64(1), 1e100, -1e100):
+        charged = toy_router.with_surcharges({"poet": value})  # type: ignore[dict-item]
+        assert charged.surcharge_usd == {"poet": float(value)}
+        for willingness in (0.0, 1e-200, 0.01, math.inf):
+            assert "poet counts as $" in charged.route(STORY, willingness).explain()

@@ -5,15 +5,18 @@
 from __future__ import annotations
 
 import asyncio
+import math
+from operator import itemgetter
 from typing import Any
 
 import pytest
 from fakes_langchain import BOTH, LARGE, MODELS, SMALL, SYSTEM, changed, decision_of, scripted
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.prompts import ChatPromptTemplate
+from langchain_core.runnables import RunnableLambda
 
 from crossroute import BudgetPacer, ConstraintError, CrossRouter, InfeasibleError
-from langchain_crossroute import ChatCrossRoute
+from langchain_crossroute import ChatCrossRoute, CrossRouteRunnable
 
 QUESTIONS = [
     f"Prove that there are infinitely many primes of the form {n}k + {r}, and explain every step."
@@ -93,6 +96,8 @@ def test_what_is_no_budget_is_refused(kind: Any, router: CrossRouter) -> None:
     chat = kind(models=scripted(), router=router)
     with pytest.raises(ConstraintError, match="budget_usd is -1"):
         chat.batch(QUESTIONS, config(-1))
+    with pytest.raises(ConstraintError, match="budget_usd is nan"):
+        chat.batch(QUESTIONS, config(math.nan))
     with pytest.raises(ConstraintError, match="differs within one batch"):
         chat.batch(QUESTIONS[:2], [config(1.0), config(2.0)])
     with pytest.raises(ConstraintError, match="is the budget of a batch"):
@@ -141,7 +146,56 @@ def test_an_input_that_cannot_be_routed_fails_alone(
     assert isinstance(broken, Exception)
     assert first.text.startswith("I am ")
     assert last.text.startswith("I am ")
-    each = [config(1.0), config(1.0, crossroute_allowed=[]), config(1.0)]
-    first, broken, last = run(chat, QUESTIONS[:3], each, way, return_exceptions=True)
-    assert "No model of the pool" in str(broken)
-    assert last.text.startswith("I am ")
+    for wrong, said in (([], "No model of the pool"), (["nobody"], "'nobody' is not in the pool")):
+        each = [config(1.0), config(1.0, crossroute_allowed=wrong), config(1.0)]
+        first, broken, last = run(chat, QUESTIONS[:3], each, way, return_exceptions=True)
+        assert said in str(broken)
+        assert last.text.startswith("I am ")
+
+
+@pytest.mark.parametrize("way", ["batch", "abatch"])
+def test_an_input_that_cannot_be_read_fails_alone(way: str, router: CrossRouter) -> None:
+    chat = CrossRouteRunnable(
+        models={model: RunnableLambda(lambda value: value) for model in MODELS},
+        router=router,
+        query=itemgetter("question"),
+    )
+    inputs = [{"question": QUESTIONS[0]}, {}, {"question": QUESTIONS[1]}]
+    first, broken, last = run(chat, inputs, config(1.0), way, return_exceptions=True)
+    assert isinstance(broken, KeyError)
+    assert (first, last) == (inputs[0], inputs[2])
+
+
+def test_inputs_that_no_model_may_serve_do_not_take_long(
+    router: CrossRouter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chat = ChatCrossRoute(models=scripted(), router=router)
+    each: Any = [config(1.0, crossroute_allowed=None if i % 2 else []) for i in range(8)]
+    counts = []
+    allocate = CrossRouter.allocate
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        counts.append(len(args[1]))
+        return allocate(*args, **kwargs)
+
+    monkeypatch.setattr(CrossRouter, "allocate", counted)
+    answers = chat.batch(QUESTIONS, each, return_exceptions=True)
+    assert [isinstance(answer, Exception) for answer in answers] == [True, False] * 4
+    assert counts == [8, 4]
+
+
+def test_the_decision_of_a_call_is_not_that_of_a_router_within_it(router: CrossRouter) -> None:
+    least, _ = budgets(router)
+    dearest = ChatCrossRoute(models=scripted(), router=router, willingness_to_pay=math.inf)
+    inner = []
+
+    def query(value: Any) -> Any:
+        inner.append(decision_of(dearest.invoke(value))["model"])
+        return value
+
+    CrossRouteRunnable(models=scripted(), router=router, query=query).batch(
+        QUESTIONS, config(least * 1.01)
+    )
+    best = decision_of(dearest.invoke(QUESTIONS[0]))["model"]
+    assert best != SMALL
+    assert SMALL not in inner

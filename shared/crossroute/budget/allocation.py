@@ -85,7 +85,7 @@ class Asked:
                     f"max_share of {model} is {shortened(share)}; give a share in 0..1."
                 )
         for model, most in self.max_concurrent.items():
-            if isinstance(most, bool) or not isinstance(most, int) or most < 0:
+            if isinstance(most, bool) or not isinstance(most, (int, np.integer)) or most < 0:
                 raise ConstraintError(
                     f"max_concurrent of {model} is {shortened(most)}; give a whole number of "
                     "queries from 0 up."
@@ -114,7 +114,7 @@ class Asked:
             if self.budget_usd is not None
             else f"a mean quality of {self.min_quality:g} at least"
         )
-        limits = [f"{model} at most {share:.0%}" for model, share in self.max_share.items()]
+        limits = [f"{model} at most {100 * share:g}%" for model, share in self.max_share.items()]
         limits += [f"{model} at most {n} at once" for model, n in self.max_concurrent.items()]
         return ", ".join([goal, *limits])
 
@@ -134,7 +134,7 @@ class Expected(NamedTuple):
     share: Mapping[str, float]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Allocation(Sequence[Decision]):
     """A model for each of many queries, chosen together.
 
@@ -212,7 +212,8 @@ class Allocation(Sequence[Decision]):
         if self.nearest is None:
             return ""
         found, n = self.nearest.expected, len(self)
-        limits = " within the limits on models" if self.asked.max_share else ""
+        is_limited = self.asked.max_share or self.asked.max_concurrent
+        limits = " within the limits on models" if is_limited else ""
         if self.asked.budget_usd is not None:
             return (
                 f"A budget of {usd(self.asked.budget_usd)} does not pay for {n} queries: the least "
@@ -250,8 +251,7 @@ class Allocation(Sequence[Decision]):
         return "\n".join(lines)
 
 
-@dataclass(frozen=True)
-class _Table:
+class _Table(NamedTuple):
     """What decisions are made of."""
 
     serving: Serving

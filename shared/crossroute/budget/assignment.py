@@ -117,15 +117,13 @@ class _Goal:
         """Whether a lower lambda would do, or is needed."""
         return not self.is_kept(choice) if self.is_budget else self.is_kept(choice)
 
-    def better(self, one: Assignment | None, other: Assignment) -> Assignment | None:
-        """The better of two, of those that keep to it."""
+    def better(self, one: Assignment, other: Assignment) -> Assignment:
+        """The better of two, of which the first keeps to it; of equals the second."""
         if not self.is_kept(other.choice):
             return one
-        if one is None:
-            return other
         if self.is_budget:
-            return max(one, other, key=lambda found: found.choice.quality)
-        return min(one, other, key=lambda found: found.choice.cost_usd)
+            return other if other.choice.quality >= one.choice.quality else one
+        return other if other.choice.cost_usd <= one.choice.cost_usd else one
 
 
 def _solve(problem: Problem, goal: _Goal, on_step: Callable[[], None]) -> Assignment | None:
@@ -142,8 +140,8 @@ def _solve(problem: Problem, goal: _Goal, on_step: Callable[[], None]) -> Assign
     if furthest is not None and goal.is_kept(furthest.choice):
         # A budget that is not used up: the best quality, for as little as it costs.
         best = _Goal(quality=furthest.choice.quality)
-        return _between(problem, best, extreme, on_step) if goal.is_budget else furthest
-    return _exact(problem, goal, _between(problem, goal, extreme, on_step))
+        return _between(problem, best, extreme, furthest, on_step) if goal.is_budget else furthest
+    return _exact(problem, goal, _between(problem, goal, extreme, nearest, on_step))
 
 
 def _at_end(
@@ -157,11 +155,10 @@ def _at_end(
 
 
 def _between(
-    problem: Problem, goal: _Goal, extreme: float, on_step: Callable[[], None]
+    problem: Problem, goal: _Goal, extreme: float, best: Assignment, on_step: Callable[[], None]
 ) -> Assignment:
-    """The solution where lambda is neither 0 nor infinite."""
+    """The solution where lambda is neither 0 nor infinite; `best` keeps to the goal."""
     surcharges = Surcharges(problem)
-    best: Assignment | None = None
 
     def at(willingness: float) -> Choice:
         nonlocal best
@@ -194,7 +191,6 @@ def _between(
     prices = surcharges.at(low if goal.is_budget else high)
     mixed = _mixed(problem, goal, cheap, dear)
     best = goal.better(best, Assignment(mixed, prices, feasible=True, exact=False))
-    assert best is not None  # noqa: S101  # For mypy: one end keeps to the goal.
     return _polished(problem, goal, best)
 
 
@@ -281,17 +277,24 @@ def _moved(
 
 
 def _exact(problem: Problem, goal: _Goal, found: Assignment) -> Assignment:
-    """The same by the integer program, where that is small, solved, and better."""
+    """The same by the integer program, where that is small, solved, and no worse."""
     n, m = problem.quality.shape
     if n * m > EXACT_CELLS or importlib.util.find_spec("scipy") is None:
         return found
+    if not found.feasible:
+        # The nearest: the least cost, or the best quality. It may be as near as was asked.
+        found = _solved(problem, _Goal(quality=0.0) if goal.is_budget else _Goal(), found)
+        if not goal.is_kept(found.choice):
+            return found
+        found = found._replace(feasible=True)
+    return _solved(problem, goal, found)
+
+
+def _solved(problem: Problem, goal: _Goal, found: Assignment) -> Assignment:
+    """What HiGHS finds, if it is no worse."""
     from crossroute.budget.integer_program import solve
 
-    if not found.feasible:
-        # The nearest: the least cost, or the best quality.
-        goal = _Goal(budget_usd=math.inf) if not goal.is_budget else _Goal(quality=0.0)
     chosen = solve(problem, goal.budget_usd, goal.quality, EXACT_NODES, EXACT_GAP)
     if chosen is None:
         return found
-    exact = found._replace(choice=Choice.of(problem, chosen), exact=True)
-    return goal.better(found, exact) or found
+    return goal.better(found, found._replace(choice=Choice.of(problem, chosen), exact=True))

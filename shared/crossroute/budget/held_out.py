@@ -180,8 +180,8 @@ class HeldOutHalves:
 
         Args:
             data: The rows.
-            pool: The candidates.
-            predict: What is predicted of all of them for prompts.
+            pool: The models that may be chosen.
+            predict: What is predicted of all of them, and maybe of others, for prompts.
 
         Raises:
             DataError: If there are too few, or they say nothing of two models of the pool.
@@ -189,8 +189,8 @@ class HeldOutHalves:
         known = [model for model in data.models if model in pool]
         if len(known) < 2:
             raise DataError(
-                f"The held-out rows have answers of {len(known)} models of the pool; two are the "
-                f"least. The pool holds {', '.join(list(pool)[:SHOWN_IDS])}."
+                f"The held-out rows have answers of {len(known)} models of the pool that may be "
+                f"chosen; two are the least. These may: {', '.join(list(pool)[:SHOWN_IDS])}."
             )
         data = data.of_models(known).priced(pool).comparable("The held-out rows")
         if len(data) < FEWEST_ROWS:

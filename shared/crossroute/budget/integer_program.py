@@ -11,6 +11,9 @@ from scipy.sparse import csr_matrix
 
 from crossroute.budget.problem import Problem
 
+LEAST = 1e-300
+"""What is less is not divided by."""
+
 
 def solve(
     problem: Problem, budget_usd: float, quality: float, nodes: int, gap: float
@@ -34,10 +37,13 @@ def solve(
         (np.ones(n * m), (np.repeat(np.arange(n), m), np.arange(n * m))), (n, n * m)
     )
     constraints = [LinearConstraint(one_each, 1, 1)]
+    allowed = np.ones(n * m) if problem.allowed is None else problem.allowed.ravel().astype(float)
     if math.isfinite(budget_usd):
         # Costs are far below 1, where a solver's tolerances would swallow them.
-        scale = budget_usd or 1.0
-        constraints.append(LinearConstraint(csr_matrix(cost / scale), ub=budget_usd / scale))
+        allowed[cost > budget_usd] = 0
+        scale = max(budget_usd, LEAST)
+        parts = np.where(cost > budget_usd, 0.0, cost) / scale
+        constraints.append(LinearConstraint(csr_matrix(parts), ub=budget_usd / scale))
     has_floor = math.isfinite(quality)
     if has_floor:
         constraints.append(LinearConstraint(csr_matrix(worth), lb=quality))
@@ -47,8 +53,7 @@ def solve(
         constraints.append(
             LinearConstraint(csr_matrix(column.ravel()), ub=math.floor(problem.most[model] + 1e-9))
         )
-    allowed = np.ones(n * m) if problem.allowed is None else problem.allowed.ravel().astype(float)
-    goal = cost / max(float(cost.mean()), 1e-300) if has_floor else -worth
+    goal = cost / max(float(cost.mean()), LEAST) if has_floor else -worth
     found = milp(
         goal,
         constraints=constraints,

@@ -40,17 +40,17 @@ def within_limits(problem: Problem, prices: Prices) -> Choice | None:
 
 
 def _displaced(problem: Problem, prices: Prices, chosen: IntArray, room: FloatArray) -> bool:
-    """Make room for a query of a model that has too many, along a chain of full models.
+    """Make room for queries of a model that has too many, along a chain of full models.
 
     The queries that leave a full model for one with room need not be those that have no other
-    place: a shortest augmenting path of the bipartite graph of queries and models moves one query
-    from each model on it to the next. Changes `chosen` and `room`; says whether there was a path.
+    place: a shortest augmenting path of the bipartite graph of queries and models moves queries
+    from each model on it to the next, as many as it bears. Changes `chosen` and `room`; says
+    whether there was a path.
     """
     over = int(room.argmin())
-    models = len(room)
-    before = np.full(models, -1)
-    by = np.full(models, -1)
-    seen, queue = {over}, [over]
+    # For each model that is reached: the one before it, and the queries that may come from there.
+    reached: dict[int, tuple[int, IntArray]] = {over: (over, np.empty(0, np.intp))}
+    queue = [over]
     while queue:
         model = queue.pop(0)
         rows = np.flatnonzero(chosen == model)
@@ -59,16 +59,22 @@ def _displaced(problem: Problem, prices: Prices, chosen: IntArray, room: FloatAr
         value = problem.value_of(rows, *prices)
         regret = value[:, [model]] - value
         for other in np.argsort(regret.min(axis=0), kind="stable").tolist():
-            if other in seen or not np.isfinite(regret[:, other]).any():
+            order = np.argsort(regret[:, other], kind="stable")
+            order = order[np.isfinite(regret[order, other])]
+            if other in reached or not len(order):
                 continue
-            seen.add(other)
-            before[other], by[other] = model, int(rows[regret[:, other].argmin()])
+            reached[other] = model, rows[order]
             if room[other] > 0:
-                while other != over:
-                    chosen[by[other]] = other
-                    room[other] -= 1
-                    other = int(before[other])
-                    room[other] += 1
+                path = [other]
+                while path[-1] != over:
+                    path.append(reached[path[-1]][0])
+                count = int(
+                    min(-room[over], room[other], *(len(reached[to][1]) for to in path[:-1]))
+                )
+                for to in path[:-1]:
+                    chosen[reached[to][1][:count]] = to
+                room[other] -= count
+                room[over] += count
                 return True
             queue.append(other)
     return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
@@ -63,6 +64,11 @@ def allocate_command(
     )
     if not result.parent.is_dir():
         raise ConstraintError(f"{result} cannot be written: make the folder {result.parent} first.")
+    if result.exists() and not result.is_file():
+        # A device that is replaced is gone for everybody.
+        raise ConstraintError(f"{result} is a folder or a device; give the name of a file.")
+    if not os.access(result.parent, os.W_OK):
+        raise ConstraintError(f"{result} cannot be written: the folder {result.parent} is closed.")
     router = candidates_of(checkpoint, model)
     asked.most(tuple(router.pool), 0)
     with err.status("Reading") as status:
@@ -84,7 +90,7 @@ def allocate_command(
         if not allocation.feasible:
             raise InfeasibleError(_infeasible(allocation))
         status.update(f"Writing {result}")
-        with replacing(result) as path:
+        with replacing(result.resolve()) as path:
             _write(path, allocation.decisions)
     out.print(escape(str(allocation)), highlight=False)
     out.print(f"Wrote {len(allocation):,} decisions: {escape(str(result))}", highlight=False)
@@ -116,5 +122,7 @@ def _counts(given: list[str]) -> dict[str, int]:
         model, _, number = text.rpartition("=")
         if not model or not number.isdecimal():
             raise ConstraintError(f"--max-concurrent is {text!r}; give MODEL=50.")
+        if model in counts:
+            raise ConstraintError(f"--max-concurrent is given twice for {model}; give one.")
         counts[model] = int(number)
     return counts

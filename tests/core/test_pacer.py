@@ -29,7 +29,7 @@ from crossroute import (
     Decision,
     UnknownModelError,
 )
-from crossroute.budget.prices import ROWS, Recent, prices
+from crossroute.budget.multipliers import ROWS, Recent, multipliers
 
 DEAR, CHEAP = "dear", "cheap"
 QUESTION = "What is 4711 * 12 + 99?"
@@ -324,7 +324,7 @@ def test_asked_and_realised_stand_side_by_side() -> None:
 def test_a_call_that_is_collected_in_the_midst_of_another_waits_for_none() -> None:
     pacer = BudgetPacer(1, 10)
     lost = pacer.paced(between(0.3))
-    with pacer._changing():
+    with pacer._books.changing():
         pacer.settle(lost, 0.0)
     assert pacer.report().under_way_usd == 0
 
@@ -563,11 +563,11 @@ def test_a_cost_that_makes_no_sense_is_not_counted() -> None:
     assert pacer.report().spent_usd == 0
 
 
-def test_prices_are_a_minimum_of_the_dual() -> None:
+def test_multipliers_are_a_minimum_of_the_dual() -> None:
     random = np.random.default_rng(0)
     quality, cost = random.uniform(0, 1, (300, 4)), random.lognormal(-5, 1, (300, 4))
     own = np.array([math.inf, 1e-3, math.inf, 2e-3])
-    found = prices(quality, cost, 8e-3, own)
+    found = multipliers(quality, cost, 8e-3, own)
 
     def dual(total: float, each: np.ndarray) -> float:
         best = (quality - cost * (total + each)).max(axis=1).sum()

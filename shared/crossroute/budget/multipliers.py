@@ -1,4 +1,4 @@
-"""The prices at which recent requests would have kept to a pace of spending.
+"""The multipliers of cost at which recent requests would have kept to a pace of spending.
 
 PORT (arXiv 2509.02718) takes them from the first requests of a stream, as the minimum of the dual
 
@@ -6,8 +6,8 @@ PORT (arXiv 2509.02718) takes them from the first requests of a stream, as the m
 
 and gives request i to `argmax_j q_ij - g_j c_ij`. Here all models share one budget, and some have
 one of their own beside it: `g_j = total + own_j`. At the minimum each budget is spent, or its
-price is nothing; what is spent of a budget falls as its price rises, so prices are found by
-bisection, of one budget after the other.
+multiplier is nothing; what is spent of a budget falls as its multiplier rises, so they are found
+by bisection, of one budget after the other.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.float64]
 
 ROWS = 250
-"""Requests that prices are learned from, at most: the latest, so that they follow a drift."""
+"""Requests that multipliers are learned from, at most: the latest, so that they follow a drift."""
 FREE, UNPAYABLE = 1e-7, 1e9
-"""Least and highest price, times the dearest call: quality alone, and the cheapest model."""
+"""Least and highest multiplier, times the dearest call: quality alone, and the cheapest model."""
 SURE = 1e-3
-"""Relative width at which the bracket of a price is narrow enough."""
+"""Relative width at which the bracket of a multiplier is narrow enough."""
 ROUNDS = 6
-"""How often the prices are gone through, where there is more than one."""
+"""How often the multipliers are gone through, where there is more than one."""
 
 
-class Prices(NamedTuple):
+class Multipliers(NamedTuple):
     """What a USD of cost counts, in units of quality.
 
     Attributes:
@@ -105,10 +105,10 @@ class Recent:
         return np.arange(self.seen - self._held, self.seen) % ROWS
 
 
-def prices(
+def multipliers(
     quality: FloatArray, cost_usd: FloatArray, pace_usd: float, own_pace_usd: FloatArray
-) -> Prices:
-    """The lowest prices at which requests keep to a pace, as far as they can.
+) -> Multipliers:
+    """The lowest multipliers at which requests keep to a pace, as far as they can.
 
     Args:
         quality: [n, m], minus infinity where a model may not be asked.
@@ -121,19 +121,19 @@ def prices(
     rows = np.arange(n)
     dearest = float(cost_usd.max(initial=0.0)) or 1.0
     free, unpayable = FREE / dearest, UNPAYABLE / dearest
-    found = Prices(free, np.zeros(m))
+    found = Multipliers(free, np.zeros(m))
     limited = np.flatnonzero(np.isfinite(own_pace_usd))
 
-    def spent(price: Prices) -> FloatArray:
+    def spent(at: Multipliers) -> FloatArray:
         """[m] USD of each model."""
-        chosen = (quality - cost_usd * (price.total + price.own)).argmax(axis=1)
+        chosen = (quality - cost_usd * (at.total + at.own)).argmax(axis=1)
         return np.bincount(chosen, cost_usd[rows, chosen], minlength=m).astype(np.float64)
 
     for _ in range(ROUNDS if len(limited) else 1):
         before = found
 
-        def keeps_all(price: float, own: FloatArray = found.own) -> bool:
-            return bool(spent(Prices(price, own)).sum() <= pace_usd * n)
+        def keeps_all(total: float, own: FloatArray = found.own) -> bool:
+            return bool(spent(Multipliers(total, own)).sum() <= pace_usd * n)
 
         total = _lowest(keeps_all, free, unpayable)
         found = found._replace(total=total)
@@ -144,7 +144,7 @@ def prices(
                 price: float, total: float = total, j: int = j, own: FloatArray = own
             ) -> bool:
                 own[j] = price
-                return bool(spent(Prices(total, own))[j] <= own_pace_usd[j] * n)
+                return bool(spent(Multipliers(total, own))[j] <= own_pace_usd[j] * n)
 
             own[j] = 0.0 if keeps_own(0.0) else _lowest(keeps_own, free, unpayable)
             found = found._replace(own=own)
@@ -155,7 +155,7 @@ def prices(
 
 
 def _lowest(keeps: Callable[[float], bool], free: float, unpayable: float) -> float:
-    """The lowest price at which a budget is kept to, or the highest one."""
+    """The lowest multiplier at which a budget is kept to, or the highest one."""
     if keeps(free):
         return free
     low, high = np.log(free), np.log(unpayable)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -16,13 +17,16 @@ from crossroute.budget.multipliers import ROWS, Recent
 from crossroute.budget.terms import Terms
 from crossroute.database import Database
 from crossroute.decision import CandidateScore, Decision
-from crossroute.errors import BudgetSpentError, ConstraintError, DataError
+from crossroute.errors import ConstraintError, DataError
 from crossroute.files import replacing
+from crossroute.forks import tell_of_forks
 
 logger = logging.getLogger(__name__)
 
 SET_ASIDE_SECONDS = 900.0
 """After this a call is no longer waited for: its process may have died."""
+KNOWN_SECONDS = 86_400.0
+"""For so long what it has cost can still be said."""
 AT_MOST, AT_FIRST = 10.0, 2.0
 """Times its expected cost that is set aside for a call under way: the highest that calls have
 come to lately; at most, and before any has ended."""
@@ -116,15 +120,22 @@ class Books:
         self._terms = terms
         self._clock = clock
         self._database = Database(file, _TABLES)
+        self._is_left = False
         self._begin()
 
     def _begin(self) -> None:
         self._lock = threading.Lock()
-        # The thread that has it.
-        self._held_by: int | None = None
         self.recent = Recent()
-        # Ends of calls that are not written down yet.
+        # The connection that they were read from.
+        self._source: sqlite3.Connection | None = None
+        # Calls that have ended and are not written down yet.
         self._held: list[tuple[str, Decision, Mapping[str, float]]] = []
+        tell_of_forks(self)
+
+    def after_fork(self) -> None:
+        """Leave to the process that this one was forked from what is its own."""
+        self._is_left = self.file is None
+        self._begin()
 
     def __getstate__(self) -> dict[str, Any]:
         """For another process, which shares the file.
@@ -137,7 +148,7 @@ class Books:
                 "A BudgetPacer in memory cannot be pickled: each process would spend its budget. "
                 "Give it a file, which they share."
             )
-        ours = ("_lock", "_held_by", "recent", "_held")
+        ours = ("_lock", "recent", "_source", "_held")
         return {name: value for name, value in vars(self).items() if name not in ours}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -150,34 +161,55 @@ class Books:
 
         Raises:
             DataError: If it cannot be read or written.
+            ConstraintError: If it is in the memory of another process.
         """
-        with self._lock:
-            self._held_by = threading.get_ident()
-            # Others may come meanwhile.
-            held = list(self._held)
+        if self._is_left:
+            raise ConstraintError(
+                "A BudgetPacer in memory cannot be used in a process that was forked since it was "
+                "made: each would spend its budget. Give it a file, which they share."
+            )
+        with self._lock, self._transaction() as database:
+            yield database
+        # Of those that have ended meanwhile, none has waited.
+        self._write_held()
+
+    def _write_held(self) -> None:
+        """Write down which calls have ended, unless a thread has the lock: then that does it."""
+        # A call may be collected in the midst of another one, which would wait for itself.
+        while self._held and not self._is_left and self._lock.acquire(blocking=False):
             try:
-                with self._database.opened() as database:
-                    database.execute("BEGIN IMMEDIATE")
-                    for ended in held:
-                        self._note(database, *ended)
-                    yield database
-                    database.commit()
-                del self._held[: len(held)]
-            except BudgetSpentError:
-                # Raised before anything was changed.
-                raise
-            except BaseException as error:
-                # What was added to it may not be in the database.
-                self.recent = Recent()
-                if isinstance(error, sqlite3.Error):
-                    raise DataError(
-                        f"{self.file}: what is left of a budget cannot be read or written: "
-                        f"{error}. Name an SQLite file of a BudgetPacer, or one that is not there "
-                        "yet, in a folder that can be written to."
-                    ) from error
-                raise
+                with self._transaction():
+                    pass
+            except DataError as error:
+                logger.warning("What was spent is kept in memory: %s", error)
+                return
             finally:
-                self._held_by = None
+                self._lock.release()
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        # Others may come meanwhile.
+        held = list(self._held)
+        try:
+            with self._database.opened() as database:
+                if database is not self._source:
+                    self.recent, self._source = Recent(), database
+                database.execute("BEGIN IMMEDIATE")
+                for ended in held:
+                    self._note(database, *ended)
+                yield database
+                database.commit()
+            del self._held[: len(held)]
+        except BaseException as error:
+            # What was added to it may not be in the database.
+            self.recent = Recent()
+            if isinstance(error, sqlite3.Error):
+                raise DataError(
+                    f"{self.file}: what is left of a budget cannot be read or written: {error}. "
+                    "Name an SQLite file of a BudgetPacer, or one that is not there yet, in a "
+                    "folder that can be written to."
+                ) from error
+            raise
 
     def read(self, database: sqlite3.Connection, now: float) -> Standing:
         """How things stand; the latest requests are those of all processes then."""
@@ -192,10 +224,14 @@ class Books:
                 "SELECT began, window, window_usd, predicted_usd, most FROM total"
             ).fetchone()
             began, window, window_usd, predicted_usd, most = total or (now, 0, 0.0, 0.0, AT_FIRST)
+            if now < began:
+                # The clock was set back.
+                began, window = now, 0
             if self._terms.window is not None:
-                # The span before stays where a clock is set back.
-                here = max(int(max(now - began, 0) / self._terms.window[1].total_seconds()), window)
-                window, window_usd = here, window_usd if here == window else 0.0
+                here = int((now - began) / self._terms.window[1].total_seconds())
+                # Where it was set back by a little, the span goes on.
+                if here not in (window, window - 1):
+                    window, window_usd = here, 0.0
             learned = database.execute("SELECT model, calls, usd, predicted_usd FROM learned")
             aside = database.execute(
                 "SELECT model, SUM(usd) FROM under_way WHERE at > ? GROUP BY model",
@@ -242,7 +278,7 @@ class Books:
         row = (number, now, json.dumps(predicted))
         database.execute("INSERT INTO request VALUES (?, ?, ?)", row)
         database.execute("DELETE FROM request WHERE number <= ?", (number - ROWS,))
-        database.execute("DELETE FROM under_way WHERE at <= ?", (now - SET_ASIDE_SECONDS,))
+        database.execute("DELETE FROM under_way WHERE at <= ?", (now - KNOWN_SECONDS,))
         standing.write(database)
 
     def set_aside(
@@ -255,14 +291,17 @@ class Books:
     def ended(self, call: str, decision: Decision, bill: Mapping[str, float]) -> None:
         """Note what a call has cost; see `BudgetPacer.end`."""
         self._held.append((call, decision, dict(bill)))
-        if self._held_by == threading.get_ident():
-            # A collected call, in the midst of another one: that will not wait for itself.
-            return
+        self._write_held()
+
+    def is_under_way(self, call: str) -> bool:
+        """Whether a call has begun, and has not ended; as far as that can be read."""
         try:
-            with self.changing():
-                pass
-        except DataError as error:
-            logger.warning("What was spent is kept in memory: %s", error)
+            with self.changing() as database:
+                found = database.execute("SELECT 1 FROM under_way WHERE call = ?", (call,))
+                return found.fetchone() is not None
+        except DataError:
+            # Its end is kept until it can be.
+            return True
 
     def calls(self, database: sqlite3.Connection) -> dict[str, int]:
         """How many calls of each model have ended."""
@@ -274,6 +313,8 @@ class Books:
         Raises:
             DataError: If that is not possible.
         """
+        if self.file is not None and os.path.realpath(file) == os.path.realpath(self.file):
+            raise DataError(f"{file}: the state of a budget is there already; name another file.")
         try:
             with self.changing() as database:
                 row = (json.dumps(self._terms.to_dict()),)

@@ -37,6 +37,10 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
+def _as_it_is(decision: Decision) -> Decision:
+    return decision
+
+
 class _Learned(NamedTuple):
     """What was learned from the latest requests.
 
@@ -160,10 +164,17 @@ class BudgetPacer:
                 as was predicted.
 
         Raises:
-            ConstraintError: If it is no number from 0 up.
+            ConstraintError: If it is no number from 0 up, or no such call is under way.
         """
+        call = decision.call_id
+        if call is None or not self._books.is_under_way(call):
+            raise ConstraintError(
+                f"decision: no call of {decision.model} is under way that it is of: it was settled "
+                "before, or a day ago at least, or this pacer has not decided it. Settle each "
+                "decision of paced or route once."
+            )
         cost = decision.cost_usd if cost_usd is None else usd_from_0(cost_usd, "cost_usd")
-        self.end(decision.call_id or "", decision, {decision.model: cost})
+        self.end(call, decision, {decision.model: cost})
 
     def check(self, pool: Collection[str]) -> None:
         """See that the models with a budget of their own are in a pool.
@@ -175,8 +186,20 @@ class BudgetPacer:
             if model not in pool:
                 raise UnknownModelError(model, pool)
 
-    def admit(self, decision: Decision, call: str) -> Decision:
-        """`paced` for a call with an id of its own, which `end` is told."""
+    def admit(
+        self, decision: Decision, call: str, choose: Callable[[Decision], Decision] = _as_it_is
+    ) -> Decision:
+        """`paced` for a call with an id of its own, which `end` is told.
+
+        Args:
+            decision: See `paced`.
+            call: Its id.
+            choose: What has the last word on whom to ask of its candidates.
+
+        Raises:
+            BudgetSpentError: If no candidate is expected to cost as little as what is left.
+            DataError: If the file cannot be read or written.
+        """
         now = self._clock().timestamp()
         predicted = {one.model: (one.quality, one.cost_usd) for one in decision.candidates}
         with self._books.changing() as database:
@@ -187,14 +210,14 @@ class BudgetPacer:
                 for model, cost in expected.items()
                 if (why := self._over(standing, model, cost)) is not None
             }
-            if len(over) == len(expected):
-                raise BudgetSpentError(self._spent_text(standing, over))
-            self._books.begun(database, standing, now, predicted)
-            decision = decision.without(over) if over else decision
-            found = self._ordered(decision, standing, now, expected)
-            model = found.model
-            self._books.set_aside(database, call, now, model, expected[model])
-        return found
+            if len(over) < len(expected):
+                self._books.begun(database, standing, now, predicted)
+                decision = decision.without(over) if over else decision
+                found = choose(self._ordered(decision, standing, now, expected))
+                model = found.model
+                self._books.set_aside(database, call, now, model, expected[model])
+                return found
+        raise BudgetSpentError(self._spent_text(standing, over))
 
     def end(self, call: str, decision: Decision, bill: Mapping[str, float]) -> None:
         """A call has ended, or was never made.

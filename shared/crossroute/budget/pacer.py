@@ -37,7 +37,8 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-def _as_it_is(decision: Decision) -> Decision:
+def as_it_is(decision: Decision) -> Decision:
+    """The decision itself."""
     return decision
 
 
@@ -187,7 +188,7 @@ class BudgetPacer:
                 raise UnknownModelError(model, pool)
 
     def admit(
-        self, decision: Decision, call: str, choose: Callable[[Decision], Decision] = _as_it_is
+        self, decision: Decision, call: str, choose: Callable[[Decision], Decision] = as_it_is
     ) -> Decision:
         """`paced` for a call with an id of its own, which `end` is told.
 

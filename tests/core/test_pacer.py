@@ -354,6 +354,7 @@ def test_a_call_that_is_collected_while_a_state_is_saved_waits_for_none(
     monkeypatch.setattr(books, "replacing", replacing)
     pacer.save(tmp_path / "saved.sqlite")
     assert waited == [False]
+    assert pacer._books._held == []
     assert pacer.report().spent_usd == 0.5
 
 

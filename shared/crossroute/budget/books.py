@@ -327,6 +327,7 @@ class Books:
                     copy.execute("PRAGMA journal_mode = DELETE")
                 finally:
                     copy.close()
+            self._write_held()
         except (OSError, sqlite3.Error) as error:
             raise DataError(f"{file}: the state of a budget cannot be written: {error}.") from error
 
@@ -371,7 +372,7 @@ class Books:
         if not cost > 0:
             return
         database.executemany(_SPEND, [one for one in bill.items() if one[1] > 0])
-        # Another one may have been asked in its place, as in shadow.
+        # A strategy may have asked others in its place.
         is_chosen = decision.model in bill
         most = standing.most
         if is_chosen and expected > 0:

@@ -78,7 +78,8 @@ class BudgetPacer:
         window: The most that may be spent in each span of time, and the span: `(0.5,
             timedelta(hours=1))`. The first begins with the first request, the others follow.
         file: An SQLite file, made if it is not there, that holds the state for all processes that
-            are given it; None holds it in memory, for this process.
+            are given it; None holds it in memory, for this process: others, forked or sent a
+            pickle, are refused.
         clock: The time of now, with its time zone.
 
     Raises:

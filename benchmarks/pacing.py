@@ -32,7 +32,7 @@ from rich.progress import track
 
 from crossroute import BudgetPacer, BudgetSpentError, CandidateScore, CrossRouter, Decision
 from crossroute.budget.assignment import Problem, with_budget
-from crossroute.budget.prices import prices
+from crossroute.budget.multipliers import multipliers
 from crossroute.evaluation.references import predicted
 from crossroute.training.data import RoutingData
 
@@ -219,7 +219,7 @@ def run_port(stream: Stream, budget: float) -> Outcome:
     n, m = stream.quality.shape
     first = max(round(SAMPLE * n), 1)
     free = np.full(m, np.inf)
-    price = prices(stream.quality[:first], stream.cost_usd[:first], budget / n, free).total
+    price = multipliers(stream.quality[:first], stream.cost_usd[:first], budget / n, free).total
     later = by_price(stream, budget, price)
 
     def choose(i: int, spent: float) -> int | None:

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mappi
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
-from functools import lru_cache, reduce
+from functools import lru_cache, partial, reduce
 from inspect import Parameter, Signature
 from operator import add
 from typing import Any, NamedTuple
@@ -334,17 +334,19 @@ class Dispatch:
     def _task(self, decision: Decision, asked: dict[str, Any], turn: Turn) -> Task:
         query, limits = asked["query"], asked["constraints"]
         ceiling = Ceiling.of(limits, self.router.pool, query)
-        decision, watch = buildable(decision, self.models), None
-        if self.guard is not None:
-            decision, watch = self.guard.admit(decision)
-        decision = self.exploration.chosen(
-            decision,
-            turn.messages,
+        choose = partial(
+            self.exploration.chosen,
+            messages=turn.messages,
             forced=limits.model is not None,
             stay=asked["stay"],
             last=turn.last,
             keep=turn.keep,
         )
+        decision, watch = buildable(decision, self.models), None
+        if self.guard is None:
+            decision = choose(decision)
+        else:
+            decision, watch = self.guard.admit(decision, choose)
         return Task(decision, query, turn.messages, ceiling, watch, self.router.pool, limits)
 
     def _with(self, candidates: Candidates[LazyChatModel]) -> Dispatch:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from crossroute import Decision, Query, Stay
@@ -130,14 +131,14 @@ def _task(
 ) -> Task:
     """What is to be answered, and whom to ask first."""
     limits = settings["constraints"]
-    decision, watch = llm._guard.admit(buildable(decision, now.models))
-    decision = llm.exploration.chosen(
-        decision,
-        messages,
+    choose = partial(
+        llm.exploration.chosen,
+        messages=messages,
         forced=limits.model is not None,
         stay=settings["stay"],
         last=_marks(request).get(ANSWERED_BY),
     )
+    decision, watch = llm._guard.admit(buildable(decision, now.models), choose)
     pool = now.router.pool
     return Task(decision, query, messages, Ceiling.of(limits, pool, query), watch, pool, limits)
 

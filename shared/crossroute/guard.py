@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from crossroute.budget.pacer import BudgetPacer, check_pacer
+from crossroute.budget.pacer import BudgetPacer, as_it_is, check_pacer
 from crossroute.cooldown import Cooldown, Rests
 from crossroute.decision import Decision
 from crossroute.errors import (
@@ -56,10 +56,16 @@ class Guard:
                 raise UnknownModelError(model, pool)
         self.pacer = check_pacer(pacer, pool)
 
-    def admit(self, decision: Decision) -> Admitted:
+    def admit(
+        self, decision: Decision, choose: Callable[[Decision], Decision] = as_it_is
+    ) -> Admitted:
         """A decision between the candidates that may be asked now; it says why others may not.
 
         Where all of them rest, the order is as if none did.
+
+        Args:
+            decision: The router's.
+            choose: What has the last word on whom to ask first (`Exploration.chosen`).
 
         Raises:
             DailySpendError: If no candidate may be asked today.
@@ -89,9 +95,9 @@ class Guard:
                 for model, reason in resting.items():
                     watch.removed[model] = RestingError(f"{model} was not asked: it {reason}.")
                 decision = decision.without(resting)
-        if self.pacer is not None:
-            decision = watch.begin_paced(self.pacer, decision)
-        return Admitted(decision, watch)
+        if self.pacer is None:
+            return Admitted(choose(decision), watch)
+        return Admitted(watch.begin_paced(self.pacer, decision, choose), watch)
 
 
 class Watch:
@@ -117,10 +123,12 @@ class Watch:
         self._end: weakref.finalize[..., Watch] | None = None
         self._bill: dict[str, float] = {}
 
-    def begin_paced(self, pacer: BudgetPacer, decision: Decision) -> Decision:
+    def begin_paced(
+        self, pacer: BudgetPacer, decision: Decision, choose: Callable[[Decision], Decision]
+    ) -> Decision:
         """The decision at the prices of a budget, which is told what the call has cost."""
         call = new_call_id()
-        paced = pacer.admit(decision, call)
+        paced = pacer.admit(decision, call, choose)
         for one in decision.candidates:
             reason = paced.removed.get(one.model)
             if reason is not None:

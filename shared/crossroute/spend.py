@@ -13,6 +13,7 @@ from typing import Any
 from crossroute.database import Database
 from crossroute.decision import CandidateScore, usd
 from crossroute.errors import ConstraintError, DailySpendError, DataError, shortened
+from crossroute.forks import tell_of_forks
 from crossroute.ranking import amount
 
 logger = logging.getLogger(__name__)
@@ -71,10 +72,22 @@ class DailySpend:
         }
         self.file = None if file is None else Path(file)
         self._clock = clock
-        self._lock = threading.Lock()
-        # With a file: what could not be written to it yet.
         self._held: dict[tuple[str, str], float] = {}
         self._database = Database(self.file, _TABLE)
+        self._begin()
+
+    def _begin(self) -> None:
+        self._lock = threading.Lock()
+        # What is not in the sums yet: by day and model, in USD.
+        self._new: list[tuple[str, str, float]] = []
+        if self.file is not None:
+            # What could not be written to the file yet.
+            self._held = {}
+        tell_of_forks(self)
+
+    def after_fork(self) -> None:
+        """Leave to the process that this one was forked from what is its own."""
+        self._begin()
 
     def __repr__(self) -> str:
         return f"DailySpend(usd={self.usd}, by_model={self.by_model})"
@@ -84,11 +97,21 @@ class DailySpend:
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        """For another process, which shares the sums if there is a file."""
-        return {**vars(self), "_lock": None, "_held": {}}
+        """For another process, which shares the file.
+
+        Raises:
+            ConstraintError: If there is none.
+        """
+        if self.file is None:
+            raise ConstraintError(
+                "A DailySpend in memory cannot be pickled: each process would have its ceilings. "
+                "Give it a file, which they share."
+            )
+        return {name: one for name, one in vars(self).items() if name not in ("_lock", "_new")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state, _lock=threading.Lock())
+        vars(self).update(state)
+        self._begin()
 
     @property
     def spent(self) -> dict[str, float]:
@@ -110,9 +133,11 @@ class DailySpend:
                         "SQLite file, or one that is not there yet, in a folder that can be "
                         "written to."
                     ) from error
-            for (of, model), cost in self._held.items():
+            held = [(*key, cost) for key, cost in self._held.items()]
+            for of, model, cost in [*held, *self._new]:
                 if of == day:
                     found[model] = found.get(model, 0.0) + cost
+        self._write_new()
         return found
 
     def add(self, model: str, cost_usd: float) -> None:
@@ -123,25 +148,42 @@ class DailySpend:
         """
         if not cost_usd > 0:
             return
-        day = self._day()
-        with self._lock:
-            # The day before stays: a clock that is set right at midnight may go back to it.
-            kept = sorted({day, *(of for of, _ in self._held)})[-2:]
-            self._held = {
-                key: cost for key, cost in self._held.items() if self.file or key[0] in kept
-            }
-            self._held[day, model] = self._held.get((day, model), 0.0) + cost_usd
-            if self.file is None:
-                return
+        self._new.append((self._day(), model, cost_usd))
+        self._write_new()
+
+    def _write_new(self) -> None:
+        """Add what has come to the sums, unless a thread has the lock: then that does it."""
+        # A stream may be collected, and so end, while its thread has the lock: it would wait for
+        # itself.
+        while self._new and self._lock.acquire(blocking=False):
             try:
-                with self._database.opened() as database:
-                    rows = [(*key, cost) for key, cost in self._held.items()]
-                    database.executemany(_ADD, rows)
-                    database.commit()
-            except sqlite3.Error as error:
-                logger.warning("%s: what was spent is kept in memory: %s", self.file, error)
-            else:
-                self._held.clear()
+                self._take_new()
+                self._write()
+            finally:
+                self._lock.release()
+
+    def _take_new(self) -> None:
+        """Add what has come to the sums."""
+        for _ in range(len(self._new)):
+            day, model, cost_usd = self._new.pop(0)
+            self._held[day, model] = self._held.get((day, model), 0.0) + cost_usd
+        if self.file is None:
+            # The day before stays: a clock that is set right at midnight may go back to it.
+            kept = sorted({of for of, _ in self._held})[-2:]
+            self._held = {key: cost for key, cost in self._held.items() if key[0] in kept}
+
+    def _write(self) -> None:
+        """Write to the file what is not there yet."""
+        if self.file is None or not self._held:
+            return
+        try:
+            with self._database.opened() as database:
+                database.executemany(_ADD, [(*key, cost) for key, cost in self._held.items()])
+                database.commit()
+        except sqlite3.Error as error:
+            logger.warning("%s: what was spent is kept in memory: %s", self.file, error)
+        else:
+            self._held.clear()
 
     def without_budget(self, candidates: Iterable[CandidateScore]) -> dict[str, str]:
         """Why candidates may not be asked today, by their ids.

@@ -5,12 +5,15 @@ from __future__ import annotations
 import copy
 import json
 import math
+import os
 import pickle
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -29,7 +32,8 @@ from crossroute import (
     Decision,
     UnknownModelError,
 )
-from crossroute.budget.prices import ROWS, Recent, prices
+from crossroute.budget import books
+from crossroute.budget.multipliers import ROWS, Recent, multipliers
 
 DEAR, CHEAP = "dear", "cheap"
 QUESTION = "What is 4711 * 12 + 99?"
@@ -324,9 +328,212 @@ def test_asked_and_realised_stand_side_by_side() -> None:
 def test_a_call_that_is_collected_in_the_midst_of_another_waits_for_none() -> None:
     pacer = BudgetPacer(1, 10)
     lost = pacer.paced(between(0.3))
-    with pacer._changing():
-        pacer.settle(lost, 0.0)
+    with pacer._books.changing():
+        pacer.end(str(lost.call_id), lost, {})
     assert pacer.report().under_way_usd == 0
+
+
+def test_a_call_that_is_collected_while_a_state_is_saved_waits_for_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pacer = BudgetPacer(1, 10)
+    lost = pacer.paced(between(0.3))
+    real = books.replacing
+
+    def replacing(path: Path) -> AbstractContextManager[Path]:
+        # In a thread of its own, so that a test that fails ends.
+        ending = threading.Thread(
+            target=pacer.end, args=(lost.call_id, lost, {DEAR: 0.5}), daemon=True
+        )
+        ending.start()
+        ending.join(5)
+        waited.append(ending.is_alive())
+        return real(path)
+
+    waited: list[bool] = []
+    monkeypatch.setattr(books, "replacing", replacing)
+    pacer.save(tmp_path / "saved.sqlite")
+    assert waited == [False]
+    assert pacer._books._held == []
+    assert pacer.report().spent_usd == 0.5
+
+
+def test_what_ends_while_another_call_is_decided_is_written_with_it(tmp_path: Path) -> None:
+    file = tmp_path / "budget.sqlite"
+    pacer = BudgetPacer(1, 10, file=file)
+    lost = pacer.paced(between(0.3))
+    with pacer._books.changing():
+        pacer.end(str(lost.call_id), lost, {DEAR: 0.5})
+    assert BudgetPacer(1, 10, file=file).report().spent_usd == 0.5
+
+
+def test_what_has_ended_is_written_though_nothing_is_left(tmp_path: Path) -> None:
+    file = tmp_path / "budget.sqlite"
+    pacer = BudgetPacer(0.15, 1, file=file)
+    first = pacer.paced(between(0.3))
+    pacer._books._held.append((str(first.call_id), first, {DEAR: 0.15}))
+    with pytest.raises(BudgetSpentError):
+        pacer.paced(between(0.3))
+    assert BudgetPacer(0.15, 1, file=file).report().spent_usd == 0.15
+
+
+def test_a_call_is_settled_once(file: Path | None) -> None:
+    pacer = BudgetPacer(1, 10, file=file)
+    asked = between(0.3)
+    found = pacer.paced(asked)
+    # What the router has decided is not what was set aside.
+    for _ in range(2):
+        with pytest.raises(ConstraintError, match=r"no call of dear is under way .* once"):
+            pacer.settle(asked, 0.1)
+    pacer.settle(found, 0.1)
+    with pytest.raises(ConstraintError, match="was settled before"):
+        pacer.settle(found, 0.1)
+    report = pacer.report()
+    assert (report.spent_usd, report.under_way_usd) == (0.1, 0)
+
+
+def test_a_clock_that_was_ahead_and_is_set_right_holds_up_no_span() -> None:
+    clock = Clock()
+    pacer = BudgetPacer(100, 1000, window=(0.3, timedelta(hours=1)), clock=clock)
+    answered(pacer, between(0.3))
+    clock.now += timedelta(days=400)
+    answered(pacer, between(0.3))
+    clock.now -= timedelta(days=400)
+    for _ in range(20):
+        clock.now += timedelta(hours=1)
+        last = answered(pacer, between(0.3, cheap=0.02))
+        assert pacer.report().window_usd == pytest.approx(last.cost_usd)
+
+
+@pytest.mark.parametrize("settings", [{"window": (0.3, timedelta(hours=1))}, {}])
+def test_a_clock_that_was_ahead_at_first_begins_anew(settings: dict[str, Any]) -> None:
+    clock = Clock(Clock.now + timedelta(days=400))
+    pacer = BudgetPacer(100, timedelta(days=30), clock=clock, **settings)
+    answered(pacer, between(0.3))
+    clock.now = Clock.now
+    answered(pacer, between(0.3))
+    for _ in range(6):
+        clock.now += timedelta(hours=7)
+        assert answered(pacer, between(0.3)).model == DEAR
+
+
+def test_a_span_goes_on_where_its_clock_is_set_back_by_a_little() -> None:
+    clock = Clock()
+    pacer = BudgetPacer(100, 1000, window=(0.3, timedelta(hours=1)), clock=clock)
+    answered(pacer, between(0.3))
+    clock.now += timedelta(hours=1, seconds=1)
+    answered(pacer, between(0.3), 3.0)
+    clock.now -= timedelta(seconds=2)
+    with pytest.raises(BudgetSpentError, match="this span's"):
+        pacer.paced(between(0.3, cheap=0.2))
+
+
+FORKED = """
+import os, sys, threading
+from test_pacer import between
+from crossroute import BudgetPacer, ConstraintError
+pacer, alone = BudgetPacer(1, 10, file=sys.argv[1]), BudgetPacer(1, 10)
+pacer.settle(pacer.paced(between(0.3)), 0.25)
+call = alone.paced(between(0.3))
+inside, forked = threading.Event(), threading.Event()
+def hold():
+    with pacer._books._lock:
+        inside.set()
+        forked.wait()
+holding = threading.Thread(target=hold)
+holding.start()
+inside.wait()
+child = os.fork()
+if not child:
+    status = 1
+    try:
+        # The lock is that of a thread which is not in this process.
+        pacer.settle(pacer.paced(between(0.3)), 0.125)
+        # A call of the other process that is collected here has not ended here.
+        alone.end(call.call_id, call, {})
+        for use in (lambda: alone.paced(between(0.3)), alone.report):
+            try:
+                use()
+            except ConstraintError as error:
+                assert "Give it a file" in str(error)
+            else:
+                raise AssertionError
+        status = 0
+    finally:
+        os._exit(status)
+forked.set()
+holding.join()
+assert os.waitpid(child, 0)[1] == 0
+assert pacer.report().spent_usd == 0.375
+assert alone.report().under_way_usd > 0
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_forked_process_shares_a_file_and_no_memory(tmp_path: Path) -> None:
+    code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n{FORKED}"
+    command = [sys.executable, "-c", code, str(tmp_path / "budget.sqlite")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+KILLED = """
+import os, signal, sys
+from test_pacer import between
+from crossroute import BudgetPacer
+pacer = BudgetPacer(1, 10, file=sys.argv[1])
+pacer.settle(pacer.paced(between(0.3)), 0.25)
+with pacer._books.changing() as database:
+    database.execute("UPDATE spent SET usd = 99")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no such signal on this system")
+def test_a_process_that_is_killed_leaves_what_stood_before(tmp_path: Path) -> None:
+    file = tmp_path / "budget.sqlite"
+    code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n{KILLED}"
+    done = subprocess.run([sys.executable, "-c", code, str(file)], check=False, timeout=60)
+    assert done.returncode < 0
+    pacer = BudgetPacer(1, 10, file=file)
+    assert pacer.report().spent_usd == 0.25
+    answered(pacer, between(0.3))
+    assert pacer.report().requests == 2
+
+
+def test_a_file_that_was_deleted_is_begun_anew_by_all(tmp_path: Path) -> None:
+    file = tmp_path / "budget.sqlite"
+    pacer = BudgetPacer(1, 10, file=file)
+    for _ in range(5):
+        answered(pacer, between(-0.1))
+    file.unlink()
+    answered(pacer, between(0.3))
+    other = BudgetPacer(1, 10, file=file)
+    answered(other, between(0.3))
+    for one in (pacer, other):
+        assert one.report().requests == 2
+        assert one.report().spent_usd == pytest.approx(0.2)
+
+
+def test_a_disk_that_is_full_is_one_clear_error(tmp_path: Path) -> None:
+    pacer = BudgetPacer(1, 10, file=tmp_path / "budget.sqlite")
+    with pacer._books._database.opened() as database:
+        (pages,) = database.execute("PRAGMA page_count").fetchone()
+        database.execute(f"PRAGMA max_page_count = {pages}")
+    many = tuple(CandidateScore(f"{k:0500}", 0.5, 0.001, 0.0) for k in range(100))
+    with pytest.raises(DataError, match="full"):
+        pacer.paced(replace(between(0.3), candidates=many))
+    assert answered(pacer, between(0.3)).model == DEAR
+    assert pacer.report().requests == 1
+
+
+def test_a_state_is_not_saved_over_itself(tmp_path: Path) -> None:
+    file = tmp_path / "budget.sqlite"
+    pacer = BudgetPacer(1, 10, file=file)
+    answered(pacer, between(0.3))
+    with pytest.raises(DataError, match="name another file"):
+        pacer.save(tmp_path / "." / "budget.sqlite")
+    assert pacer.report().requests == 1
 
 
 def test_a_model_that_is_asked_in_the_place_of_another_teaches_nothing_of_it() -> None:
@@ -563,11 +770,11 @@ def test_a_cost_that_makes_no_sense_is_not_counted() -> None:
     assert pacer.report().spent_usd == 0
 
 
-def test_prices_are_a_minimum_of_the_dual() -> None:
+def test_multipliers_are_a_minimum_of_the_dual() -> None:
     random = np.random.default_rng(0)
     quality, cost = random.uniform(0, 1, (300, 4)), random.lognormal(-5, 1, (300, 4))
     own = np.array([math.inf, 1e-3, math.inf, 2e-3])
-    found = prices(quality, cost, 8e-3, own)
+    found = multipliers(quality, cost, 8e-3, own)
 
     def dual(total: float, each: np.ndarray) -> float:
         best = (quality - cost * (total + each)).max(axis=1).sum()

@@ -7,6 +7,7 @@ import pickle
 import sqlite3
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
@@ -99,6 +100,19 @@ def test_threads_lose_nothing(file: Path | None) -> None:
     assert spend.spent == {"a": 50.0}
 
 
+def test_who_ends_while_another_is_counted_waits_for_none(file: Path | None) -> None:
+    spend = DailySpend(usd=1, file=file)
+    # In a thread of its own, so that a test that fails ends.
+    ending = threading.Thread(target=spend.add, args=("a", 0.5), daemon=True)
+    with spend._lock:
+        ending.start()
+        ending.join(5)
+        assert not ending.is_alive()
+    assert spend.spent == {"a": 0.5}
+    if file is not None:
+        assert DailySpend(usd=1, file=file).spent == {"a": 0.5}
+
+
 def test_processes_share_a_file(tmp_path: Path) -> None:
     file = tmp_path / "spend.sqlite"
     code = (
@@ -144,6 +158,8 @@ def test_the_file_can_be_read_by_anybody(tmp_path: Path) -> None:
 def test_copies_share_a_ceiling(tmp_path: Path) -> None:
     spend = DailySpend(usd=1)
     assert copy.deepcopy({"it": spend})["it"] is spend
+    with pytest.raises(ConstraintError, match="Give it a file"):
+        pickle.dumps(spend)
     spend = DailySpend(usd=1, by_model={"a": 2}, file=tmp_path / "spend.sqlite")
     spend.add("a", 0.5)
     again = pickle.loads(pickle.dumps(spend))

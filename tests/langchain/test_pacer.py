@@ -152,6 +152,27 @@ async def test_a_stream_that_is_left_is_counted(kind: Any, way: str) -> None:
     assert report.under_way_usd == 0
 
 
+@BOTH
+@pytest.mark.parametrize("way", ["stream", "astream"])
+async def test_in_shadow_what_is_set_aside_is_for_who_answers(kind: Any, way: str) -> None:
+    pacer = BudgetPacer(0.05, 1000)
+    chat = kind(models=scripted(), pacer=pacer, shadow=LARGE)
+    cost = {one.model: one.cost_usd for one in chat.router.route(QUESTION).candidates}
+    if way == "stream":
+        chunks = chat.stream(QUESTION)
+        next(chunks)
+        aside = pacer.report().under_way_usd
+        chunks.close()
+    else:
+        parts = chat.astream(QUESTION)
+        await anext(parts)
+        aside = pacer.report().under_way_usd
+        await parts.aclose()
+    # Twice of it, in the beginning.
+    assert aside == pytest.approx(2 * cost[LARGE])
+    assert pacer.report().by_model[LARGE].calls == 1
+
+
 class AskTwo:
     """Ask two models, and give the second one's answer."""
 

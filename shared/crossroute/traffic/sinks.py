@@ -16,6 +16,7 @@ from typing import Protocol
 
 from crossroute.errors import DataError
 from crossroute.files import check_regular
+from crossroute.forks import close, leave, tell_of_forks
 from crossroute.lines import MOST_LINE_BYTES, read_lines
 
 if sys.platform != "win32":
@@ -34,8 +35,6 @@ CREATE TABLE IF NOT EXISTS records (
 """
 _WRITING = threading.Lock()
 """On Windows, which knows no such locks of files."""
-_UNCLOSED: list[sqlite3.Connection] = []
-"""Those of a process that this one was forked from; to close one would end the other's locks."""
 
 
 class Sink(Protocol):
@@ -108,37 +107,24 @@ class Sqlite:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._connection: sqlite3.Connection | None = None
-        self._after_fork()
-        _DATABASES.add(self)
+        self.after_fork()
+        tell_of_forks(self)
 
     def write(self, kind: str, id_: str, record: str) -> None:
         """Insert a record; see `Sink`."""
         with self._lock:
             if self._connection is None:
                 self._connection = _connect(self._path)
-                weakref.finalize(self, _close, self._connection, os.getpid())
+                weakref.finalize(self, close, self._connection, os.getpid())
             self._connection.execute(
                 "INSERT INTO records (kind, id, record) VALUES (?, ?, ?)", (kind, id_, record)
             )
 
-    def _after_fork(self) -> None:
+    def after_fork(self) -> None:
         """Leave to the process that this one was forked from what is its own."""
         self._lock = threading.Lock()
-        if self._connection is not None:
-            _UNCLOSED.append(self._connection)
-            self._connection = None
-
-
-_DATABASES: weakref.WeakSet[Sqlite] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for database in list(_DATABASES):
-        database._after_fork()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+        leave(self._connection)
+        self._connection = None
 
 
 def stored(path: Path) -> Iterator[tuple[str, str | None, bytes]]:
@@ -244,10 +230,3 @@ def _connect(path: Path) -> sqlite3.Connection:
             raise
         else:
             return connection
-
-
-def _close(connection: sqlite3.Connection, process: int) -> None:
-    if process == os.getpid():
-        connection.close()
-    else:
-        _UNCLOSED.append(connection)

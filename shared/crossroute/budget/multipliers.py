@@ -1,4 +1,4 @@
-"""The prices at which recent requests would have kept to a pace of spending.
+"""The multipliers of cost at which recent requests would have kept to a pace of spending.
 
 PORT (arXiv 2509.02718) takes them from the first requests of a stream, as the minimum of the dual
 
@@ -6,8 +6,9 @@ PORT (arXiv 2509.02718) takes them from the first requests of a stream, as the m
 
 and gives request i to `argmax_j q_ij - g_j c_ij`. Here all models share one budget, and some have
 one of their own beside it: `g_j = total + own_j`. At the minimum each budget is spent, or its
-price is nothing; what is spent of a budget falls as its price rises, so prices are found by
-bisection, of one budget after the other.
+multiplier is nothing; what is spent of a budget falls as its multiplier rises, so they are found
+of one budget after the other: that of all by bisection, that of a model at the request which is one
+too many.
 """
 
 from __future__ import annotations
@@ -22,16 +23,16 @@ from numpy.typing import NDArray
 FloatArray = NDArray[np.float64]
 
 ROWS = 250
-"""Requests that prices are learned from, at most: the latest, so that they follow a drift."""
+"""Requests that multipliers are learned from, at most: the latest, so that they follow a drift."""
 FREE, UNPAYABLE = 1e-7, 1e9
-"""Least and highest price, times the dearest call: quality alone, and the cheapest model."""
+"""Least and highest multiplier, times the dearest call: quality alone, and the cheapest model."""
 SURE = 1e-3
-"""Relative width at which the bracket of a price is narrow enough."""
+"""Relative width at which the bracket of a multiplier is narrow enough."""
 ROUNDS = 6
-"""How often the prices are gone through, where there is more than one."""
+"""How often the multipliers are gone through, where there is more than one."""
 
 
-class Prices(NamedTuple):
+class Multipliers(NamedTuple):
     """What a USD of cost counts, in units of quality.
 
     Attributes:
@@ -105,10 +106,10 @@ class Recent:
         return np.arange(self.seen - self._held, self.seen) % ROWS
 
 
-def prices(
+def multipliers(
     quality: FloatArray, cost_usd: FloatArray, pace_usd: float, own_pace_usd: FloatArray
-) -> Prices:
-    """The lowest prices at which requests keep to a pace, as far as they can.
+) -> Multipliers:
+    """The lowest multipliers at which requests keep to a pace, as far as they can.
 
     Args:
         quality: [n, m], minus infinity where a model may not be asked.
@@ -118,36 +119,28 @@ def prices(
             infinite where it has no budget of its own.
     """
     n, m = quality.shape
-    rows = np.arange(n)
     dearest = float(cost_usd.max(initial=0.0)) or 1.0
     free, unpayable = FREE / dearest, UNPAYABLE / dearest
-    found = Prices(free, np.zeros(m))
+    found = Multipliers(free, np.zeros(m))
     limited = np.flatnonzero(np.isfinite(own_pace_usd))
-
-    def spent(price: Prices) -> FloatArray:
-        """[m] USD of each model."""
-        chosen = (quality - cost_usd * (price.total + price.own)).argmax(axis=1)
-        return np.bincount(chosen, cost_usd[rows, chosen], minlength=m).astype(np.float64)
 
     for _ in range(ROUNDS if len(limited) else 1):
         before = found
 
-        def keeps_all(price: float, own: FloatArray = found.own) -> bool:
-            return bool(spent(Prices(price, own)).sum() <= pace_usd * n)
+        def keeps_all(total: float, own: FloatArray = found.own) -> bool:
+            chosen = (quality - cost_usd * (total + own)).argmax(axis=1)
+            return bool(cost_usd[np.arange(n), chosen].sum() <= pace_usd * n)
 
         total = _lowest(keeps_all, free, unpayable)
-        found = found._replace(total=total)
+        own = found.own.copy()
+        worth = quality - cost_usd * (total + own)
         for j in limited.tolist():
-            own = found.own.copy()
-
-            def keeps_own(
-                price: float, total: float = total, j: int = j, own: FloatArray = own
-            ) -> bool:
-                own[j] = price
-                return bool(spent(Prices(total, own))[j] <= own_pace_usd[j] * n)
-
-            own[j] = 0.0 if keeps_own(0.0) else _lowest(keeps_own, free, unpayable)
-            found = found._replace(own=own)
+            worth[:, j] = -np.inf
+            alone = quality[:, j] - cost_usd[:, j] * total
+            gain, usd = alone - worth.max(axis=1), cost_usd[:, j]
+            own[j] = min(_own(gain, usd, own_pace_usd[j] * n, free), unpayable)
+            worth[:, j] = alone - usd * own[j]
+        found = Multipliers(total, own)
         if np.allclose([found.total, *found.own], [before.total, *before.own], rtol=10 * SURE):
             break
     is_free = found.total == free and not found.own.any()
@@ -155,7 +148,7 @@ def prices(
 
 
 def _lowest(keeps: Callable[[float], bool], free: float, unpayable: float) -> float:
-    """The lowest price at which a budget is kept to, or the highest one."""
+    """The lowest multiplier at which a budget is kept to, or the highest one."""
     if keeps(free):
         return free
     low, high = np.log(free), np.log(unpayable)
@@ -163,3 +156,20 @@ def _lowest(keeps: Callable[[float], bool], free: float, unpayable: float) -> fl
         middle = (low + high) / 2
         low, high = (low, middle) if keeps(float(np.exp(middle))) else (middle, high)
     return float(np.exp(high))
+
+
+def _own(gain: FloatArray, cost_usd: FloatArray, most_usd: float, free: float) -> float:
+    """The lowest multiplier of one model at which its own calls cost no more than its budget.
+
+    Args:
+        gain: [n] by how much it is worth more than the best of the others.
+        cost_usd: [n] of its calls.
+        most_usd: The most that they may cost.
+        free: The least multiplier beside nothing.
+    """
+    asked = (gain >= 0) & (cost_usd > 0)
+    # Up to which multiplier each goes to it: those that gain the most for a USD stay the longest.
+    until = gain[asked] / cost_usd[asked]
+    order = np.argsort(-until)
+    kept = np.cumsum(cost_usd[asked][order]) <= most_usd
+    return 0.0 if kept.all() else max(float(until[order[kept.argmin()]]) * (1 + SURE), free)

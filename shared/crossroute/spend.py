@@ -97,17 +97,9 @@ class DailySpend:
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        """For another process, which shares the file.
-
-        Raises:
-            ConstraintError: If there is none.
-        """
-        if self.file is None:
-            raise ConstraintError(
-                "A DailySpend in memory cannot be pickled: each process would have its ceilings. "
-                "Give it a file, which they share."
-            )
-        return {name: one for name, one in vars(self).items() if name not in ("_lock", "_new")}
+        """For another process, which shares the sums if there is a file, and else begins anew."""
+        kept = {name: one for name, one in vars(self).items() if name not in ("_lock", "_new")}
+        return {**kept, "_held": {}}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)

@@ -87,7 +87,8 @@ class Rests:
 
     def __init__(self, cooldown: Cooldown) -> None:
         self.cooldown = cooldown
-        self._lock = threading.Lock()
+        # A stream that is collected, and so ends, within this lock does not wait for itself.
+        self._lock = threading.RLock()
         self._health: dict[str, _Health] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -95,7 +96,7 @@ class Rests:
         return {"cooldown": self.cooldown}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        vars(self).update(state, _lock=threading.Lock(), _health={})
+        vars(self).update(state, _lock=threading.RLock(), _health={})
 
     def why_not(self, model: str) -> str | None:
         """Why a model is no candidate now; None if it is one."""
@@ -144,7 +145,7 @@ class Rests:
         with self._lock:
             health = self._health.get(model)
             if health is not None and (trial or health.until is None):
-                del self._health[model]
+                self._health.pop(model, None)
 
     def failed(self, model: str, retry_after: float | None = None, *, trial: bool = False) -> None:
         """A model has failed in a way that others may not.

@@ -70,6 +70,10 @@ class Decision:
     call_id: str | None = None
     surcharge_usd: Mapping[str, float] = field(default_factory=dict)
 
+    def counted_usd(self, candidate: CandidateScore) -> float:
+        """What a candidate's cost counts as where it decides, its surcharge included, in USD."""
+        return candidate.cost_usd + self.surcharge_usd.get(candidate.model, 0.0)
+
     def without(self, missing: Mapping[str, str]) -> Decision:
         """The decision between the other candidates, of which there is one at least.
 
@@ -170,9 +174,7 @@ class Decision:
 
     def _alternatives(self) -> list[str]:
         quality = np.array([c.quality for c in self.candidates])
-        cost = np.array(
-            [c.cost_usd + self.surcharge_usd.get(c.model, 0.0) for c in self.candidates]
-        )
+        cost = np.array([self.counted_usd(c) for c in self.candidates])
         lines = []
         for dearer, direction in ((False, "below"), (True, "above")):
             other = switching_point(

@@ -157,6 +157,20 @@ def test_a_panel_that_is_worth_less_is_not_asked() -> None:
     assert Arms(panels).best(task()) is None
 
 
+def test_surcharges_count_for_a_panel_as_for_a_single_candidate() -> None:
+    decision = decided()
+    assert Arms(deep()).best(task(decision)) is not None
+    charged = replace(decision, surcharge_usd={MODELS[0]: 10.0})
+    # The panel begins with that model; its cost is no other one.
+    assert Arms(deep()).best(task(charged)) is None
+    cheap = replace(decision, surcharge_usd={MODELS[0]: -0.001})
+    arm, plain = Arms(deep()).best(task(cheap)), Arms(deep()).best(task(decision))
+    assert arm is not None
+    assert plain is not None
+    assert arm.cost_usd == plain.cost_usd
+    assert arm.counted_usd == pytest.approx(plain.counted_usd - 0.001)
+
+
 def test_at_no_willingness_to_pay_the_cheapest_answers() -> None:
     assert Arms(deep()).best(task(decided(willingness=0.0))) is None
     assert Arms(deep()).best(task(decided(willingness=math.inf))) is not None

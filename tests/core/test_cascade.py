@@ -75,6 +75,13 @@ def test_one_willingness_to_pay_decides_what_is_worth_it(p: float) -> None:
     assert (script.models == ["small", "big"]) is (p < 0.85)
 
 
+def test_surcharges_count_where_another_is_worth_asking() -> None:
+    asked = task()
+    charged = replace(asked, decision=replace(asked.decision, surcharge_usd={"big": 0.003}))
+    _, script = played(CASCADE, charged, sure("391", 0.41))
+    assert script.models == ["small", "middle"]
+
+
 @pytest.mark.parametrize("p", [0.01, 0.3, 0.36, 0.5, 0.7, 0.73, 0.8])
 def test_the_exponential_reward_decides_by_its_own_utility(p: float) -> None:
     asked = task(reward_name="exponential")

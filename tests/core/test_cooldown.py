@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -208,3 +209,22 @@ def test_it_is_read_of_a_cause_and_of_other_clients() -> None:
     response.headers["Retry-After"] = "9"
     assert retry_after_seconds(requests.HTTPError("busy", response=response)) == 9
     assert retry_after_seconds(ValueError("no response")) is None
+
+
+def test_a_call_that_ends_within_another_one_s_report_does_not_wait_for_it() -> None:
+    found: list[Rests] = []
+
+    def clock() -> float:
+        # As a stream that is collected here would.
+        for rests in found:
+            rests.succeeded("a")
+            rests.released("a")
+        return 1_000.0
+
+    rests = Rests(Cooldown(failures=2, clock=clock))
+    found.append(rests)
+    # In a thread of its own, so that a test that fails ends.
+    failing = threading.Thread(target=rests.failed, args=("a",), daemon=True)
+    failing.start()
+    failing.join(5)
+    assert not failing.is_alive()

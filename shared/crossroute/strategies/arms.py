@@ -33,12 +33,14 @@ class Arm(NamedTuple):
         stop: How sure to be.
         quality: Expected quality of the answer, 0..1.
         cost_usd: Expected cost in USD.
+        counted_usd: The same with the surcharges of the decision, by which it is compared.
     """
 
     panel: Panel
     stop: Stop
     quality: float
     cost_usd: float
+    counted_usd: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +112,7 @@ class Arms:
         # Of equals a single candidate is taken, so it comes first.
         single = decision.candidates[0]
         quality = np.array([[single.quality, *(arm.quality for arm in arms)]])
-        cost = np.array([[single.cost_usd, *(arm.cost_usd for arm in arms)]])
+        cost = np.array([[decision.counted_usd(single), *(arm.counted_usd for arm in arms)]])
         liked = preference(decision.reward, quality, cost, decision.willingness_to_pay)
         place = int(first(liked, quality, cost)[0])
         return arms[place - 1] if place else None
@@ -188,8 +190,11 @@ def _arms(panel: Panel, decision: Decision) -> Iterator[Arm]:
     """The panel with each of its stops."""
     of = {one.model: one for one in decision.candidates}
     members = [of[model] for model in panel.models]
-    quality, cost = panel.expected(
-        np.array([[one.quality for one in members]]), np.array([[one.cost_usd for one in members]])
+    predicted = np.array([[one.quality for one in members]])
+    quality, cost = panel.expected(predicted, np.array([[one.cost_usd for one in members]]))
+    _, counted = panel.expected(
+        predicted, np.array([[decision.counted_usd(one) for one in members]])
     )
-    for stop, *expected in zip(panel.stops, quality[0].tolist(), cost[0].tolist(), strict=True):
+    figures = zip(quality[0].tolist(), cost[0].tolist(), counted[0].tolist(), strict=True)
+    for stop, expected in zip(panel.stops, figures, strict=True):
         yield Arm(panel, stop, *expected)

@@ -286,7 +286,7 @@ def _others(decision: Decision, model: str) -> list[CandidateScore]:
 def _worth(decision: Decision, candidates: Sequence[CandidateScore]) -> FloatArray:
     """What it is worth to ask candidates, in the order of the reward: [m]."""
     quality = np.array([one.quality for one in candidates])
-    return _worth_of(decision, quality, np.array([one.cost_usd for one in candidates]))
+    return _worth_of(decision, quality, np.array([decision.counted_usd(one) for one in candidates]))
 
 
 def _worth_of(

@@ -19,6 +19,7 @@ from crossroute import (
     QueryError,
     UnknownModelError,
 )
+from crossroute.budget.held_out import HeldOutHalves
 from crossroute.training.data import RoutingData
 
 PROMPTS = [str(row["prompt"]) for row in make_rows(200, seed=7)]
@@ -307,3 +308,26 @@ def test_the_realised_cost_is_near_the_budget(name: str) -> None:
         chosen = [column[model] for model in allocation.models]
         paid = data.cost_usd[np.arange(len(chosen)), chosen].sum()
         assert paid == pytest.approx(budget, rel=0.1)
+
+
+@pytest.mark.parametrize(("predicted", "score"), [(0.97, 0.5), (0.9, 0.0), (0.1, 1.0), (0.5, 0.5)])
+@pytest.mark.parametrize("rows", [40, 2_000])
+def test_predictions_that_are_far_off_are_corrected_too(
+    predicted: float, score: float, rows: int
+) -> None:
+    chance = np.random.default_rng(0)
+    quality = np.clip(chance.normal(predicted, 0.02, (rows, 3)), 0.01, 0.99)
+    cost = np.full((rows, 3), 0.001)
+    checks = np.arange(rows) % 2 == 0
+    halves = HeldOutHalves(
+        ("a", "b", "c"), quality, cost, np.full((rows, 3), score), cost * [1, 2, 4], checks
+    )
+    corrected, dearer = halves.corrected(
+        ("a", "b", "c", "new"), quality[:, [0, 1, 2, 0]], cost[:, [0, 1, 2, 0]]
+    )
+    assert corrected.mean() == pytest.approx(score, abs=0.03)
+    # The order of a model's queries stays.
+    order = np.argsort(quality[:, 0])
+    assert (np.diff(corrected[order, 0]) >= 0).all()
+    many = rows / 2 / (rows / 2 + 10)
+    assert dearer[0] / 0.001 == pytest.approx([1, 1 + many, 1 + 3 * many, 2], rel=0.2)

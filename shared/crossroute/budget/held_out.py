@@ -28,11 +28,12 @@ BoolArray = NDArray[np.bool_]
 
 FEWEST_ROWS = 40
 """Half of them check: fewer say nothing."""
-SHIFT, SLOPE = 0.5, 0.25
-"""Standard deviations, before any row, of a model's shift in logits and of the slope around 1."""
+COMMON, OWN, SLOPE = 3.0, 0.5, 0.25
+"""Standard deviations, before any row: of the shift of all models in logits, of a model's own
+beside it, and of the slope around 1."""
 FACTOR_ROWS = 10.0
 """To how many rows a cost that is predicted right weighs up."""
-STEPS = 25
+STEPS, HALVINGS = 50, 30
 SIGMA = 1.96
 """Standard errors on either side in a 95 % interval."""
 
@@ -114,27 +115,35 @@ class Checked(NamedTuple):
 class _Correction(NamedTuple):
     """What scored answers say of predictions.
 
+        logit quality = common + own_m + centre + slope (logit predicted - centre)
+
     Attributes:
         models: The m models that have any.
-        shift: [m] of quality, in logits.
-        slope: Of the logits of quality.
+        common: Of all models.
+        own: [m] of each beside that.
+        slope: From 0 up, around the centre, which is the mean logit of what was predicted.
+        centre: That.
         factor: [m] of cost.
     """
 
     models: Sequence[str]
-    shift: FloatArray
+    common: float
+    own: FloatArray
     slope: float
+    centre: float
     factor: FloatArray
 
     def apply(
         self, models: Sequence[str], quality: FloatArray, cost_usd: FloatArray
     ) -> tuple[FloatArray, FloatArray]:
-        """Predictions [n, m] of models, those without scored answers by the others' mean."""
+        """Predictions [n, m] of models, those without scored answers as the others in the mean."""
         of = {model: j for j, model in enumerate(self.models)}
-        shift, factor = float(self.shift.mean()), float(np.exp(np.log(self.factor).mean()))
-        shifts = np.array([self.shift[of[m]] if m in of else shift for m in models])
-        factors = np.array([self.factor[of[m]] if m in of else factor for m in models])
-        return logistic(shifts + self.slope * log_odds(quality)), cost_usd * factors
+        usual = float(np.exp(np.log(self.factor).mean()))
+        own = np.array([self.own[of[m]] if m in of else 0.0 for m in models])
+        factors = np.array([self.factor[of[m]] if m in of else usual for m in models])
+        away = log_odds(quality) - self.centre
+        logit = self.common + own + self.centre + self.slope * away
+        return logistic(logit), cost_usd * factors
 
 
 class HeldOutHalves:
@@ -252,29 +261,57 @@ def _fitted(
     score: FloatArray,
     paid_usd: FloatArray,
 ) -> _Correction:
-    """Shifts, slope and factors: a logistic regression with priors, and ratios of sums."""
+    """Shifts, slope and factors: a logistic regression with priors, and ratios of sums.
+
+    Newton's method, with steps that are halved until they help: a prediction that is far off would
+    be thrown farther by a whole one.
+    """
     known = ~np.isnan(score)
-    x = log_odds(quality)
-    # Around its mean: what a slope does to the level is the shift's.
     truth = np.where(known, score, 0.0)
-    shift, slope = np.zeros(len(models)), 1.0
+    predicted = log_odds(quality)
+    centre = float(predicted[known].mean())
+    away = predicted - centre
+    # The common shift, each model's own, and by how much the slope is more than 1.
+    precision = 1 / np.array([COMMON, *[OWN] * len(models), SLOPE]) ** 2
+
+    def logit(at: FloatArray) -> FloatArray:
+        return np.asarray(at[0] + at[1:-1] + predicted + at[-1] * away)
+
+    def loss(at: FloatArray) -> float:
+        z = logit(at)
+        return float((known * (np.logaddexp(0.0, z) - truth * z)).sum() + precision @ at**2 / 2)
+
+    at = np.zeros(len(models) + 2)
     for _ in range(STEPS):
-        p = logistic(shift + slope * x)
-        error, weight = known * (truth - p), known * p * (1 - p)
-        gradient = np.append(
-            error.sum(axis=0) - shift / SHIFT**2, (error * x).sum() - (slope - 1) / SLOPE**2
+        p = logistic(logit(at))
+        error, weight = known * (p - truth), known * p * (1 - p)
+        of_model, of_slope = weight.sum(axis=0), (weight * away).sum(axis=0)
+        gradient = (
+            np.concatenate([[error.sum()], error.sum(axis=0), [(error * away).sum()]])
+            + precision * at
         )
         matrix = np.diag(
-            np.append(weight.sum(axis=0) + 1 / SHIFT**2, (weight * x**2).sum() + 1 / SLOPE**2)
+            np.concatenate([[of_model.sum()], of_model, [(weight * away**2).sum()]]) + precision
         )
-        matrix[-1, :-1] = matrix[:-1, -1] = (weight * x).sum(axis=0)
-        step = np.linalg.solve(matrix, gradient)
-        shift, slope = shift + step[:-1], slope + float(step[-1])
-        if np.abs(step).max() < 1e-8:
+        matrix[0, 1:-1] = matrix[1:-1, 0] = of_model
+        matrix[0, -1] = matrix[-1, 0] = of_slope.sum()
+        matrix[1:-1, -1] = matrix[-1, 1:-1] = of_slope
+        step = np.linalg.solve(matrix, -gradient)
+        before = loss(at)
+        share = next((s for s in 0.5 ** np.arange(HALVINGS) if loss(at + s * step) < before), 0.0)
+        at = at + share * step
+        if np.abs(share * step).max() < 1e-8:
             break
     priced = ~np.isnan(paid_usd)
     expected = np.where(priced, cost_usd, 0.0)
     doubt = FACTOR_ROWS * expected.sum(axis=0) / np.maximum(priced.sum(axis=0), 1)
     paid = np.where(priced, paid_usd, 0.0).sum(axis=0)
     factor = (paid + doubt) / np.maximum(expected.sum(axis=0) + doubt, 1e-300)
-    return _Correction(models, shift, slope, np.where(factor > 0, factor, 1.0))
+    return _Correction(
+        models,
+        common=float(at[0]),
+        own=at[1:-1],
+        slope=max(1 + float(at[-1]), 0.0),
+        centre=centre,
+        factor=np.where(factor > 0, factor, 1.0),
+    )

@@ -282,3 +282,48 @@ def test_costs_of_nothing_and_a_budget_of_nothing() -> None:
     assert (tiny.choice.chosen == 0).all()
     free = Problem(np.tile([0.5, 0.9], (4, 1)), np.zeros((4, 2)), None, np.full(2, np.inf))
     assert (check_limits(free, with_budget(free, 0.0)).choice.chosen == 1).all()
+
+
+@pytest.mark.parametrize("seed", range(150))
+def test_whatever_the_world_few_queries_are_decided_as_trying_everything_would(seed: int) -> None:
+    chance = np.random.default_rng(seed)
+    n, m = int(chance.integers(1, 6)), int(chance.integers(2, 4))
+    shape = (n, m)
+    qualities = [chance.random(shape), chance.random(shape).round(1), np.full(shape, 0.5)]
+    costs = [chance.random(shape) * 10.0**k for k in (-12, -3, 6)]
+    costs += [np.zeros(shape), chance.random(shape).round(1)]
+    quality, cost = qualities[chance.integers(3)], costs[chance.integers(5)]
+    allowed = None
+    if chance.random() < 0.4:
+        allowed = chance.random(shape) < 0.6
+        allowed[np.arange(n), chance.integers(0, m, n)] = True
+    most = np.full(m, np.inf)
+    if chance.random() < 0.5:
+        most = chance.integers(0, n + 1, m).astype(float)
+    problem = Problem(quality, cost, allowed, most)
+
+    rows = np.arange(n)
+    every = np.stack(np.meshgrid(*[range(m)] * n, indexing="ij"), axis=-1).reshape(-1, n)
+    within = np.array([(np.bincount(one, minlength=m) <= most).all() for one in every])
+    if allowed is not None:
+        within &= allowed[rows, every].all(axis=1)
+    sums = cost[rows, every].sum(axis=1), quality[rows, every].sum(axis=1)
+    spent, gained = (one[within] for one in sums)
+    for budget in (0.0, float(sums[0].max() * chance.random()), float(sums[0].max() * 2)):
+        found = with_budget(problem, budget)
+        assert (found is not None) is bool(within.any())
+        if found is not None:
+            check_limits(problem, found)
+            kept = spent <= budget * (1 + 1e-12)
+            assert found.feasible is bool(kept.any())
+            best = gained[kept].max() if kept.any() else None
+            assert best is None or found.choice.quality == pytest.approx(best, rel=2e-4)
+            assert kept.any() or found.choice.cost_usd == pytest.approx(spent.min(), rel=2e-4)
+    for floor in (0.0, float(chance.random()), 1.0):
+        found = with_floor(problem, floor)
+        assert (found is not None) is bool(within.any())
+        if found is not None:
+            kept = gained >= floor * n * (1 - 1e-12)
+            assert found.feasible is bool(kept.any())
+            least = spent[kept].min() if kept.any() else None
+            assert least is None or found.choice.cost_usd == pytest.approx(least, rel=2e-4)

@@ -138,9 +138,12 @@ def _solve(problem: Problem, goal: _Goal, on_step: Callable[[], None]) -> Assign
         return _exact(problem, goal, nearest._replace(feasible=False))
     furthest = _at_end(problem, extreme - end, on_step)
     if furthest is not None and goal.is_kept(furthest.choice):
+        furthest = _exact(problem, goal, furthest)
+        if not goal.is_budget:
+            return furthest
         # A budget that is not used up: the best quality, for as little as it costs.
         best = _Goal(quality=furthest.choice.quality)
-        return _between(problem, best, extreme, furthest, on_step) if goal.is_budget else furthest
+        return _exact(problem, best, _between(problem, best, extreme, furthest, on_step))
     return _exact(problem, goal, _between(problem, goal, extreme, nearest, on_step))
 
 

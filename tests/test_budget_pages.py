@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-PAGES = Path(__file__).parents[1] / "docs" / "budget"
+DOCS = Path(__file__).parents[1] / "docs"
+PAGES = DOCS / "budget"
 NAMES = sorted(path.name for path in PAGES.glob("*.md"))
 SAID = {
     "allocate.md": ("3 queries: at most $0.010 in all", "realised: not checked"),
@@ -42,3 +43,13 @@ def test_the_code_of_a_page_runs(
 def test_the_links_of_a_page_lead_somewhere(name: str) -> None:
     for to in LINK.findall((PAGES / name).read_text("utf-8")):
         assert (PAGES / to).exists(), to
+
+
+@pytest.mark.parametrize(
+    "page",
+    ["langchain/chat_model", "langchain/middleware", "langchain/runnable", "llamaindex/llm"],
+)
+def test_the_page_of_a_class_names_its_budgets(page: str) -> None:
+    text = (DOCS / f"{page}.md").read_text("utf-8")
+    for argument in ("pacer", "daily_spend", "cooldown"):
+        assert f"\n| `{argument}` |" in text

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar, get_args, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,7 +92,13 @@ class Decide:
         """The router of this process."""
         return _router(*self._source)
 
-    def __call__(self, batch: Batch) -> Batch:
+    @overload
+    def __call__(self, batch: Mapping[str, Any]) -> dict[str, Any]: ...
+
+    @overload
+    def __call__(self, batch: Batch) -> Batch: ...
+
+    def __call__(self, batch: Any) -> Any:
         """The batch with three columns more: model, predicted quality, predicted cost in USD.
 
         Args:
@@ -113,8 +119,7 @@ class Decide:
             QUALITY: np.array([one.quality for one in decisions], np.float64),
             COST: np.array([one.cost_usd for one in decisions], np.float64),
         }
-        found: Batch = _with_columns(batch, columns)
-        return found
+        return _with_columns(batch, columns)
 
     def _prompts(self, batch: Any) -> list[Any]:  # noqa: ANN401  # Of either kind.
         names = _names(batch)

@@ -95,8 +95,8 @@ def test_nothing_is_written_where_it_cannot_be_had(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ((), "Give one of budget_usd"),
-        (("--budget-usd", 1, "--min-quality", 0.5), "Give one of budget_usd"),
+        ((), "Give one of --budget-usd and --min-quality."),
+        (("--budget-usd", 1, "--min-quality", 0.5), "Give one of --budget-usd and --min-quality."),
         (("--budget-usd", -1), "budget_usd is -1"),
         (("--budget-usd", 1, "--max-share", "sage"), "--max-share is 'sage'; give MODEL=0.3"),
         (("--budget-usd", 1, "--max-share", "sage=-0.5"), "max_share of sage is -0.5"),

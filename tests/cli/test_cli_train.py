@@ -105,4 +105,4 @@ def test_strategies_are_not_learned_from_comparisons(run: Run, tmp_path: Path) -
 def test_training_on_nothing_says_what_to_give(run: Run, tmp_path: Path) -> None:
     code, _, err = run("train", "--out", tmp_path / "c")
     assert code == 1
-    assert "No data file was given" in err
+    assert "Give FILES of scored answers, --preferences, or both." in err

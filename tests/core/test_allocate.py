@@ -289,6 +289,15 @@ def test_too_few_or_foreign_scores_are_refused(toy_router: CrossRouter) -> None:
         toy_router.allocate(PROMPTS, min_quality=0.8, held_out=foreign)
 
 
+def test_the_name_of_a_file_is_no_scores(toy_router: CrossRouter) -> None:
+    found: Any = "scored.jsonl"
+    said = r"held_out is 'scored\.jsonl'; give RoutingData\.load"
+    with pytest.raises(DataError, match=said):
+        toy_router.allocate(PROMPTS, min_quality=0.8, held_out=found)
+    with pytest.raises(DataError, match=said):
+        toy_router.at_quality(PROMPTS, 0.8, held_out=found)
+
+
 @pytest.mark.parametrize("name", SETS)
 def test_the_realised_cost_is_near_the_budget(name: str) -> None:
     file = SHARED_DATA / f"{name}.jsonl.gz"

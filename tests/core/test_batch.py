@@ -3,7 +3,7 @@ from __future__ import annotations
 import copy
 import pickle
 from pathlib import Path
-from typing import Any
+from typing import Any, get_overloads, get_type_hints
 
 import numpy as np
 import pandas as pd
@@ -66,6 +66,13 @@ def test_columns_are_added_to_a_batch_of_either_kind(toy_folder: Path) -> None:
 
 def _names(batch: Any) -> list[str]:  # noqa: ANN401  # Of either kind.
     return [*(batch.column_names if isinstance(batch, ARROW) else batch)]
+
+
+def test_the_columns_that_are_added_have_types_of_their_own() -> None:
+    # Else a type checker takes them for what the columns of the given mapping are.
+    mapping, other = map(get_type_hints, get_overloads(Decide.__call__))
+    assert mapping["return"] == dict[str, Any]
+    assert other["return"] == other["batch"]
 
 
 def test_messages_are_read_as_columns_hold_them(toy_folder: Path) -> None:

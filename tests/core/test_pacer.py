@@ -742,6 +742,7 @@ def test_what_cannot_be_written_is_kept(tmp_path: Path, caplog: pytest.LogCaptur
         ({"budget_usd": math.inf}, "budget_usd is inf"),
         ({"budget_usd": "much"}, "budget_usd is 'much'"),
         ({"budget_usd": True}, "budget_usd is True"),
+        ({"by_model": [DEAR]}, r"by_model is \['dear'\]; give a mapping"),
         ({"horizon": 0}, "horizon is 0"),
         ({"horizon": -3}, "horizon is -3"),
         ({"horizon": 10**400}, "horizon is 1000"),

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crossroute.decision import usd
-from crossroute.errors import SHOWN_IDS, DataError
+from crossroute.errors import SHOWN_IDS, DataError, shortened
 from crossroute.models.pool import ModelPool
 from crossroute.network.predictor import logistic
 from crossroute.query import QueryLike
@@ -193,8 +193,13 @@ class HeldOutHalves:
             predict: What is predicted of all of them, and maybe of others, for prompts.
 
         Raises:
-            DataError: If there are too few, or they say nothing of two models of the pool.
+            DataError: If they are no rows or too few, or say nothing of two models of the pool.
         """
+        if not isinstance(data, RoutingData):
+            raise DataError(
+                f"held_out is {shortened(data)}; give RoutingData.load([file]), of "
+                "crossroute.training.data."
+            )
         known = [model for model in data.models if model in pool]
         if len(known) < 2:
             raise DataError(

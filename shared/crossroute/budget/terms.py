@@ -42,6 +42,10 @@ class Terms(NamedTuple):
         Raises:
             ConstraintError: If a budget is no number from 0 up, or a horizon or a window is none.
         """
+        if by_model is not None and not isinstance(by_model, Mapping):
+            raise ConstraintError(
+                f"by_model is {shortened(by_model)}; give a mapping of model ids to USD."
+            )
         return cls(
             usd_from_0(budget_usd, "budget_usd"),
             _horizon(horizon),

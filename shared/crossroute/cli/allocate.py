@@ -55,6 +55,8 @@ def allocate_command(
 
     Exactly one of --budget-usd and --min-quality. Nothing is asked: it goes by predictions.
     """
+    if (budget_usd is None) == (min_quality is None):
+        raise ConstraintError("Give one of --budget-usd and --min-quality.")
     # What would end a long run at its end is looked at before.
     asked = Asked(
         budget_usd,

@@ -59,6 +59,8 @@ def train(
 ) -> None:
     """Train a checkpoint on scored answers, or comparisons: of their splits train and valid."""
     need("torch", "train")
+    if not files and not preferences:
+        raise ConstraintError("Give FILES of scored answers, --preferences, or both.")
     if answers is not None and not files:
         raise ConstraintError(
             "--answers needs the scores of what each model answered: give FILES with them."
@@ -73,8 +75,8 @@ def train(
     with err.status("Reading prompts"):
         if preferences:
             compared = Preferences.load(preferences, skip_broken=skip_broken)
-        if files or not preferences:
-            data = RoutingData.load(files or (), skip_broken=skip_broken)
+        if files:
+            data = RoutingData.load(files, skip_broken=skip_broken)
         query_encoder = load_encoder(encoder)
         answered = None
         if answers is not None and files and data is not None:

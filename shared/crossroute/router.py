@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import datetime
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
@@ -14,17 +13,12 @@ from typing import TYPE_CHECKING, TypeVar, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from crossroute.ceiling import Ceiling
 from crossroute.constraints import (
-    UNLIMITED,
     Constraints,
     ConstraintsLike,
     Stay,
-    retirement,
-    shortcomings,
-    tightest,
 )
-from crossroute.decision import CandidateScore, Decision, usd
+from crossroute.decision import CandidateScore, Decision
 from crossroute.errors import (
     CheckpointError,
     ConstraintError,
@@ -32,14 +26,13 @@ from crossroute.errors import (
     NoCandidateError,
     PoolError,
     QueryError,
-    Reason,
     UnknownModelError,
     explained,
     shortened,
 )
 from crossroute.models.descriptor import ModelDescriptor
 from crossroute.models.followed_folder import CHECK_SECONDS, FollowedFolder
-from crossroute.models.pool import ModelPool, listed_descriptors, tell_retired
+from crossroute.models.pool import ModelPool, listed_descriptors
 from crossroute.network.checkpoint import Checkpoint, check_fit, checkpoint_folder
 from crossroute.network.encoders import QueryEncoder, load_encoder
 from crossroute.network.features import Features
@@ -56,7 +49,7 @@ from crossroute.ranking import (
     rank,
     reward,
 )
-from crossroute.serving import Predictions, Serving
+from crossroute.serving import Eligibility, Predictions, Serving
 
 if TYPE_CHECKING:
     from crossroute.budget.allocation import Allocation
@@ -138,9 +131,8 @@ class CrossRouter:
             self._pool = ModelPool(
                 model if model.learned else self._guessed(model) for model in pool.values()
             )
-        self._retired: tuple[datetime.date | None, dict[str, Reason]] = (None, {})
         self._predictor = Predictor(checkpoint.network, list(self._pool.values()))
-        self._tightest = tightest(self._pool.values())
+        self._eligibility = Eligibility(self._pool)
 
     def _guessed(self, model: ModelDescriptor) -> ModelDescriptor:
         try:
@@ -472,9 +464,11 @@ class CrossRouter:
 
         checked = check_shares(shares, self._pool)
         willingness = check_finite(willingness_to_pay)
-        table, halves = self._table(prompts, constraints, held_out)
-        found = tuned_to_shares(self, table, checked, willingness, DEFAULT_WILLINGNESS_TO_PAY)
-        return found if halves is None else found.checked_on(halves, self._reward)
+
+        def tune(table: Table) -> Tuned[CrossRouter]:
+            return tuned_to_shares(self, table, checked, willingness, DEFAULT_WILLINGNESS_TO_PAY)
+
+        return self._tuned(prompts, constraints, held_out, tune)
 
     def at_cost(
         self,
@@ -501,9 +495,9 @@ class CrossRouter:
         from crossroute.budget.tuned import check_cost, tuned_to_cost
 
         cost = check_cost(usd_a_query)
-        table, halves = self._table(prompts, constraints, held_out)
-        found = tuned_to_cost(self, table, cost)
-        return found if halves is None else found.checked_on(halves, self._reward)
+        return self._tuned(
+            prompts, constraints, held_out, lambda table: tuned_to_cost(self, table, cost)
+        )
 
     def at_quality(
         self,
@@ -530,17 +524,25 @@ class CrossRouter:
         from crossroute.budget.tuned import check_quality, tuned_to_quality
 
         least = check_quality(quality)
-        table, halves = self._table(prompts, constraints, held_out)
-        found = tuned_to_quality(self, table, least)
-        return found if halves is None else found.checked_on(halves, self._reward)
+        return self._tuned(
+            prompts, constraints, held_out, lambda table: tuned_to_quality(self, table, least)
+        )
 
-    def _table(
+    def _tuned(
         self,
         prompts: Sequence[QueryLike],
         constraints: ConstraintsLike,
         held_out: RoutingData | None,
-    ) -> tuple[Table, HeldOutHalves | None]:
-        """What it predicts of some prompts, which models may serve them, and scored answers."""
+        tune: Callable[[Table], Tuned[CrossRouter]],
+    ) -> Tuned[CrossRouter]:
+        """Tuned by what is predicted of a sample, and checked on scored answers, if there are any.
+
+        Args:
+            prompts: The sample.
+            constraints: Of all of them.
+            held_out: The scored answers.
+            tune: Given what is predicted, and which models may serve.
+        """
         from crossroute.budget.share import Table
 
         limits, queries = self._limits(constraints), _read(prompts)
@@ -548,21 +550,15 @@ class CrossRouter:
             raise QueryError("There are no prompts to tune on; give a few hundred of your own.")
         serving = self._serving(queries, [limits] * len(queries))
         found, allowed = serving.predictions, serving.allowed
+        predicted = found.models, found.quality, found.cost_usd
         extra = np.array([self._surcharge_usd.get(model, 0.0) for model in found.models])
-        every = np.ones(found.quality.shape, np.bool_)
+        every = np.ones(found.quality.shape, np.bool_) if allowed is None else allowed
         halves = self._halves(held_out, serving.models)
-        table = Table(
-            found.models,
-            found.quality,
-            found.cost_usd,
-            every if allowed is None else allowed,
-            self._reward,
-            extra,
-            None
-            if halves is None
-            else halves.corrected(found.models, found.quality, found.cost_usd),
-        )
-        return table, halves
+        if halves is None:
+            return tune(Table(*predicted, every, self._reward, extra))
+        corrected = halves.corrected(*predicted)
+        tuned = tune(Table(*predicted, every, self._reward, extra, corrected))
+        return tuned.checked_on(halves, self._reward)
 
     def _halves(self, held_out: RoutingData | None, models: Sequence[str]) -> HeldOutHalves | None:
         """Scored answers of the models that may be chosen."""
@@ -690,7 +686,7 @@ class CrossRouter:
         found = self._predict(queries, on_chunk)
         removed = []
         for i, query in enumerate(queries):
-            reasons = self._removed(query, limits[i], found.cost_usd[i].tolist())
+            reasons = self._eligibility.removed(query, limits[i], found.cost_usd[i].tolist())
             if len(reasons) == len(found.models):
                 raise NoCandidateError(reasons, position=i if many else None)
             removed.append(reasons)
@@ -706,44 +702,6 @@ class CrossRouter:
         price = self._pool[stay.model].price
         cached = [price.cache_saving_usd(query.past_tokens) if price else 0.0 for query in queries]
         return stay.margin * willingness + np.array(cached)
-
-    def _removed(
-        self, query: Query, limits: Constraints, cost_usd: Sequence[float]
-    ) -> dict[str, list[Reason]]:
-        """Why models may not serve the query, by their ids."""
-        most, limited = limits.max_cost_usd, limits != UNLIMITED
-        retired = self._retired_today()
-        removed = {model: [reason] for model, reason in retired.items()}
-        ceiling = Ceiling.of(limits, self._pool, query)
-        if not limited and not shortcomings(self._tightest, query):
-            return removed
-        for (model, descriptor), cost in zip(self._pool.items(), cost_usd, strict=True):
-            reasons = [*removed.get(model, ()), *shortcomings(descriptor, query)]
-            if limited:
-                if forbidden := limits.forbids(model):
-                    # Whatever else is in its way, nobody asked for it.
-                    removed[model] = [forbidden]
-                    continue
-                reasons += limits.unmet(descriptor)
-            if most is not None and cost > most:
-                text = f"predicted to cost {usd(cost)}, the call's limit is {usd(most)}"
-                reasons.append(Reason(text, "raise max_cost_usd"))
-            if ceiling is not None:
-                found = ceiling.longest_answer(model)
-                reasons += [found] if isinstance(found, Reason) else []
-            if reasons:
-                removed[model] = reasons
-        return removed
-
-    def _retired_today(self) -> Mapping[str, Reason]:
-        """The models whose providers no longer serve them, looked up once a day."""
-        today = datetime.date.today()
-        if self._retired[0] != today:
-            gone = {id_: one for id_, one in self._pool.items() if one.is_retired(today)}
-            for descriptor in gone.values():
-                tell_retired(descriptor)
-            self._retired = today, {id_: retirement(one) for id_, one in gone.items()}
-        return self._retired[1]
 
 
 def follow(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -9,7 +10,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from crossroute.ceiling import Ceiling
+from crossroute.constraints import UNLIMITED, Constraints, retirement, shortcomings, tightest
+from crossroute.decision import usd
 from crossroute.errors import Reason
+from crossroute.models.pool import ModelPool, tell_retired
 from crossroute.query import Query
 
 FloatArray = NDArray[np.float64]
@@ -67,3 +72,59 @@ class Serving(NamedTuple):
         for i, reasons in enumerate(self.removed):
             found[i, [column[model] for model in reasons]] = False
         return found
+
+
+class Eligibility:
+    """Which models of a pool may serve a query.
+
+    Args:
+        pool: The models.
+    """
+
+    def __init__(self, pool: ModelPool) -> None:
+        self._pool = pool
+        self._tightest = tightest(pool.values())
+        self._retired: tuple[datetime.date | None, dict[str, Reason]] = (None, {})
+
+    def removed(
+        self, query: Query, limits: Constraints, cost_usd: Sequence[float]
+    ) -> dict[str, list[Reason]]:
+        """Why models may not serve a query, by their ids.
+
+        Args:
+            query: The query.
+            limits: What the call demands beside it.
+            cost_usd: [m] what it is predicted to cost, in the order of the pool.
+        """
+        most, limited = limits.max_cost_usd, limits != UNLIMITED
+        removed = {model: [reason] for model, reason in self._retired_today().items()}
+        ceiling = Ceiling.of(limits, self._pool, query)
+        if not limited and not shortcomings(self._tightest, query):
+            return removed
+        for (model, descriptor), cost in zip(self._pool.items(), cost_usd, strict=True):
+            reasons = [*removed.get(model, ()), *shortcomings(descriptor, query)]
+            if limited:
+                if forbidden := limits.forbids(model):
+                    # Whatever else is in its way, nobody asked for it.
+                    removed[model] = [forbidden]
+                    continue
+                reasons += limits.unmet(descriptor)
+            if most is not None and cost > most:
+                text = f"predicted to cost {usd(cost)}, the call's limit is {usd(most)}"
+                reasons.append(Reason(text, "raise max_cost_usd"))
+            if ceiling is not None:
+                found = ceiling.longest_answer(model)
+                reasons += [found] if isinstance(found, Reason) else []
+            if reasons:
+                removed[model] = reasons
+        return removed
+
+    def _retired_today(self) -> Mapping[str, Reason]:
+        """The models whose providers no longer serve them, looked up once a day."""
+        today = datetime.date.today()
+        if self._retired[0] != today:
+            gone = {id_: one for id_, one in self._pool.items() if one.is_retired(today)}
+            for descriptor in gone.values():
+                tell_retired(descriptor)
+            self._retired = today, {id_: retirement(one) for id_, one in gone.items()}
+        return self._retired[1]

@@ -46,7 +46,7 @@ def on(day: datetime.date, monkeypatch: pytest.MonkeyPatch) -> None:
     class Module:
         date = Date
 
-    monkeypatch.setattr("crossroute.router.datetime", Module)
+    monkeypatch.setattr("crossroute.serving.datetime", Module)
 
 
 def test_a_retired_model_is_no_candidate(

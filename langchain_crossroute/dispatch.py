@@ -9,8 +9,16 @@ and their async forms.
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Collection,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from contextlib import aclosing, closing, suppress
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from functools import lru_cache, partial, reduce
@@ -18,7 +26,7 @@ from inspect import Parameter, Signature
 from operator import add
 from typing import Any, NamedTuple
 
-from langchain_core.messages import AIMessage, AIMessageChunk, message_chunk_to_message
+from langchain_core.messages import AIMessageChunk, message_chunk_to_message
 from langchain_core.runnables import ConfigurableFieldSpec, Runnable, RunnableConfig
 from langchain_core.runnables.config import ensure_config
 
@@ -41,11 +49,13 @@ from crossroute.guard import Guard
 from crossroute.models.followed_folder import FollowedFolder
 from crossroute.query import Message, output_limit
 from crossroute.strategies import Ended, Flow, Listener, PickOne, Strategy, Task, adrive, drive
+from crossroute.strategies.wrappers import for_call
 from langchain_crossroute.demands import LateCall, demands_of
 from langchain_crossroute.failures import RequestTooLongError
 from langchain_crossroute.lazy import LazyChatModel
 from langchain_crossroute.messages import to_messages, to_query
 from langchain_crossroute.metadata import last_decision
+from langchain_crossroute.protocol import aas_events, as_chunk, as_events
 from langchain_crossroute.transport import CHUNKS, EVENTS, WHOLE, Form, Transport, aemit, emit
 
 DECISION_EVENT = "crossroute_decision"
@@ -162,7 +172,8 @@ class Dispatch:
     def events(self, values: Iterator[Any], config: RunnableConfig, **kwargs: Any) -> Iterator[Any]:
         """Answer in the events of LangChain's protocol v3."""
         (value,) = values
-        yield from drive(*self.decide(value, config, kwargs, EVENTS))
+        with closing(drive(*self.decide(value, config, kwargs, EVENTS))) as parts:
+            yield from as_events(parts)
 
     @_taking_config
     def astream(
@@ -176,11 +187,18 @@ class Dispatch:
         self, values: AsyncIterator[Any], config: RunnableConfig, **kwargs: Any
     ) -> AsyncIterator[Any]:
         """`events` without blocking the event loop."""
-        return self._astream(values, config, kwargs, EVENTS)
+        return self._aevents(values, config, kwargs)
+
+    async def _aevents(
+        self, values: AsyncIterator[Any], config: RunnableConfig, kwargs: dict[str, Any]
+    ) -> AsyncIterator[Any]:
+        async with aclosing(self._astream(values, config, kwargs, EVENTS)) as parts:
+            async for event in aas_events(parts):
+                yield event
 
     async def _astream(
         self, values: AsyncIterator[Any], config: RunnableConfig, kwargs: dict[str, Any], form: Form
-    ) -> AsyncIterator[Any]:
+    ) -> AsyncGenerator[Any, None]:
         (value,) = [value async for value in values]
         parts = adrive(*await self.adecide(value, config, kwargs, form))
         try:
@@ -312,11 +330,10 @@ class Dispatch:
     def _call(
         self, task: Task, value: Any, config: RunnableConfig, kwargs: dict[str, Any], form: Form
     ) -> Call:
-        strategy = self.strategy
-        needs = task.query.needs & {"tools", "structured_output"}
         # Tools and schemas are bound to one model, unless a strategy says that it can take them.
-        if strategy is None or (needs and not getattr(strategy, "takes_tools", False)):
-            strategy = PickOne(self.attempts, self.pass_refusals)
+        is_bound = bool(task.query.needs & {"tools", "structured_output"})
+        alone = PickOne(self.attempts, self.pass_refusals)
+        strategy = for_call(self.strategy, alone, is_bound=is_bound)
         transport = Transport(
             self.router,
             self.models,
@@ -466,14 +483,8 @@ def joined(parts: Sequence[Any]) -> Any:
     if len(parts) == 1:
         return parts[0]
     # A whole answer of which something was made of a stream.
-    output = reduce(add, map(_as_chunk, parts))
+    output = reduce(add, map(as_chunk, parts))
     return message_chunk_to_message(output) if isinstance(output, AIMessageChunk) else output
-
-
-def _as_chunk(part: Any) -> Any:
-    if not isinstance(part, AIMessage) or isinstance(part, AIMessageChunk):
-        return part
-    return AIMessageChunk(**part.model_dump(exclude={"type"}))
 
 
 @lru_cache(maxsize=256)

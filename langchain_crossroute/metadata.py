@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
@@ -213,6 +213,48 @@ def without_logprobs(output: Any) -> Any:
         rest = {name: value for name, value in metadata.items() if name not in _LOGPROBS}
         return {**output, "metadata": rest}
     return output
+
+
+def cut(output: Any, start: int, end: int | None) -> Any:
+    """A text, an answer or a chunk of one with some of its text only.
+
+    Args:
+        output: What has no text, such as an event of version v3, stays as it is.
+        start: Position in its text.
+        end: Position there; then nothing is in it of how its stream ended. None is all.
+    """
+    if isinstance(output, str):
+        return output[start:end]
+    message = message_of(output)
+    if message is None or message is not output:
+        return output
+    content: Any = message.content
+    if isinstance(content, str):
+        content = content[start:end]
+    else:
+        content = [*_cut_blocks(content, start, end)]
+    update: dict[str, Any] = {"content": content}
+    if end is not None:
+        update |= {"response_metadata": {}, "usage_metadata": None, "additional_kwargs": {}}
+        if isinstance(message, AIMessageChunk):
+            update |= {"chunk_position": None, "tool_call_chunks": [], "tool_calls": []}
+    return message.model_copy(update=update)
+
+
+def _cut_blocks(content: Sequence[Any], start: int, end: int | None) -> Iterator[Any]:
+    """Blocks of which the text ones together have only the text from start to end."""
+    at = 0
+    for block in content:
+        text = block if isinstance(block, str) else block.get("text")
+        if not isinstance(text, str) or not (isinstance(block, str) or block["type"] == "text"):
+            # What is no text, such as reasoning, stands before it.
+            if at >= start and (end is None or at < end):
+                yield block
+            continue
+        kept = text[max(start - at, 0) : None if end is None else max(end - at, 0)]
+        at += len(text)
+        if kept:
+            yield kept if isinstance(block, str) else {**block, "text": kept}
 
 
 def _reasons(message: BaseMessage) -> bool:

@@ -26,6 +26,8 @@ from langchain_crossroute.messages import for_provider, from_dicts, to_messages
 from langchain_crossroute.metadata import (
     DECISION,
     AnswerMetadata,
+    cut,
+    message_of,
     text_and_usage,
     tokens_of,
     without_logprobs,
@@ -143,6 +145,18 @@ class Transport:
         self.asked.append(Exchange(self, ask, decision))
         return self.asked[-1]
 
+    def form_of(self, ask: Ask) -> Form:
+        """The form in which an ask is made, before it is an exchange."""
+        looks_into = ask.until not in (None, begun, has_words)
+        if self.form is WHOLE:
+            # A whole answer is made of a stream only where the strategy looks into it.
+            return CHUNKS if looks_into else WHOLE
+        if self.form is EVENTS:
+            # What may be one of several parts of the answer is made events of with the others.
+            is_alone = ask.role == "answer" and all(one.reply.failed for one in self.asked)
+            return EVENTS if is_alone and not looks_into else CHUNKS
+        return self.form
+
     def bill(self) -> dict[str, Any]:
         """What all asks of the call have cost so far."""
         return bill(one.charge for one in self.asked if one.reply.was_asked)
@@ -187,9 +201,7 @@ class Exchange:
         self._is_answer = False
         # Whether the log-probabilities on the answer are none of the caller's business.
         self._hides_logprobs = False
-        # A whole answer is made of a stream only where the strategy looks into it.
-        looks_into = ask.until not in (None, begun, has_words)
-        self._form = CHUNKS if transport.form is WHOLE and looks_into else transport.form
+        self._form = transport.form_of(ask)
 
     @property
     def charge(self) -> Charge:
@@ -241,6 +253,14 @@ class Exchange:
         if unbuilt and isinstance(self._candidate, LazyChatModel):
             self._candidate.warn(text)
         return text
+
+    def cut(self, part: Any, start: int, end: int | None) -> Any:
+        """A part with some of its text only; None if there is nothing in it any more."""
+        found = self._form.each(part, lambda output: cut(output, start, end))
+        message = message_of(found)
+        if not (found if message is None else answers(found) or text_and_usage(found)[1]):
+            return None
+        return found
 
     def with_metadata(self, part: Any) -> Any:
         """A part with what belongs on it: the decision, what it really cost."""

@@ -103,17 +103,23 @@ def text_of(output: Any) -> str:
     return output if isinstance(output, str) else ""
 
 
-def follows(output: Any, text: str) -> Any:
-    """An answer, or a chunk of one, as it is after a text of another model in the same answer."""
+def with_text(output: Any, text: str, delta: str | None) -> Any:
+    """An answer, or a chunk of one, with another text.
+
+    Args:
+        output: The answer.
+        text: All of the text so far.
+        delta: What is new of it in a stream; None if there is none.
+    """
     if isinstance(output, CompletionResponse):
-        return output.model_copy(update={"text": text + output.text})
+        return output.model_copy(update={"text": text, "delta": delta})
     if not isinstance(output, ChatResponse):
-        return output
-    blocks: list[ContentBlock] = [*output.message.blocks]
-    if blocks and isinstance(first := blocks[0], TextBlock):
-        text, blocks = text + first.text, blocks[1:]
-    message = output.message.model_copy(update={"blocks": [TextBlock(text=text), *blocks]})
-    return output.model_copy(update={"message": message})
+        if not isinstance(output, str):
+            return output
+        return text if delta is None else delta
+    rest = [block for block in output.message.blocks if not isinstance(block, TextBlock)]
+    message = output.message.model_copy(update={"blocks": [TextBlock(text=text), *rest]})
+    return output.model_copy(update={"message": message, "delta": delta})
 
 
 def to_completion(output: Any) -> Any:

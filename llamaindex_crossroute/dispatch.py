@@ -15,6 +15,7 @@ from crossroute.ceiling import Ceiling
 from crossroute.exploration import new_call_id
 from crossroute.query import Message
 from crossroute.strategies import Flow, PickOne, Task, adrive, drive
+from crossroute.strategies.wrappers import for_call
 from llamaindex_crossroute.events import recorders
 from llamaindex_crossroute.messages import is_from_model, to_dicts
 from llamaindex_crossroute.request import ANSWERED_BY, OWN_CHOICE, PromptRequest, Request
@@ -110,13 +111,12 @@ async def _aoutputs(llm: CrossRouteLLM, method: str, request: Request) -> AsyncG
 
 def _flow(llm: CrossRouteLLM, request: Request, task: Task) -> Flow:
     """The strategy at work: the given one, or the candidates in the router's order."""
-    strategy = llm.strategy
-    needs = task.query.needs & {"tools", "structured_output"}
     # Tools and schemas go to one candidate, unless a strategy says that it can take them; a prompt
     # goes to one candidate's own way with it.
-    bound = needs and not getattr(strategy, "takes_tools", False)
-    if strategy is None or bound or isinstance(request, PromptRequest):
-        strategy = PickOne(llm.attempts, llm.pass_refusals)
+    needs = task.query.needs & {"tools", "structured_output"}
+    alone = PickOne(llm.attempts, llm.pass_refusals)
+    is_prompt = isinstance(request, PromptRequest)
+    strategy = for_call(llm.strategy, alone, is_bound=bool(needs), is_prompt=is_prompt)
     return strategy.answer(task)
 
 

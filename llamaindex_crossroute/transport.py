@@ -25,7 +25,6 @@ from crossroute.strategies.base import begun
 from crossroute.strategies.base import has_words as up_to_words
 from llamaindex_crossroute.answers import (
     Response,
-    follows,
     has_words,
     is_answer,
     is_finished,
@@ -35,6 +34,7 @@ from llamaindex_crossroute.answers import (
     text_of,
     to_completion,
     usage_of,
+    with_text,
 )
 from llamaindex_crossroute.closing import aclose, close
 from llamaindex_crossroute.events import (
@@ -65,10 +65,26 @@ _logger = logging.getLogger(__name__)
 
 
 class Part(NamedTuple):
-    """A response, a chunk of a stream, a text, or an object, and the exchange that gave it."""
+    """What an exchange has given, and which of its text is new.
+
+    Attributes:
+        exchange: The exchange.
+        output: A response, a chunk of a stream, a text, or an object.
+        start: Position in all of its text so far, where that of this part begins.
+        end: Position there; None is all.
+        is_cut: Whether it was made of a longer part.
+    """
 
     exchange: Exchange
     output: Any
+    start: int = 0
+    end: int | None = None
+    is_cut: bool = False
+
+    @property
+    def text(self) -> str:
+        """Its text."""
+        return text_of(self.output)[self.start : self.end]
 
 
 class Transport:
@@ -82,6 +98,7 @@ class Transport:
         request: What it was called with.
         streams: Whether the caller gets a stream.
         span_id: Id of LlamaIndex's span of the call.
+        is_joined: Whether what was handed on is not of one answer alone, whole and from its start.
     """
 
     def __init__(
@@ -102,8 +119,9 @@ class Transport:
         self.span_id = active_span_id.get()
         self.query = task.query
         self._asked: list[Exchange] = []
-        self._latest: Part | None = None
-        self._before = ""
+        self._shown: Exchange | None = None
+        self.is_joined = False
+        self._text = ""
         dispatcher.event(CrossRouteDecisionEvent(decision=task.decision.to_dict()))
 
     def exchange(self, ask: Ask, decision: dict[str, Any]) -> Exchange:
@@ -129,10 +147,14 @@ class Transport:
         What a strategy shows of several asks is one answer, and LlamaIndex's chunks hold all of
         the text so far.
         """
-        latest, self._latest = self._latest, part
-        if latest is not None and latest.exchange is not part.exchange:
-            self._before += text_of(latest.output)
-        output = follows(part.output, self._before) if self._before else part.output
+        is_other = self._shown not in (None, part.exchange)
+        self._shown = part.exchange
+        self.is_joined = self.is_joined or is_other or part.is_cut
+        new = part.text
+        self._text += new
+        output = part.output
+        if self.is_joined:
+            output = with_text(output, self._text, new if self.streams else None)
         return part.exchange.decided(output) if isinstance(output, Response) else output
 
 
@@ -156,6 +178,8 @@ class Exchange:
         self._streams = looks_into or (transport.streams and ask.role == "answer")
         # Up to the first words: afterwards it is an answer.
         self._lead: list[Any] = []
+        # Characters that have come.
+        self._length = 0
         # Whether log-probabilities are none of the caller's business.
         self._hides_logprobs = False
         self._overheard: list[Response] = []
@@ -242,6 +266,13 @@ class Exchange:
             self._candidate.warn(text)
         return text
 
+    def cut(self, part: Part, start: int, end: int | None) -> Part | None:
+        """A part with some of its text only; None if there is nothing in it any more."""
+        last = part.end if end is None else part.start + end
+        found = part._replace(start=part.start + start, end=last, is_cut=True)
+        is_left = found.text or (end is None and is_finished(self._said(part.output)))
+        return found if is_left else None
+
     def with_metadata(self, part: Part) -> Part:
         """A part as it is: `Transport.output` marks all, also what a `Show` hands on."""
         return part
@@ -286,7 +317,7 @@ class Exchange:
         }
         if self._hides_logprobs:
             update["logprobs"] = None
-        if self._streams != self._transport.streams:
+        if self._streams != self._transport.streams and not self._transport.is_joined:
             # The last chunk without its delta is a whole answer.
             update["delta"] = None if self._streams else self.reply.text
         exploration = self._transport.exploration
@@ -333,7 +364,10 @@ class Exchange:
     def _part(self, output: Any) -> Part:
         if self._transport.request.becomes_chat(self._ask):
             output = to_completion(output)
-        return Part(self, output)
+        # Chunks hold all of the text so far.
+        start = self._length if self._streams and isinstance(output, Response) else 0
+        self._length = len(text_of(output))
+        return Part(self, output, min(start, self._length), self._length)
 
     def _said(self, output: Any) -> Any:
         """Of a text or an object, the response that it was made of, if one was overheard."""

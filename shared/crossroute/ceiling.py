@@ -44,11 +44,13 @@ class Ceiling:
         usd: The most that the call may cost, all asks together, in USD.
         pool: The candidates by their ids.
         query: What was routed.
+        name: What the limit is called.
     """
 
     usd: float
     pool: Mapping[str, ModelDescriptor]
     query: Query
+    name: str = "hard_max_cost_usd"
 
     @classmethod
     def of(
@@ -81,13 +83,13 @@ class Ceiling:
         descriptor, left = self.pool[model], self.usd - spent_usd
         if descriptor.price is None:
             return Reason(
-                "no price is known, so it cannot keep hard_max_cost_usd",
+                f"no price is known, so it cannot keep {self.name}",
                 "write the price of a model into its descriptor",
             )
         if uncounted := sorted(self.query.needs & UNCOUNTED):
             return Reason(
                 f"the cost of {' and '.join(uncounted)} is not known beforehand, so it cannot keep "
-                "hard_max_cost_usd",
+                f"{self.name}",
                 "send no images, audio or files, or use max_cost_usd, which goes by a prediction",
             )
         sent = self._input_tokens(more_input)
@@ -96,9 +98,9 @@ class Ceiling:
         least = min([LEAST_ANSWER_TOKENS, *wanted])
         if bought < max(least, 1):
             return Reason(
-                f"{usd(max(left, 0.0))} of hard_max_cost_usd are left, which does not buy "
+                f"{usd(max(left, 0.0))} of {self.name} are left, which does not buy "
                 f"its input of up to {sent:.0f} tokens and an answer of {max(least, 1)}",
-                "raise hard_max_cost_usd, or shorten the request",
+                f"raise {self.name}, or shorten the request",
             )
         # A provider refuses to promise more than its model can say.
         room = [bought, *wanted]

@@ -99,6 +99,9 @@ class Exchange:
     def failure(self, error: Exception) -> str | None:
         return str(error) if may_pass_elsewhere(error) else None
 
+    def cut(self, part: str, start: int, end: int | None) -> str | None:
+        return part[start:end] or None
+
     def with_metadata(self, part: str) -> str:
         return f"{self.decision['model'][0]}:{part}"
 

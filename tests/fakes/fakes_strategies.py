@@ -153,6 +153,9 @@ class Exchange:
         self.transport.late()
         return str(error) if self.transport.passes and may_pass_elsewhere(error) else None
 
+    def cut(self, part: str, start: int, end: int | None) -> str | None:
+        return part[start:end] or None
+
     def with_metadata(self, part: str) -> str:
         return f"{self.ask.model}: {part}"
 

@@ -19,12 +19,15 @@ from crossroute.strategies.arms import Arm, Arms
 from crossroute.strategies.base import (
     Ask,
     Flow,
+    GoOn,
+    Limit,
     Reply,
     Role,
     Show,
     Strategy,
     Task,
     Together,
+    ToolCall,
     Usage,
     check_strategy,
 )
@@ -45,6 +48,7 @@ from crossroute.strategies.signals import (
     StatedConfidence,
 )
 from crossroute.strategies.vote import Vote
+from crossroute.strategies.wrappers import within
 
 __all__ = [
     "Agreement",
@@ -61,6 +65,8 @@ __all__ = [
     "Exchange",
     "Extractor",
     "Flow",
+    "GoOn",
+    "Limit",
     "Listener",
     "MeanLogprob",
     "MinLogprob",
@@ -76,6 +82,7 @@ __all__ = [
     "Strategy",
     "Task",
     "Together",
+    "ToolCall",
     "Transport",
     "Usage",
     "Vote",
@@ -90,4 +97,5 @@ __all__ = [
     "final_number",
     "json_value",
     "normalised_text",
+    "within",
 ]

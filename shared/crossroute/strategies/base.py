@@ -34,6 +34,20 @@ class Usage(NamedTuple):
     reasoning_tokens: int = 0
 
 
+class ToolCall(NamedTuple):
+    """A call of a tool that a model wants.
+
+    Attributes:
+        name: Name of the tool.
+        arguments: Its arguments; empty where what the model wrote is no JSON object.
+        id: By which its result is told from others.
+    """
+
+    name: str
+    arguments: Mapping[str, Any]
+    id: str
+
+
 @dataclass(frozen=True, slots=True)
 class Task:
     """What is to be answered.
@@ -79,6 +93,7 @@ class Reply:
         usage: Its tokens, None as long as nobody has counted them.
         cost_usd: What it cost in USD; None as long as it is not known.
         logprobs: Log-probabilities of its tokens so far, where they were asked for and are given.
+        tool_calls: Which of the tools of its ask it wants called, as soon as it is done.
     """
 
     model: str
@@ -92,6 +107,7 @@ class Reply:
     usage: Usage | None = None
     cost_usd: float | None = None
     logprobs: list[float] = field(default_factory=list)
+    tool_calls: list[ToolCall] = field(default_factory=list)
 
     @property
     def failed(self) -> bool:
@@ -108,6 +124,7 @@ class Ask:
         keep: Positions of the caller's messages that it gets; None are all, untouched.
         then: Messages after them, in OpenAI's dict form: a question of a judge, say.
         settings: Settings of the call beside the caller's own: `temperature`, `max_tokens`...
+        tools: What it may call, as tools in OpenAI's dict form.
         until: When to look at a stream; None is at its end.
         role: What it is for.
         seconds: Time limit, up to where it is looked at: then it is left, and its error is an
@@ -121,6 +138,7 @@ class Ask:
     keep: Sequence[int] | None = None
     then: Sequence[Message] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
+    tools: Sequence[Mapping[str, Any]] = ()
     until: Callable[[Reply], bool] | None = None
     role: Role = "answer"
     seconds: float | None = None
@@ -144,16 +162,60 @@ class Together:
 
 
 @dataclass(frozen=True, slots=True)
+class GoOn:
+    """Read on, at once, in streams that were looked at.
+
+    Attributes:
+        replies: What has come of them so far; one that is done stays as it is.
+        until: When to look at one of them again; None is at its end.
+        enough: As that of `Together`.
+    """
+
+    replies: tuple[Reply, ...]
+    until: Callable[[Reply], bool] | None = None
+    enough: Callable[[Sequence[Reply]], bool] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Show:
-    """Hand on what is held of a reply, and drop the rest of it."""
+    """Hand on what is held of a reply.
+
+    What an earlier `Show` has handed on or dropped is not held any more.
+
+    Attributes:
+        reply: Of a stream, as a rule.
+        start: Position in its text; what is held before it is dropped.
+        end: Position in its text; what comes after it stays held. None is all.
+        close: Whether nothing more is read of it, and nothing is held any more. If not, it may be
+            gone on with, shown further, and returned.
+    """
 
     reply: Reply
+    start: int = 0
+    end: int | None = None
+    close: bool = True
 
 
-Flow = Generator[Ask | Show | Together | tuple[Ask, ...], Any, Reply]
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """Set a hard limit on what the call costs from now on, all asks of it together.
+
+    Attributes:
+        usd: The most in USD; a lower limit of the call stays.
+        name: What it is called, in the error of an ask that it does not pay for.
+    """
+
+    usd: float
+    name: str
+
+
+Step = Ask | Together | tuple[Ask, ...] | GoOn | Show | Limit
+
+Flow = Generator[Step, Any, Reply]
 """Yields an `Ask` and is sent its `Reply`; a `Together` is asked at once, and gives as many replies
-in its order; a tuple of asks is one that waits for all; a `Show` is sent its reply again. The reply
-that it returns is the answer: what is held of it is handed on, and what is still to come."""
+in its order; a tuple of asks is one that waits for all; a `GoOn` is sent its replies again, a
+`Show` its reply. The reply that it returns is the answer: what is held of it is handed on, and what
+is still to come."""
 
 
 @runtime_checkable

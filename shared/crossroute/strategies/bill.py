@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from typing import Any, TypedDict
 
@@ -69,8 +70,11 @@ def charge(ask: Ask, reply: Reply, price: Price | None, query: Query) -> Charge:
 
 
 def more_input(ask: Ask) -> float:
-    """Estimated tokens of the messages that an ask adds to the caller's."""
-    return sum(estimate_tokens(str(message.get("content") or "")) for message in ask.then)
+    """Estimated tokens of the messages and tools that an ask adds to the caller's."""
+    texts = [str(message.get("content") or "") for message in ask.then]
+    calls = (call for message in ask.then for call in message.get("tool_calls") or ())
+    texts += [json.dumps(one, default=str) for one in (*calls, *ask.tools)]
+    return sum(map(estimate_tokens, texts))
 
 
 def bill(charges: Iterable[Charge]) -> dict[str, Any]:

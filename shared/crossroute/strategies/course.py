@@ -5,16 +5,34 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from sys import float_info
-from typing import Any, Generic
+from typing import Any, Generic, NamedTuple
 
+from crossroute.ceiling import Ceiling
 from crossroute.errors import AskTimeoutError, StrategyError, shortened
 from crossroute.failures import REFUSED, Failure, decision_after, describe, note
-from crossroute.strategies.base import Ask, Flow, Reply, Show, Task, Together
+from crossroute.strategies.base import (
+    Ask,
+    Flow,
+    GoOn,
+    Limit,
+    Reply,
+    Show,
+    Task,
+    Together,
+)
 from crossroute.strategies.exchange import Ended, EndedAsk, Exchange, Part, Transport
+from crossroute.strategies.limit import limited
 from crossroute.strategies.readers import END, Came
-from crossroute.strategies.within import within
+
+
+class Held(NamedTuple):
+    """A part that nobody was shown yet, and which of the reply's text it brought."""
+
+    part: Any
+    start: int
+    end: int
 
 
 @dataclass(slots=True, eq=False)
@@ -25,6 +43,7 @@ class Asked(Generic[Part]):
         ask: What was asked.
         exchange: What comes back.
         parts: Those to come.
+        until: When its strategy looks at it; None is at its end.
         held: Those that nobody was shown yet.
         failure: Its failure in a line of text, where another model may not share it.
         error: What its stream raised.
@@ -34,7 +53,8 @@ class Asked(Generic[Part]):
     ask: Ask
     exchange: Exchange[Part]
     parts: Any
-    held: list[Part]
+    until: Any = None
+    held: list[Held] = field(default_factory=list)
     failure: str | None = None
     error: Exception | None = None
     reader: Any = None
@@ -44,30 +64,49 @@ class Asked(Generic[Part]):
         """What the strategy sees of it."""
         return self.exchange.reply
 
+    @property
+    def position(self) -> int:
+        """Where in the text of the reply what is held begins."""
+        return self.held[0].start if self.held else len(self.reply.text)
+
+
+class Shown(NamedTuple):
+    """A part of an answer that was handed on: of whose text, from where to where."""
+
+    asked: Asked[Any]
+    start: int
+    end: int | None
+
+    @property
+    def text(self) -> str:
+        """What was handed on; without an end, all that has come."""
+        return self.asked.reply.text[self.start : self.end]
+
 
 @dataclass(slots=True, eq=False)
 class Call(Generic[Part]):
-    """A call under way: its asks, and those of which something was handed on."""
+    """A call under way: its asks, and what was handed on."""
 
     began: float
     asked: list[Asked[Part]] = field(default_factory=list)
-    shown: list[Asked[Part]] = field(default_factory=list)
+    shown: list[Shown] = field(default_factory=list)
     error: BaseException | None = None
 
     def ended(self, task: Task) -> Ended:
         """What is told of it in the end."""
+        showed = [one.asked for one in self.shown]
         return Ended(
             task,
             [
                 EndedAsk(
                     one.exchange.charge,
                     one.error or one.reply.error,
-                    one.reply.refused and one not in self.shown,
+                    one.reply.refused and one not in showed,
                 )
                 for one in self.asked
             ],
-            self.shown[-1].ask.model if self.shown else None,
-            "".join(one.reply.text for one in self.shown),
+            showed[-1].ask.model if showed else None,
+            "".join(one.text for one in self.shown),
             self.error,
             time.monotonic() - self.began,
         )
@@ -142,14 +181,15 @@ def course(
     """What a strategy says, as single steps."""
     asked = call.asked
     failures: list[Failure] = []
+    ceiling = task.ceiling
     candidates = [candidate.model for candidate in task.decision.candidates]
 
     def check(ask: object) -> Ask:
         if not isinstance(ask, Ask):
             raise StrategyError(
-                f"A strategy yielded or returned {shortened(ask)}; it yields Ask, Show, or a "
-                "Together or tuple of at least one Ask, and returns one of the replies that it was "
-                "sent."
+                f"A strategy yielded or returned {shortened(ask)}; it yields Ask, GoOn, Show, "
+                "Limit, or a Together or tuple of at least one Ask, and returns one of the replies "
+                "that it was sent."
             )
         if not (ask.seconds is None or _is_limit(ask.seconds)):
             raise StrategyError(
@@ -171,11 +211,12 @@ def course(
             # No error of the strategy's: it cannot know who rests.
             decided, refused = task.watch.decision, task.watch.removed[ask.model]
         decision = decision_after(decided, ask.model, failures, ask.reason)
-        if refused is None and task.ceiling is not None:
-            ask, refused = within(task.ceiling, ask, asked, at_once)
+        if refused is None and ceiling is not None:
+            ask, refused = limited(ceiling, ask, asked, at_once)
             decision["max_tokens"] = ask.max_tokens
         exchange = transport.exchange(ask, decision)
-        one = Asked(ask, exchange, exchange.aopen() if is_async else exchange.open(), [])
+        parts = exchange.aopen() if is_async else exchange.open()
+        one = Asked(ask, exchange, parts, ask.until)
         if refused is None and task.watch is not None:
             refused = task.watch.begin(ask.model)
         if refused is not None:
@@ -206,12 +247,20 @@ def course(
             break
         if isinstance(step, Show):
             one = _of(step.reply, asked)
-            if one not in call.shown:
-                call.shown.append(one)
-            yield from (Emit(part) for part in one.held)
-            one.held, one.reply.done = [], True
-            yield Close(one)
+            yield from (Emit(part) for part in _shown(one, step, call))
+            if step.close:
+                one.held, one.reply.done = [], True
+                yield Close(one)
             sent = one.reply
+        elif isinstance(step, Limit):
+            ceiling, sent = _lower(task, ceiling, step), None
+        elif isinstance(step, GoOn):
+            ones, again = _again(step, asked)
+            latest = [one for one in ones if not (one.reply.done or one.reply.refused)]
+            for one in latest:
+                one.until = step.until
+            yield from _listen_to_all(ones, again, task, failures)
+            sent = tuple(one.reply for one in ones)
         elif together := _together(step):
             # All of them, before one is asked for nothing.
             asks = [check(ask) for ask in together.asks]
@@ -221,24 +270,20 @@ def course(
         else:
             ask = check(step)
             latest = [begin(ask)]
-            if ask.seconds is None:
-                yield from _listen(latest[0], task, failures)
-            else:
-                yield from _listen_to_all(latest, Together((ask,)), task, failures)
+            yield from _listen_to_all(latest, Together((ask,)), task, failures)
             sent = latest[0].reply
 
     answer = _of(step, asked)
     if answer.reply.error is not None:
         note(answer.reply.error, failures)
         raise answer.reply.error
-    if answer not in call.shown:
-        call.shown.append(answer)
+    call.shown.append(Shown(answer, answer.position, None))
     for one in asked:
         if one is not answer:
             yield Close(one)
     exchange = answer.exchange
-    for part in answer.held:
-        yield Emit(exchange.with_metadata(part))
+    for held in answer.held:
+        yield Emit(exchange.with_metadata(held.part))
     while not answer.reply.done:
         try:
             part = yield Pull(answer)
@@ -269,6 +314,65 @@ def note_ends(task: Task, asked: Sequence[Asked[Any]]) -> None:
             )
     if task.watch is not None:
         task.watch.over()
+
+
+def _shown(one: Asked[Any], show: Show, call: Call[Any]) -> list[Any]:
+    """What a `Show` hands on; it is not held any more."""
+    given: list[Any] = []
+    rest: list[Held] = []
+    span = Shown(one, max(one.position, show.start), show.end)
+    end = math.inf if show.end is None else show.end
+    for part, begins, ends in one.held:
+        if begins >= end:
+            rest.append(Held(part, begins, ends))
+            continue
+        start = min(max(show.start, begins), ends) - begins
+        if ends >= end:
+            stop = int(end) - begins
+            given.append(one.exchange.cut(part, start, stop))
+            if (tail := one.exchange.cut(part, stop, None)) is not None:
+                rest.append(Held(tail, int(end), ends))
+        else:
+            given.append(one.exchange.cut(part, start, None) if start else part)
+    one.held = rest
+    given = [part for part in given if part is not None]
+    if given:
+        call.shown.append(span._replace(end=one.position))
+    return given
+
+
+def _lower(task: Task, ceiling: Ceiling | None, limit: Limit) -> Ceiling | None:
+    """The lower one of two limits.
+
+    Raises:
+        StrategyError: If the new one is none.
+    """
+    if math.isnan(limit.usd) or limit.usd < 0:
+        raise StrategyError(f"A strategy sets a limit of {limit.usd} USD; give a number from 0 up.")
+    if math.isinf(limit.usd) or (ceiling is not None and ceiling.usd <= limit.usd):
+        return ceiling
+    if ceiling is not None:
+        return replace(ceiling, usd=limit.usd, name=limit.name)
+    return Ceiling(limit.usd, task.pool, task.query, limit.name)
+
+
+def _again(step: GoOn, asked: Sequence[Asked[Any]]) -> tuple[list[Asked[Any]], Together]:
+    """What is gone on with, and until when.
+
+    Raises:
+        StrategyError: If there is nothing of it, or it cannot be gone on with.
+    """
+    if not isinstance(step.replies, (tuple, list)) or not step.replies:
+        raise StrategyError(
+            f"replies of GoOn is {shortened(step.replies)}; give a tuple of at least one Reply."
+        )
+    if step.enough is not None and not callable(step.enough):
+        raise StrategyError(
+            f"enough of GoOn is {shortened(step.enough)}; give a function of the replies, or "
+            "None to wait for all."
+        )
+    ones = [_of(reply, asked) for reply in step.replies]
+    return ones, Together(tuple(one.ask for one in ones), step.enough)
 
 
 def _is_limit(seconds: object) -> bool:
@@ -341,6 +445,10 @@ def _listen_to_all(
 
     Here everything is done that the strategy sees, so that no two threads do it at once.
     """
+    if len(ones) == 1 and together.enough is None and ones[0].ask.seconds is None:
+        # Nothing else goes on meanwhile.
+        yield from _listen(ones[0], task, failures)
+        return
     replies, enough = [one.reply for one in ones], together.enough
     under_way = [one for one in ones if not one.reply.done]
     began = time.monotonic()
@@ -381,9 +489,10 @@ def _read(one: Asked[Any], part: Any) -> bool:  # noqa: ANN401  # Of whatever ki
     if part is END:
         one.reply.done = True
         return True
-    one.held.append(part)
+    before = len(one.reply.text)
     one.exchange.read(part)
-    until = one.ask.until
+    one.held.append(Held(part, before, max(len(one.reply.text), before)))
+    until = one.until
     return until is not None and bool(until(one.reply))
 
 

@@ -46,6 +46,19 @@ class Exchange(Protocol[Part]):
         """A failure in a line of text, where another model may not share it; else None."""
         ...
 
+    def cut(self, part: Part, start: int, end: int | None) -> Part | None:
+        """A part with some of its text only.
+
+        Args:
+            part: What was read already.
+            start: Position in the text that it has added to the reply's.
+            end: Position there; then it says nothing of how its stream ended. None is all.
+
+        Returns:
+            The part; None if there is nothing in it any more.
+        """
+        ...
+
     def with_metadata(self, part: Part) -> Part:
         """A part as the caller gets it: with the decision and the bill on it."""
         ...

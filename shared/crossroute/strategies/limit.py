@@ -1,4 +1,4 @@
-"""How the driver keeps a call within its hard limit."""
+"""How the driver keeps a call under its hard limit."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Protocol
 
-from crossroute.ceiling import INPUT_MARGIN, Ceiling
+from crossroute.ceiling import INPUT_MARGIN, TOOLS_FRAME_TOKENS, Ceiling
 from crossroute.errors import CostLimitError, Reason
 from crossroute.failures import has_status
 from crossroute.query import LONGEST_ANSWER, estimate_tokens, given_limit
@@ -39,7 +39,7 @@ class Spent(Protocol):
         ...
 
 
-def within(
+def limited(
     ceiling: Ceiling, ask: Ask, before: Iterable[Spent], at_once: int = 1
 ) -> tuple[Ask, CostLimitError | None]:
     """An ask with the longest answer that the rest of the limit buys.
@@ -57,17 +57,22 @@ def within(
     # Those that are asked with it get equal parts of what is left.
     spent += (ceiling.usd - spent) * (1 - 1 / at_once)
     found = ceiling.longest_answer(
-        ask.model, spent_usd=spent, more_input=more_input(ask), asked=given_limit(ask.settings)
+        ask.model, spent_usd=spent, more_input=_more_input(ask), asked=given_limit(ask.settings)
     )
     if isinstance(found, Reason):
         return ask, CostLimitError(f"{ask.model} was not asked: {found.text}. Mend: {found.mend}.")
     return replace(ask, max_tokens=None if found >= LONGEST_ANSWER else found), None
 
 
+def _more_input(ask: Ask) -> float:
+    # The margin is one of the tokenizers, which what providers put around tools does not need.
+    return more_input(ask) + bool(ask.tools) * TOOLS_FRAME_TOKENS / INPUT_MARGIN
+
+
 def _spent_usd(ceiling: Ceiling, one: Spent) -> float:
     """What an ask has cost at most; of one that goes on, what it may cost yet."""
     ask, reply = one.ask, one.exchange.reply
-    more = more_input(ask)
+    more = _more_input(ask)
     # A refusal that is not read to its end says no more.
     # What was left may go on, at the provider or in its client.
     if reply.left or (not reply.done and not reply.refused):

@@ -1,0 +1,80 @@
+"""What stands around a strategy: a hard limit on what a call of it costs, and its fallback."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from sys import float_info
+
+from crossroute.errors import ConstraintError, shortened
+from crossroute.strategies.base import Flow, Limit, Strategy, Task, check_strategy
+
+
+@dataclass(frozen=True, slots=True)
+class _Within:
+    """A strategy under a hard limit."""
+
+    usd: float
+    strategy: Strategy
+
+    @property
+    def takes_tools(self) -> bool:
+        """Whether the strategy takes tools and schemas."""
+        return takes_tools(self.strategy)
+
+    def answer(self, task: Task) -> Flow:
+        """What the strategy does, as far as the limit pays for it."""
+        yield Limit(self.usd, "the limit of the strategy (within)")
+        return (yield from self.strategy.answer(task))
+
+
+def within(usd: float, strategy: Strategy) -> Strategy:
+    """A strategy of which no call costs more than a hard limit, all of its asks together.
+
+    Each ask gets the `max_tokens` that the rest of the limit buys; one that it does not pay for is
+    not made, and is a failure to the strategy (`CostLimitError`). A lower hard limit of the call
+    stays. Where the strategy gives way to one model, as with tools, the limit holds as well.
+
+    Args:
+        usd: The most in USD.
+        strategy: The strategy.
+
+    Raises:
+        ConstraintError: If the limit is no finite number from 0 up, or the strategy is none.
+    """
+    is_number = isinstance(usd, (int, float)) and not isinstance(usd, bool)
+    # An integer may be larger than any number to reckon with.
+    if not is_number or not 0 <= usd <= float_info.max or math.isnan(usd):
+        raise ConstraintError(f"usd is {shortened(usd)}; give a finite number from 0 up.")
+    if strategy is None:
+        raise ConstraintError(
+            "strategy is None; give one, such as crossroute.strategies.PickOne()."
+        )
+    check_strategy(strategy)
+    return _Within(usd, strategy)
+
+
+def takes_tools(strategy: Strategy) -> bool:
+    """Whether a strategy says that it takes tools and schemas."""
+    return bool(getattr(strategy, "takes_tools", False))
+
+
+def for_call(
+    strategy: Strategy | None, alone: Strategy, *, is_bound: bool, is_prompt: bool = False
+) -> Strategy:
+    """The strategy that answers a call.
+
+    Args:
+        strategy: The given one; None if there is none.
+        alone: The one that asks one candidate after the other.
+        is_bound: Whether tools or a schema are bound to the models.
+        is_prompt: Whether the call goes to one model's own way with a prompt.
+    """
+    if strategy is None:
+        return alone
+    if not is_prompt and (takes_tools(strategy) or not is_bound):
+        return strategy
+    if isinstance(strategy, _Within):
+        inner = for_call(strategy.strategy, alone, is_bound=is_bound, is_prompt=is_prompt)
+        return replace(strategy, strategy=inner)
+    return alone

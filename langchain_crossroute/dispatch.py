@@ -54,8 +54,8 @@ from langchain_crossroute.demands import LateCall, demands_of
 from langchain_crossroute.failures import RequestTooLongError
 from langchain_crossroute.lazy import LazyChatModel
 from langchain_crossroute.messages import to_messages, to_query
-from langchain_crossroute.metadata import last_decision
-from langchain_crossroute.protocol import aas_events, as_chunk, as_events
+from langchain_crossroute.metadata import as_chunk, last_decision
+from langchain_crossroute.protocol import aas_events, as_events
 from langchain_crossroute.transport import CHUNKS, EVENTS, WHOLE, Form, Transport, aemit, emit
 
 DECISION_EVENT = "crossroute_decision"

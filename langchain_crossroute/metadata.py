@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
+from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, BaseMessageChunk
 from langchain_core.messages.ai import UsageMetadata, add_usage
 from langchain_core.outputs import ChatGeneration, LLMResult
 
@@ -225,8 +225,8 @@ def cut(output: Any, start: int, end: int | None) -> Any:
     """
     if isinstance(output, str):
         return output[start:end]
-    message = message_of(output)
-    if message is None or message is not output:
+    message = as_chunk(output)
+    if not isinstance(message, AIMessageChunk):
         return output
     content: Any = message.content
     if isinstance(content, str):
@@ -235,10 +235,25 @@ def cut(output: Any, start: int, end: int | None) -> Any:
         content = [*_cut_blocks(content, start, end)]
     update: dict[str, Any] = {"content": content}
     if end is not None:
-        update |= {"response_metadata": {}, "usage_metadata": None, "additional_kwargs": {}}
-        if isinstance(message, AIMessageChunk):
-            update |= {"chunk_position": None, "tool_call_chunks": [], "tool_calls": []}
+        nothing: dict[str, Any] = {"response_metadata": {}, "additional_kwargs": {}}
+        update |= nothing | {"usage_metadata": None, "chunk_position": None}
+        update |= {"tool_call_chunks": [], "tool_calls": []}
+    elif is_whole(output):
+        update["chunk_position"] = "last"
     return message.model_copy(update=update)
+
+
+def as_chunk(output: Any) -> Any:
+    """A whole message of a model as a chunk; anything else as it is."""
+    if not is_whole(output) or not isinstance(output, AIMessage):
+        return output
+    return AIMessageChunk(**output.model_dump(exclude={"type"}))
+
+
+def is_whole(output: Any) -> bool:
+    """Whether it is a message and no chunk: a model that cannot stream yields its answer so."""
+    message = message_of(output)
+    return message is not None and not isinstance(message, BaseMessageChunk)
 
 
 def _cut_blocks(content: Sequence[Any], start: int, end: int | None) -> Iterator[Any]:

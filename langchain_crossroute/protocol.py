@@ -7,10 +7,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
-from langchain_core.messages import AIMessage, AIMessageChunk
+from langchain_core.messages import AIMessage
 from langchain_core.outputs import ChatGenerationChunk
 
-from langchain_crossroute.metadata import DECISION
+from langchain_crossroute.metadata import DECISION, as_chunk
 
 
 def as_events(parts: Iterator[Any]) -> Iterator[Any]:
@@ -68,10 +68,3 @@ class _Marks:
             return event
         metadata = event.get("metadata") or {}
         return {**event, "metadata": {**metadata, DECISION: self._found}}
-
-
-def as_chunk(part: Any) -> Any:
-    """A whole message of a model as a chunk; anything else as it is."""
-    if not isinstance(part, AIMessage) or isinstance(part, AIMessageChunk):
-        return part
-    return AIMessageChunk(**part.model_dump(exclude={"type"}))

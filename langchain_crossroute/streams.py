@@ -14,7 +14,6 @@ from langchain_core.callbacks import (
     BaseCallbackManager,
     Callbacks,
 )
-from langchain_core.messages import BaseMessageChunk
 from langchain_core.outputs import LLMResult
 from langchain_core.tracers.base import AsyncBaseTracer, BaseTracer
 from typing_extensions import override
@@ -72,12 +71,6 @@ def answers(output: Any) -> bool:
     if message_of(output) is None and not (isinstance(output, dict) and "event" in output):
         return True
     return shows(output) or has_finish_reason(output)
-
-
-def is_whole(output: Any) -> bool:
-    """Whether it is a message and no chunk: a model that cannot stream yields its answer so."""
-    message = message_of(output)
-    return message is not None and not isinstance(message, BaseMessageChunk)
 
 
 def _shows_block(block: str | dict[str, Any]) -> bool:

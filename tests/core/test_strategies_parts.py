@@ -254,7 +254,9 @@ def test_a_limit_bounds_all_asks_together(way: str, task: Task) -> None:
     assert answered(way, task, within(usd, Twice()).answer, transport) == ["sage: 391"]
     spends = Gated({"poet": ["It", Usage(10, 10**6)], "sage": ["391"]}, price=PRICE)
     assert answered(way, task, within(usd, Twice()).answer, spends) == ["poet: It"]
-    assert [failure["model"] for failure in spends.told] == []
+    # It was not asked, as nothing was left.
+    assert len(spends.seen) == 1
+    assert [failure["model"] for failure in spends.told] == ["sage"]
     limits = [ask.max_tokens for ask in transport.asked]
     assert all(limit is not None for limit in limits)
 

@@ -17,24 +17,26 @@ from fakes_langchain import (
     WAYS,
     Recorder,
     ScriptedChatModel,
+    answer_of,
     output_of,
 )
 from langchain.agents import create_agent
 from langchain_core.callbacks import BaseCallbackHandler
-from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage
 from langchain_core.runnables import Runnable
 from langchain_core.tools import tool
 from langgraph.graph import START, MessagesState, StateGraph
 
-from crossroute import ConstraintError, CrossRouter, Query
+from crossroute import ConstraintError, CostLimitError, CrossRouter, Query
 from crossroute.query import estimate_tokens
-from crossroute.strategies import Ask, Flow, PickOne, Show, Task
+from crossroute.strategies import Ask, Flow, GoOn, PickOne, Show, Task, within
 from langchain_crossroute import (
     ChatCrossRoute,
     CostLedger,
     CrossRouteMiddleware,
     CrossRouteRunnable,
 )
+from langchain_crossroute.metadata import cut
 
 BOTH = pytest.mark.parametrize("kind", [ChatCrossRoute, CrossRouteRunnable])
 
@@ -294,3 +296,156 @@ async def test_a_strategy_in_an_agent(asynchronous: bool) -> None:
 def test_what_is_no_strategy_is_named(kind: type[Any], wrong: object) -> None:
     with pytest.raises(ConstraintError, match="answer\\(task\\)"):
         kind(models=models(), strategy=wrong)
+
+
+# Parts of two streams as one answer
+
+
+@dataclass(frozen=True)
+class Spliced:
+    """Shows the beginning of one model's stream, and goes on within another's."""
+
+    def answer(self, task: Task) -> Flow:
+        begun = yield Ask(SMALL, role="draft", until=lambda reply: len(reply.text) >= 4)
+        yield Show(begun, end=2, close=False)
+        (begun,) = yield GoOn((begun,), lambda reply: len(reply.text) >= 7)
+        yield Show(begun, end=5)
+        goes_on = yield Ask(LARGE, role="draft", until=lambda reply: len(reply.text) >= 8)
+        yield Show(goes_on, start=5, close=False)
+        return goes_on
+
+
+SPLICED = f"I am {LARGE}."
+
+
+def check_spliced(answer: AIMessage) -> None:
+    decision = answer.response_metadata["crossroute"]
+    assert answer.text == SPLICED
+    assert decision["model"] == LARGE
+    small, large = decision["bill"]["asks"]
+    assert (small["model"], small["estimated"]) == (SMALL, True)
+    assert (large["input_tokens"], large["output_tokens"]) == (5, 7)
+    # How the first stream ended nobody knows; the second one's end is not doubled.
+    assert answer.response_metadata["finish_reason"] == "stop"
+    assert answer.usage_metadata is not None
+    assert answer.usage_metadata["output_tokens"] == 7
+
+
+@BOTH
+@pytest.mark.parametrize("way", WAYS)
+async def test_parts_of_two_streams(way: str, kind: type[Any]) -> None:
+    candidates, tokens = models(), Tokens()
+    config = {"callbacks": [tokens]}
+    check_spliced(
+        await output_of(way, kind(models=candidates, strategy=Spliced()), QUESTION, config)
+    )
+    # Neither of them alone is the answer.
+    assert tokens.text == ""
+
+
+@pytest.mark.parametrize("way", ["v3", "av3"])
+@pytest.mark.filterwarnings("ignore::langchain_core._api.LangChainBetaWarning")
+async def test_parts_of_two_streams_are_events_of_one(way: str) -> None:
+    check_spliced(
+        await answer_of(way, ChatCrossRoute(models=models(), strategy=Spliced()), QUESTION)
+    )
+
+
+@pytest.mark.filterwarnings("ignore::langchain_core._api.LangChainBetaWarning")
+def test_the_events_of_two_streams_are_in_order() -> None:
+    chat = ChatCrossRoute(models=models(), strategy=Spliced())
+    events = [*chat.stream_events(QUESTION, version="v3")]
+    kinds = [event["event"] for event in events]
+    assert (kinds[0], kinds[-1]) == ("message-start", "message-finish")
+    assert kinds.count("message-start") == kinds.count("content-block-start") == 1
+    assert "".join(e["delta"]["text"] for e in events if "delta" in e) == SPLICED
+
+
+@pytest.mark.parametrize("end", [0, 2, 4, 5, 40])
+async def test_what_is_shown_of_a_whole_answer(end: int) -> None:
+    """A model that does not stream gives all in one part, of which some may be dropped."""
+
+    @dataclass(frozen=True)
+    class Cut:
+        def answer(self, task: Task) -> Flow:
+            draft = yield Ask(SMALL, role="draft")
+            yield Show(draft, end=end, close=False)
+            return draft
+
+    class Whole(Scripted):
+        disable_streaming: Any = True
+
+    candidates = models() | {SMALL: Whole(model_name=SMALL)}
+    for way in WAYS:
+        answer = await output_of(way, ChatCrossRoute(models=candidates, strategy=Cut()), QUESTION)
+        assert answer.text == f"I am {SMALL}."
+        assert answer.usage_metadata["output_tokens"] == 7
+        assert answer.response_metadata["finish_reason"] == "stop"
+
+
+@pytest.mark.parametrize("content", ["one two", [{"type": "text", "text": "one two"}]])
+def test_a_part_that_is_cut(content: Any) -> None:
+    chunk = AIMessageChunk(content, response_metadata={"finish_reason": "stop"})
+    head, tail = cut(chunk, 0, 3), cut(chunk, 3, None)
+    assert (head.text, tail.text) == ("one", " two")
+    assert head.response_metadata == {}
+    assert tail.response_metadata == {"finish_reason": "stop"}
+    assert (head + tail).text == "one two"
+    assert cut("one two", 4, None) == "two"
+    assert cut(7, 1, 2) == 7
+
+
+def test_reasoning_goes_with_the_text_after_it() -> None:
+    said = [
+        {"type": "reasoning", "reasoning": "So?"},
+        {"type": "text", "text": "one"},
+        {"type": "text", "text": " two"},
+    ]
+    chunk = AIMessageChunk(content=said)
+    assert cut(chunk, 0, 4).content == [*said[:2], {"type": "text", "text": " "}]
+    assert cut(chunk, 4, None).content == [{"type": "text", "text": "two"}]
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+async def test_a_graph_shows_parts_of_two_streams_once(asynchronous: bool) -> None:
+    chat = ChatCrossRoute(models=models(), strategy=Spliced())
+
+    async def acall(state: MessagesState) -> Any:
+        return {"messages": [await chat.ainvoke(state["messages"])]}
+
+    def call(state: MessagesState) -> Any:
+        return {"messages": [chat.invoke(state["messages"])]}
+
+    graph = StateGraph(MessagesState).add_node("call", acall if asynchronous else call)
+    app = graph.add_edge(START, "call").compile()
+    given = {"messages": [HumanMessage(QUESTION)]}
+    if asynchronous:
+        parts = [part async for part in app.astream(given, stream_mode="messages")]
+    else:
+        parts = list(app.stream(given, stream_mode="messages"))
+    assert "".join(message.text for message, _ in parts) == SPLICED
+
+
+# A hard limit around a strategy
+
+
+@BOTH
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_strategy_within_a_limit(way: str, kind: type[Any]) -> None:
+    candidates = models()
+    strategy = within(0.003, Unsure(SMALL, LARGE, SMALL))
+    answer = await output_of(way, kind(models=candidates, strategy=strategy), QUESTION)
+    # What the rest of it does not pay for is not asked.
+    decision = answer.response_metadata["crossroute"]
+    assert decision["bill"]["cost_usd"] <= 0.003
+    assert all(given["max_tokens"] > 0 for given in candidates[SMALL].given)
+    with pytest.raises(CostLimitError, match=r"limit of the strategy \(within\)"):
+        await output_of(way, kind(models=models(), strategy=within(0, PickOne())), QUESTION)
+
+
+def test_the_limit_holds_where_tools_are_bound() -> None:
+    candidates = models()
+    chat = ChatCrossRoute(models=candidates, strategy=within(0.0, Unsure(SMALL, LARGE, SMALL)))
+    with pytest.raises(CostLimitError):
+        chat.bind_tools([weather]).invoke(QUESTION)
+    assert not any(model.asked for model in candidates.values())

@@ -52,7 +52,7 @@ from llama_index.core.instrumentation.events.llm import (
 from llama_index.core.llms import ChatMessage
 
 from crossroute import ConstraintError, QueryError, UnfinishedAnswerError
-from crossroute.strategies import Ask, Flow, PickOne, Reply, Show, Task
+from crossroute.strategies import Ask, Flow, GoOn, PickOne, Reply, Show, Task
 from llamaindex_crossroute import CrossRouteAnswerEvent, CrossRouteDecisionEvent, CrossRouteLLM
 
 
@@ -262,6 +262,47 @@ async def test_what_is_shown_and_what_follows_are_one_answer(way: str, events: R
         assert found[0].delta is None
     [answered] = events.of(CrossRouteAnswerEvent)
     assert answered.model == LARGE
+
+
+def spliced(task: Task) -> Flow:
+    """Shows the beginning of one model's stream, and goes on within another's."""
+    begun = yield Ask(SMALL, role="draft", until=lambda reply: len(reply.text) >= 4)
+    yield Show(begun, end=2, close=False)
+    (begun,) = yield GoOn((begun,), lambda reply: len(reply.text) >= 7)
+    yield Show(begun, end=5)
+    goes_on = yield Ask(LARGE, role="draft", until=lambda reply: len(reply.text) >= 8)
+    yield Show(goes_on, start=5, close=False)
+    return goes_on
+
+
+@pytest.mark.parametrize("way", ASKS)
+async def test_parts_of_two_streams(way: str, events: Recorder) -> None:
+    found = await answers_of(way, routed(Own(spliced), scripted(), stay_margin=0.1))
+    assert text_of(found[-1]) == f"I am {LARGE}."
+    decision = found[-1].additional_kwargs["crossroute"]
+    assert decision["model"] == LARGE
+    assert [ask["model"] for ask in decision["bill"]["asks"]] == [SMALL, LARGE]
+    if way in ASK_STREAMS:
+        texts = [text_of(chunk) for chunk in found]
+        assert texts == ["".join(c.delta for c in found[: n + 1]) for n in range(len(found))]
+    else:
+        assert found[0].delta is None
+    [answered] = events.of(CrossRouteAnswerEvent)
+    assert answered.model == LARGE
+
+
+@pytest.mark.parametrize("way", ASKS)
+@pytest.mark.parametrize("end", [0, 2, 5, 40])
+async def test_what_is_shown_of_a_whole_answer(way: str, end: int) -> None:
+    def cut(task: Task) -> Flow:
+        draft = yield Ask(SMALL, role="draft")
+        yield Show(draft, start=1, end=end, close=False)
+        return draft
+
+    found = await answers_of(way, routed(Own(cut), scripted()))
+    assert text_of(found[-1]) == f"I am {SMALL}."[1 if end else 0 :]
+    if way in ASK_STREAMS:
+        assert "".join(chunk.delta for chunk in found) == text_of(found[-1])
 
 
 @pytest.mark.parametrize("way", CHATS)

@@ -15,6 +15,7 @@ from typing import Any
 from crossroute.errors import ConstraintError, shortened
 from crossroute.query import Message
 from crossroute.strategies.base import Ask, Flow, Reply, Task
+from crossroute.strategies.bounds import exceeds_limits, with_room
 from crossroute.strategies.checks import (
     check_count,
     check_flag,
@@ -102,12 +103,14 @@ class Mixture:
         answers: list[Reply] = []
         failed: list[Reply] = []
         for number in range(1, self.rounds + 1):
-            members = [one.model for one in board.best_first(board.out)[: self.width]]
-            if len(members) < 2 or self._is_too_much(task, [*asked, members]):
+            then = _material(answers, ANEW) if answers else ()
+            able = with_room(task, board.best_first(board.out), then)
+            members = [one.model for one in able[: self.width]]
+            if len(members) < 2 or exceeds_limits(task, self._steps(task, [*asked, members])):
                 break
             asked.append(members)
             drafts: Sequence[Reply] = yield tuple(
-                self._draft(model, number, answers) for model in members
+                self._draft(model, number, then) for model in members
             )
             given = [draft for draft in drafts if _is_answer(draft)]
             failed += [draft for draft in drafts if not _is_answer(draft)]
@@ -127,10 +130,10 @@ class Mixture:
             return answers[0]
         return (yield from self._aggregated(task, board, answers, failed))
 
-    def _draft(self, model: str, number: int, before: Sequence[Reply]) -> Ask:
+    def _draft(self, model: str, number: int, then: Sequence[Message]) -> Ask:
         return Ask(
             model,
-            then=_material(before, ANEW) if before else (),
+            then=then,
             role="draft",
             seconds=self.seconds,
             reason=f"draft, in round {number} of a mixture",
@@ -150,25 +153,30 @@ class Mixture:
             except StopIteration as end:
                 board.standings[answer.model].own = end.value
         if not first:
-            yield from self._score_peers(board, answers)
+            yield from self._score_peers(task, board, answers)
         board.update([answer.model for answer in answers], first=first)
 
-    def _score_peers(self, board: Board, answers: Sequence[Reply]) -> Generator[Any, Any, None]:
+    def _score_peers(
+        self, task: Task, board: Board, answers: Sequence[Reply]
+    ) -> Generator[Any, Any, None]:
         """Ask the surest member for scores of the latest answers of all that have answered."""
-        own = {one.model: board.standings[one.model].own for one in answers}
-        most = max((score for score in own.values() if score is not None), default=None)
         rated = {
             model: one.answer
             for model, one in board.standings.items()
             if one.answer is not None and model not in board.out
         }
+        then = _material([*rated.values()], SCORES.format(count=len(rated)))
+        given = {answer.model for answer in answers}
+        able = with_room(task, [one for one in board.best_first() if one.model in given], then)
+        own = {one.model: board.standings[one.model].own for one in able}
+        most = max((score for score in own.values() if score is not None), default=None)
         if most is None or len(rated) < 2:
             return
         # Of equally sure ones the first, which stood best.
         surest = next(m for m, one in own.items() if one is not None and one >= most - ROUNDING)
         reply: Reply = yield Ask(
             surest,
-            then=_material([*rated.values()], SCORES.format(count=len(rated))),
+            then=then,
             settings={"max_tokens": self.confidence.max_tokens * len(rated)},
             role="judge",
             seconds=self.confidence.seconds,
@@ -187,14 +195,13 @@ class Mixture:
         self, task: Task, board: Board, answers: Sequence[Reply], failed: Sequence[Reply]
     ) -> Flow:
         """The answer that a candidate writes of the last ones; the best of these if none does."""
-        best = self._best(board, answers)
-        tried = _tried(failed)
-        writers = board.best_first(tried)
+        best, then = self._best(board, answers), _material(answers, ANEW)
+        writers = with_room(task, board.best_first(_tried(failed)), then)
         if not writers:
             return best
-        decision = replace(task.decision.without(tried), candidates=tuple(writers))
-        if any(one.model == self.aggregator for one in writers):
-            decision = decision.preferring(str(self.aggregator))
+        # The one that was chosen, then the others as they stand.
+        writers.sort(key=lambda one: one.model != self.aggregator)
+        decision = replace(task.decision, candidates=tuple(writers))
         score = board.standings[best.model].posterior
         reason = (
             f"writes the answer of {len(answers)} drafts; the best, with a score of {score:.2f}, "
@@ -202,23 +209,21 @@ class Mixture:
         )
         reply: Reply = yield from in_turn(
             task,
-            decision,
+            decision.preferring(writers[0].model),
             reason,
             attempts=self.attempts,
             pass_refusals=self.pass_refusals,
-            then=_material(answers, ANEW),
+            then=then,
         )
-        # Drafts that were already paid for are better than none.
-        is_none = reply.failed or not (reply.has_words or reply.refused)
-        return best if is_none or (reply.refused and self.pass_refusals) else reply
+        return best if self._is_none(reply) else reply
 
     def _without_drafts(self, task: Task, failed: Sequence[Reply]) -> Flow:
         """The answer of the candidates that have not failed, one after the other."""
         tried = _tried(failed)
-        worst = _least_bad(failed) if failed else None
-        if worst is not None and len(tried) == len(task.decision.candidates):
-            return worst
-        if worst is not None:
+        said = [one for one in failed if not one.failed and (one.refused or one.has_words)]
+        if len(tried) == len(task.decision.candidates):
+            return [*said, *(one for one in failed if one.failed), *failed][0]
+        if failed:
             reason = "asked in turn: no member of the mixture gave an answer"
         elif len(task.decision.candidates) < 2:
             reason = "asked at once: fewer than two candidates for a mixture"
@@ -231,28 +236,23 @@ class Mixture:
             attempts=self.attempts,
             pass_refusals=self.pass_refusals,
         )
-        is_none = reply.failed or (reply.refused and self.pass_refusals)
-        return worst if is_none and worst is not None and not worst.failed else reply
+        return said[0] if said and self._is_none(reply) else reply
 
-    def _is_too_much(self, task: Task, rounds: Sequence[Sequence[str]]) -> bool:
-        """Whether rounds of these members are expected to pass what the call may cost or take.
+    def _is_none(self, reply: Reply) -> bool:
+        """Whether something better that is there already is given instead."""
+        is_refusal = reply.refused and self.pass_refusals
+        return reply.failed or is_refusal or not (reply.has_words or reply.refused)
 
-        It goes by what is predicted of one answer: a score costs at most that, too.
-        """
-        most_usd, most_seconds = task.limits.max_cost_usd, task.limits.max_latency_seconds
+    def _steps(self, task: Task, rounds: Sequence[Sequence[str]]) -> list[Sequence[str]]:
+        """Who is asked one after the other in rounds of these members, and to write the answer."""
+        steps: list[Sequence[str]] = []
         costs = {one.model: one.cost_usd for one in task.decision.candidates}
-        times = {model: _latency(task, model) for model in costs}
-        writer = self.aggregator if self.aggregator in costs else rounds[-1][0]
-        usd, seconds = [costs[str(writer)]], [times[str(writer)]]
         for place, members in enumerate(rounds):
-            usd += [costs[one] + self.confidence.cost_usd(task, one) for one in members]
-            # The drafts, then the self-scores, and in later rounds the scores of peers.
-            seconds += [max(times[one] for one in members)] * (2 if place == 0 else 3)
-            if place:
-                usd.append(max(costs[one] for one in members))
-        return (most_usd is not None and math.fsum(usd) > most_usd * (1 + ROUNDING)) or (
-            most_seconds is not None and math.fsum(seconds) > most_seconds * (1 + ROUNDING)
-        )
+            dearest = max(members, key=costs.__getitem__)
+            # Drafts, self-scores, scores of peers.
+            steps += [members, members] + [[dearest]] * (place > 0)
+        writer = self.aggregator if self.aggregator in costs else rounds[-1][0]
+        return [*steps, [str(writer)]]
 
 
 def _is_answer(reply: Reply) -> bool:
@@ -268,15 +268,3 @@ def _material(answers: Sequence[Reply], question: str) -> tuple[Message, ...]:
 def _tried(failed: Sequence[Reply]) -> dict[str, str]:
     """Who need not be asked again; who had too small a share of a hard limit may be."""
     return {one.model: "it gave no draft" for one in failed if one.was_asked}
-
-
-def _least_bad(failed: Sequence[Reply]) -> Reply:
-    """What to return if all fail: what says something, else an error, else what is empty."""
-    said = [one for one in failed if not one.failed and (one.has_words or one.refused)]
-    return (said or [one for one in failed if one.failed] or [*failed])[0]
-
-
-def _latency(task: Task, model: str) -> float:
-    """The expected one of an answer, in seconds; without end where nobody knows."""
-    known = task.pool[model].expected_latency_seconds if model in task.pool else None
-    return math.inf if known is None else known

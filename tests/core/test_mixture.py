@@ -139,6 +139,18 @@ def test_it_ends_above_the_threshold(own: str, stops: bool) -> None:
     assert len(script.asked) == (4 if stops else 5)
 
 
+@pytest.mark.parametrize(
+    ("quality", "own", "stops"),
+    [(0.518, "1", False), (0.52, "1", True), (0.663, "0", False), (0.665, "0", True)],
+)
+def test_between_two_qualities_the_self_score_decides(
+    quality: float, own: str, stops: bool
+) -> None:
+    task = task_of({"a": (quality, 2e-4), "b": (0.25, 1e-4)})
+    answer, _ = played(Mixture(rounds=1), task, a=["A", own, "both"], b=["B", "0.9"])
+    assert answer.text == ("A" if stops else "both")
+
+
 def test_the_threshold_does_not_hang_on_the_last_digit() -> None:
     task = task_of({"a": (0.75, 2e-4), "b": (0.25, 1e-4)})
     says: dict[str, Part | list[Part]] = {"a": ["A", "0.3", "both"], "b": ["B", "0.9"]}

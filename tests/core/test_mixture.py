@@ -622,7 +622,7 @@ def test_whatever_the_candidates_say_it_ends_within_its_bounds(
     assert roles.count("answer") <= 2
     assert "answer" not in roles[:-2]
     assert roles[0] in ("draft", "answer")
-    # An error is given only if nobody has answered.
-    if answer.failed or not answer.text.strip():
-        said = {ask.model for ask in script.asked if ask.role == "draft"}
-        assert not said or all(ask.role != "judge" for ask in script.asked)
+    # Once somebody has answered, and is asked about it or shown to others, there is an answer.
+    if any(ask.then for ask in script.asked):
+        assert not answer.failed
+        assert answer.text.strip()

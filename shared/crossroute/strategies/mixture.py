@@ -251,8 +251,8 @@ class Mixture:
             dearest = max(members, key=costs.__getitem__)
             # Drafts, self-scores, scores of peers.
             steps += [members, members] + [[dearest]] * (place > 0)
-        writer = self.aggregator if self.aggregator in costs else rounds[-1][0]
-        return [*steps, [str(writer)]]
+        writer = next((model for model in costs if model == self.aggregator), rounds[-1][0])
+        return [*steps, [writer]]
 
 
 def _is_answer(reply: Reply) -> bool:

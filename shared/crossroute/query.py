@@ -19,10 +19,11 @@ Message = Mapping[str, Any]
 """A chat message in OpenAI's dict form: `{"role": "user", "content": "..."}`."""
 
 Capability = Literal[
-    "tools", "structured_output", "image_input", "audio_input", "file_input", "logprobs"
+    "tools", "structured_output", "image_input", "audio_input", "file_input", "logprobs", "prefill"
 ]
-"""What a request may need of a model beside text to text. `logprobs`, the log-probabilities of the
-answer's tokens, no request needs by what is in it: a strategy may ask for them."""
+"""What a request may need of a model beside text to text. No request needs by what is in it, but a
+strategy may ask for, `logprobs`, the log-probabilities of the answer's tokens, and `prefill`: to go
+on from a last message of the assistant, which is the beginning of the answer."""
 
 _PART_NEEDS: dict[str, Capability] = {
     **dict.fromkeys(("image", "image_url", "input_image"), "image_input"),

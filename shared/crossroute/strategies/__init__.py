@@ -36,6 +36,7 @@ from crossroute.strategies.calibration import Calibration, CalibrationRow, Calib
 from crossroute.strategies.cascade import Cascade
 from crossroute.strategies.drive import adrive, drive
 from crossroute.strategies.exchange import Ended, EndedAsk, Exchange, Listener, Transport
+from crossroute.strategies.handoff import Handoff
 from crossroute.strategies.isotonic import cross_check
 from crossroute.strategies.mixture import Mixture
 from crossroute.strategies.mixture_scores import MixtureWeights, ScoreWeights
@@ -48,6 +49,7 @@ from crossroute.strategies.signals import (
     PTrue,
     Signal,
     StatedConfidence,
+    WindowLogprob,
 )
 from crossroute.strategies.vote import Vote
 from crossroute.strategies.wrappers import within
@@ -68,6 +70,7 @@ __all__ = [
     "Extractor",
     "Flow",
     "GoOn",
+    "Handoff",
     "Limit",
     "Listener",
     "MeanLogprob",
@@ -91,6 +94,7 @@ __all__ = [
     "Transport",
     "Usage",
     "Vote",
+    "WindowLogprob",
     "adrive",
     "bill",
     "charge",

@@ -12,7 +12,8 @@ Rows are learned from with scikit-learn; to use a calibration, it is not loaded.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
@@ -197,6 +198,31 @@ class Calibration(Strict):
             if best >= accuracy - ROUNDING:
                 return Threshold(threshold, best, holds=True)
         return Threshold(float("inf"), best, holds=False)
+
+    def lowest(self, keeps: Callable[[float], bool], predicted: float | None = None) -> float:
+        """The lowest value from which on a draft is kept.
+
+        Args:
+            keeps: Whether one is kept that is right with a probability: from some on.
+            predicted: The quality that the router predicts; None leaves it out.
+
+        Returns:
+            The value: minus infinity if all are kept, infinity if none is.
+        """
+        low, high = self.x[0], self.x[-1]
+        if keeps(self.probability(low, predicted)):
+            return -math.inf
+        if not keeps(self.probability(high, predicted)):
+            return math.inf
+        while high - low > ROUNDING:
+            middle = (low + high) / 2
+            if middle in (low, high):
+                break  # Large numbers lie further from each other.
+            if keeps(self.probability(middle, predicted)):
+                high = middle
+            else:
+                low = middle
+        return high
 
     def _with(self, own: FloatArray, predicted: float | None) -> FloatArray:
         if predicted is None:

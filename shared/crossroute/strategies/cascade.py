@@ -13,11 +13,9 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from crossroute.decision import CandidateScore, Decision, usd
 from crossroute.errors import ConstraintError, shortened
-from crossroute.ranking import preference
 from crossroute.strategies.base import Ask, Flow, Reply, Task
 from crossroute.strategies.calibration import (
     ROUNDING,
@@ -36,8 +34,7 @@ from crossroute.strategies.checks import (
 from crossroute.strategies.in_turn import in_turn
 from crossroute.strategies.signals import MeanLogprob, Signal, check_signals
 from crossroute.strategies.word import Word
-
-FloatArray = NDArray[np.float64]
+from crossroute.strategies.worth import beside, most_worth, worth, worth_of, worth_of_draft
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +142,7 @@ class Cascade:
             return None
         worths = [self._expected(task, plan) for plan in plans]
         best = int(np.argmax(worths))
-        at_once = float(_worth(task.decision, candidates).max())
+        at_once = float(worth(task.decision, candidates).max())
         return plans[best] if self._has_target or worths[best] >= at_once else None
 
     @property
@@ -174,20 +171,14 @@ class Cascade:
 
     def _expected(self, task: Task, plan: _Plan) -> float:
         """What drafting by a candidate is worth, in USD; minus infinity if it changes nothing."""
-        decision, drafting = task.decision, plan.drafting
         signal, calibration = plan.signals[0]
-        p = calibration.spread(drafting.quality)
-        kept = _worth_of(decision, p, np.zeros(len(p)))
-        other = _worth(decision, _others(decision, drafting.model)).max()
-        spent = drafting.cost_usd, signal.cost_usd(task, drafting.model)
-        paid = 0.0 if math.isinf(decision.willingness_to_pay) else 1.0
-        gain = float(np.maximum(other - kept, 0).mean()) - paid * spent[1]
-        if gain <= 0 and not self._has_target:
-            return -math.inf
-        drafted = float(np.maximum(kept, other).mean()) - paid * sum(spent)
-        # The utility of uncertain quality may be below that of its mean: then what it is worth to
-        # ask this candidate alone counts, which a look at its answer does not make worse.
-        return max(drafted, float(_worth(decision, [drafting])[0]))
+        return worth_of_draft(
+            task.decision,
+            plan.drafting,
+            calibration.spread(plan.drafting.quality),
+            reading_usd=signal.cost_usd(task, plan.drafting.model),
+            targeted=self._has_target,
+        )
 
     def _says_word(self, draft: Reply) -> bool:
         word = Word.of(self.word)
@@ -209,7 +200,7 @@ class Cascade:
             # The model's own word is all there is.
             return None
         drafting = plan.drafting
-        others = _others(task.decision, drafting.model)
+        others = beside(task.decision, drafting.model)
         p = drafting.quality if judged is None else judged.p
         said = (
             f"predicted quality {p:.2f}, as no signal could say"
@@ -217,8 +208,8 @@ class Cascade:
             else f"p(right) {p:.2f} by {judged.signal}"
         )
         if not self._has_target:
-            best = others[int(np.argmax(_worth(task.decision, others)))]
-            if not _worth(task.decision, [best])[0] > _worth_of(task.decision, p, 0.0):
+            best = most_worth(task.decision, others)
+            if not worth(task.decision, [best])[0] > worth_of(task.decision, p, 0.0):
                 return None
             what = f"{best.model} is worth more, at {best.quality:.2f} for {usd(best.cost_usd)}"
             return _Escalation(best.model, f"{said}; {what}")
@@ -239,7 +230,7 @@ class Cascade:
         better = [one for one in others if one.quality > p]
         if not better:
             return None
-        best = better[int(np.argmax(_worth(task.decision, better)))]
+        best = most_worth(task.decision, better)
         return _Escalation(best.model, said)
 
     def _threshold(self, calibration: Calibration) -> Threshold:
@@ -277,24 +268,3 @@ def _judged(task: Task, draft: Reply, plan: _Plan) -> Generator[Any, Any, _Judge
             p = calibration.probability(value, plan.drafting.quality)
             return _Judged(p, signal.name, calibration)
     return None
-
-
-def _others(decision: Decision, model: str) -> list[CandidateScore]:
-    return [one for one in decision.candidates if one.model != model]
-
-
-def _worth(decision: Decision, candidates: Sequence[CandidateScore]) -> FloatArray:
-    """What it is worth to ask candidates, in the order of the reward: [m]."""
-    quality = np.array([one.quality for one in candidates])
-    return _worth_of(decision, quality, np.array([decision.counted_usd(one) for one in candidates]))
-
-
-def _worth_of(
-    decision: Decision, quality: FloatArray | float, cost_usd: FloatArray | float
-) -> FloatArray:
-    return preference(
-        decision.reward,
-        np.asarray(quality, dtype=np.float64),
-        np.asarray(cost_usd, dtype=np.float64),
-        decision.willingness_to_pay,
-    )

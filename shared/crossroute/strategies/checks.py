@@ -91,6 +91,21 @@ def check_positive(name: str, value: object) -> None:
         )
 
 
+def check_logprob(name: str, value: object) -> None:
+    """See that something is a log-probability below 0, or None.
+
+    Raises:
+        ConstraintError: If it is neither.
+    """
+    if value is None:
+        return
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number or not -float_info.max <= value < 0:  # type: ignore[operator]
+        raise ConstraintError(
+            f"{name} is {shortened(value)}; give a finite log-probability below 0, or None."
+        )
+
+
 def check_extractor(extract: object) -> None:
     """See that something can be an extractor.
 

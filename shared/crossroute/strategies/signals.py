@@ -122,6 +122,48 @@ class MinLogprob:
 
 
 @dataclass(frozen=True, slots=True)
+class WindowLogprob:
+    """The mean log-probability of the least likely tokens in a row, of models with `logprobs`.
+
+    It is what a `Handoff` goes by while a draft is made: the lowest mean of any `window` tokens.
+
+    Attributes:
+        window: How many tokens are a row; a shorter draft is one as a whole.
+    """
+
+    window: int = 20
+
+    def __post_init__(self) -> None:
+        check_count("window", self.window)
+
+    @property
+    def name(self) -> str:
+        """Under which it is calibrated: another one for each window."""
+        return f"window_logprob_{self.window}"
+
+    def prepared(self, task: Task, ask: Ask) -> Ask | None:
+        """With log-probabilities."""
+        return _with_logprobs(task, ask)
+
+    def cost_usd(self, task: Task, model: str) -> float:  # noqa: ARG002
+        """Nothing more."""
+        return 0.0
+
+    def read(self, task: Task, draft: Reply) -> Reading:  # noqa: ARG002
+        """The lowest mean; None where the provider gave none."""
+        yield from ()
+        return self.of(draft)
+
+    def of(self, draft: Reply) -> float | None:
+        """`read`, at once."""
+        logprobs, window = known_logprobs(draft), self.window
+        if len(logprobs) <= window:
+            return math.fsum(logprobs) / len(logprobs) if logprobs else None
+        rows = (logprobs[at : at + window] for at in range(len(logprobs) - window + 1))
+        return min(map(math.fsum, rows)) / window
+
+
+@dataclass(frozen=True, slots=True)
 class StatedConfidence:
     """What the model itself says, asked how sure it is of its draft; any model can.
 

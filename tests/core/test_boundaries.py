@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from random import Random
 
 import pytest
@@ -14,7 +15,7 @@ def pieces(text: str) -> list[str]:
     found = Boundaries()
     found.read(text)
     starts = found.found
-    return [text[a:b].strip() for a, b in zip(starts, starts[1:], strict=False)]
+    return [text[a:b].strip() for a, b in pairwise(starts)]
 
 
 @pytest.mark.parametrize(
@@ -49,7 +50,7 @@ def pieces(text: str) -> list[str]:
         ("今日は晴れ。", []),
         ("「晴れ。」と", ["「晴れ。」"]),
         ("「晴れ。", []),
-        ("本当！？ はい", ["本当！？"]),
+        ("\u672c\u5f53\uff01\uff1f はい", ["\u672c\u5f53\uff01\uff1f"]),
         ("यह सही है। अब", ["यह सही है।"]),
         ("هل هذا صحيح؟ نعم", ["هل هذا صحيح؟"]),
         ("Да. Нет", ["Да."]),

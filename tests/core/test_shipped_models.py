@@ -75,6 +75,14 @@ def test_log_probabilities_are_of_openais_models_that_do_not_reason(model: Model
     assert ("logprobs" in model.capabilities) == gives
 
 
+def test_prefill_is_of_anthropics_last_models_that_go_on_from_a_message(
+    model: ModelDescriptor,
+) -> None:
+    # From Claude 4.6 on it is an error; with thinking it never was possible.
+    does = {"claude-haiku-4-5", "claude-sonnet-4-5", "claude-opus-4-5"}
+    assert ("prefill" in model.capabilities) == (model.id in does)
+
+
 def test_the_shipped_strategies_are_of_the_shipped_checkpoint() -> None:
     with as_file(files("crossroute") / "assets" / "default" / FILE) as path:
         panels = Panels.load(path)

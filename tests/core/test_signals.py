@@ -23,13 +23,17 @@ from crossroute.strategies.signals import (
     PTrue,
     Signal,
     StatedConfidence,
+    WindowLogprob,
     check_signals,
     stated_share,
 )
 
 TASK = task_of({"small": (0.6, 1e-4), "other": (0.7, 2e-4), "big": (0.9, 1e-2)}, logprobs=["small"])
 DRAFT = Reply("small", "It is 391.", True, done=True, logprobs=[-0.1, -0.5, -3.0])
-ALL: list[Signal] = [MeanLogprob(), MinLogprob(), StatedConfidence(), PTrue(), Agreement(["big"])]
+ALL: list[Signal] = [
+    *(MeanLogprob(), MinLogprob(), WindowLogprob()),
+    *(StatedConfidence(), PTrue(), Agreement(["big"])),
+]
 
 
 def read(signal: Signal, says: Part | list[Part] = "", draft: Reply = DRAFT, **more: Part) -> Any:
@@ -46,7 +50,7 @@ def test_each_is_a_signal_of_its_own_name(signal: Signal) -> None:
 
 def test_log_probabilities_are_asked_for_where_they_are_given() -> None:
     ask = Ask("small", settings={"temperature": 0}, role="draft")
-    for signal in (MeanLogprob(), MinLogprob()):
+    for signal in (MeanLogprob(), MinLogprob(), WindowLogprob()):
         prepared = signal.prepared(TASK, ask)
         assert prepared is not None
         assert prepared.settings == {"temperature": 0, "logprobs": True}
@@ -64,10 +68,27 @@ def test_log_probabilities_of_the_draft() -> None:
     odd = Reply("small", "a b", True, done=True, logprobs=[-math.inf, math.nan, -0.0])
     assert read(MeanLogprob(), draft=odd) == (-50.0, [])
     assert read(MinLogprob(), draft=odd) == (-100.0, [])
+    assert read(WindowLogprob(1), draft=odd) == (-100.0, [])
     for none in ([], [math.nan]):
         silent = Reply("small", "a b", True, done=True, logprobs=none)
         assert read(MeanLogprob(), draft=silent) == (None, [])
         assert read(MinLogprob(), draft=silent) == (None, [])
+        assert read(WindowLogprob(), draft=silent) == (None, [])
+
+
+def test_the_least_likely_tokens_in_a_row() -> None:
+    def lowest(window: int, *logprobs: float) -> float | None:
+        return WindowLogprob(window).of(Reply("small", logprobs=[*logprobs]))
+
+    assert lowest(2, -0.1, -0.5, -3.0) == pytest.approx(-1.75)
+    assert lowest(2, -2.0, -0.5, -1.0, 0.0) == pytest.approx(-1.25)
+    assert lowest(1, -0.1, -0.5, -3.0) == -3.0
+    # A shorter draft is a row as a whole.
+    assert lowest(3, -0.1, -0.5, -3.0) == lowest(20, -0.1, -0.5, -3.0) == pytest.approx(-1.2)
+    # What it means depends on how many they are.
+    assert WindowLogprob(2).name != WindowLogprob(3).name
+    with pytest.raises(ConstraintError, match="window is 0; give a whole number from 1 up"):
+        WindowLogprob(0)
 
 
 @pytest.mark.parametrize(

@@ -156,7 +156,10 @@ class Handoff:
             if not reply.text.strip():
                 return _Handing(heirs[0], "the cheap model says nothing")
         if (fall := lookout.fall) is not None:
-            said = f"the mean log-probability of {fall.tokens} tokens is {fall.mean:.2f}"
+            said = (
+                f"the mean log-probability of {fall.tokens} tokens is {fall.mean:.2f}, "
+                f"below {plan.tau:.2f}"
+            )
             return _Handing(self._heir(task, plan, fall.mean) or heirs[0], said)
         if not reply.logprobs and plan.calibration is not None:
             heir = self._heir(task, plan, None)
@@ -165,11 +168,11 @@ class Handoff:
 
     def _handed_over(self, task: Task, reply: Reply, cut: int, handing: _Handing) -> Flow:
         """What another one says after the cheap model's text up to a position."""
-        is_sound = not reply.failed and not reply.refused
-        stands = reply.done and is_sound and bool(reply.text.strip())
+        has_ended = reply.done or reply.refused
+        stands = has_ended and bool(reply.text.strip()) and not (reply.failed or reply.refused)
         kept = _with_space(reply.text, cut)
         if not reply.done or kept:
-            # One that is done may be the answer yet.
+            # One that stands may be the answer yet.
             yield Show(reply, end=len(kept), close=not stands)
         heirs = task.decision.without({reply.model: "it has begun"}).preferring(handing.to.model)
         reason = f"handed over after {cut} characters: {handing.why}"
@@ -177,13 +180,12 @@ class Handoff:
         found: Reply = yield from self._gone_on(task, heirs, kept, reason)
         if not (found.failed or (found.refused and self.pass_refusals)):
             return found
-        if stands:
-            return reply
-        if not is_sound:
-            return found
-        # Its stream was closed.
+        if has_ended:
+            return reply if stands else found
         alone = task.decision.without({one.model: "it failed" for one in heirs.candidates})
-        last: Reply = yield from self._gone_on(task, alone, kept, "goes on itself, as all fail")
+        last: Reply = yield from self._gone_on(
+            task, alone, kept, "goes on itself, as all others fail"
+        )
         return found if last.failed and found.refused else last
 
     def _gone_on(self, task: Task, decision: Decision, kept: str, reason: str) -> Flow:

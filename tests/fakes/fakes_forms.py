@@ -24,6 +24,7 @@ from openai_server import Answer, OpenAIServer, Reply
 from crossroute.strategies import (
     Arms,
     Cascade,
+    Handoff,
     MeanLogprob,
     Mixture,
     Panels,
@@ -73,6 +74,9 @@ class Case:
         left: Models whose answer nobody waits for.
         at_once: Whether several are asked at once, whose requests come in any order.
         willingness_to_pay: Of the router.
+        last: Who gives the last words, if not one model gives all.
+        joins: Whether a draft is shown while it is made, and perhaps another one behind it.
+        whole: What comes of it where answers come in one part, if it is something else.
     """
 
     strategy: Strategy
@@ -84,6 +88,9 @@ class Case:
     left: Sequence[str] = ()
     at_once: bool = False
     willingness_to_pay: float = math.inf
+    last: str | None = None
+    joins: bool = False
+    whole: Case | None = None
 
     @property
     def models(self) -> list[str]:
@@ -94,12 +101,22 @@ class Case:
     def model(self) -> str:
         """Who answers: in this table whose words are the answer."""
         answered = [m for m, _ in self.asks if getattr(self.answers[m], "text", "") == self.text]
-        return answered[-1]
+        return self.last or answered[-1]
 
     @property
     def is_live(self) -> bool:
         """Whether the answer is shown while it is made; a draft is not."""
         return dict(self.asks)[self.model] == "answer"
+
+    @property
+    def conversing(self) -> bool:
+        """Whether messages are added, which chains that take a dict cannot be asked."""
+        return "judge" in dict(self.asks).values() or self.last is not None
+
+    @property
+    def in_one_part(self) -> Case:
+        """What comes of it where answers come whole."""
+        return self.whole or self
 
 
 def panel(*models: str) -> Panels:
@@ -269,7 +286,75 @@ CASES = {
     ),
 }
 
-CONVERSING = [name for name, case in CASES.items() if "judge" in [role for _, role in case.asks]]
+HANDOFF = Handoff(tau=-0.5, window=2, cheap=MINI)
+BEGUN = "Let me see."
+GUESS = Reply(
+    f"{BEGUN} {WRONG}",
+    input_tokens=TOKENS[MINI][0],
+    output_tokens=TOKENS[MINI][1],
+    logprobs=[SURE] * 3 + [UNSURE] * 5,
+)
+"""It becomes unsure behind its first sentence."""
+FROM_THE_START = Case(
+    HANDOFF,
+    {MINI: GUESS, LARGE: says(LARGE, RIGHT)},
+    RIGHT,
+    [(MINI, "draft"), (LARGE, "answer")],
+    r"handed over after 0 characters: the mean log-probability of 2 tokens is -0\.97, below -0\.5",
+    [MINI],
+)
+
+CASES |= {
+    "a handoff": Case(
+        HANDOFF,
+        {MINI: GUESS, LARGE: says(LARGE, "It is 391.")},
+        f"{BEGUN} It is 391.",
+        [(MINI, "draft"), (LARGE, "draft")],
+        "handed over after 11 characters: the mean log-probability of 2 tokens is -0.97, below",
+        [MINI],
+        [MINI],
+        last=LARGE,
+        joins=True,
+        whole=replace(
+            FROM_THE_START,
+            answers={MINI: GUESS, LARGE: says(LARGE, "It is 391.")},
+            text="It is 391.",
+        ),
+    ),
+    "a handoff that repeats": Case(
+        HANDOFF,
+        {MINI: GUESS, LARGE: says(LARGE, f"{BEGUN}\n\nIt is 391.")},
+        f"{BEGUN} \n\nIt is 391.",
+        [(MINI, "draft"), (LARGE, "draft")],
+        "handed over after 11 characters: the mean log-probability of 2 tokens is -0.97, below",
+        [MINI],
+        [MINI],
+        last=LARGE,
+        joins=True,
+        whole=replace(
+            FROM_THE_START,
+            answers={MINI: GUESS, LARGE: says(LARGE, f"{BEGUN}\n\nIt is 391.")},
+            text=f"{BEGUN}\n\nIt is 391.",
+        ),
+    ),
+    "a handoff that is not needed": Case(
+        HANDOFF,
+        {MINI: says(MINI, f"{BEGUN} It is 391.", SURE)},
+        f"{BEGUN} It is 391.",
+        [(MINI, "draft")],
+        "writes as long as 2 tokens have a mean log-probability of -0.50 or more",
+        [MINI],
+        joins=True,
+    ),
+    "a handoff from the start": replace(
+        FROM_THE_START,
+        answers={MINI: says(MINI, WRONG, UNSURE), LARGE: says(LARGE, RIGHT)},
+        left=[MINI],
+        whole=FROM_THE_START,
+    ),
+}
+
+CONVERSING = [name for name, case in CASES.items() if case.conversing]
 """Those with messages of their own, which chains that take a dict cannot be asked."""
 
 
@@ -312,7 +397,9 @@ class Reader:
 
 
 @contextmanager
-def told(server: OpenAIServer, case: Case, *, live: bool) -> Iterator[None]:
+def told(
+    server: OpenAIServer, case: Case, *, live: bool, joins: bool | None = None
+) -> Iterator[None]:
     """A server that answers as a case wants, whose answers nobody waits for are let go at the end.
 
     Args:
@@ -320,8 +407,14 @@ def told(server: OpenAIServer, case: Case, *, live: bool) -> Iterator[None]:
         case: Of the table.
         live: Whether the form shows an answer while it is made. Then the server holds it after its
             first words, so that nobody hears the rest who waits for the whole first.
+        joins: Whether it shows a draft so; None is as an answer.
     """
     answers = dict(case.answers)
+    if case.joins and (live if joins is None else joins):
+        first = answers[case.models[0]]
+        assert isinstance(first, Reply)
+        # The role, the first sentence, and what tells that it ends.
+        answers[case.models[0]] = replace(first, hold_after=2 + len(BEGUN.split()))
     if live and case.is_live:
         answer = answers[case.model]
         assert isinstance(answer, Reply)
@@ -357,8 +450,9 @@ def check(seen: Seen, case: Case, server: OpenAIServer) -> None:
     if seen.decision is not None:
         check_decision(seen.decision, case)
     if seen.parts:
-        # It was decided who answers before anything was shown.
-        assert sorted(seen.asked) == sorted(case.models)
+        # It was decided who answers before anything was shown, or nobody else was asked yet.
+        asked = case.models[:1] if case.joins and len(seen.parts) > 1 else case.models
+        assert sorted(seen.asked) == sorted(asked)
         assert len(seen.parts) > 1 or not case.is_live
 
 

@@ -32,7 +32,7 @@ from crossroute.strategies import (
     Strategy,
     Vote,
 )
-from crossroute.strategies.mixture import ANEW
+from crossroute.strategies.numbered import ANEW
 from crossroute.strategies.signals import CONFIDENCE_QUESTION
 
 # From the cheapest to the best; the descriptor of SMALL lists no log-probabilities.

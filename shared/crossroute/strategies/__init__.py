@@ -18,6 +18,7 @@ from crossroute.strategies.answers import (
 from crossroute.strategies.arms import Arm, Arms
 from crossroute.strategies.base import (
     Ask,
+    Drop,
     Flow,
     GoOn,
     Limit,
@@ -62,6 +63,7 @@ __all__ = [
     "Calibrations",
     "Cascade",
     "Charge",
+    "Drop",
     "Ended",
     "EndedAsk",
     "Exchange",

@@ -43,14 +43,14 @@ class Script:
         asked: All asks.
         left: Those whose replies were looked at before their end.
         begun: The replies of these.
-        dropped: The models of those that were dropped.
+        dropped: Those that were dropped.
     """
 
     says: Mapping[str, Part | Sequence[Part]]
     asked: list[Ask] = field(default_factory=list)
     left: list[Ask] = field(default_factory=list)
     begun: list[tuple[Reply, Said]] = field(default_factory=list)
-    dropped: list[str] = field(default_factory=list)
+    dropped: list[Reply] = field(default_factory=list)
 
     def play(self, flow: Generator[Any, Any, Any]) -> Any:
         """Drive a flow, and give what it returns."""
@@ -70,7 +70,7 @@ class Script:
                 assert step.until is step.enough is None
                 sent = tuple(map(self._read_on, step.replies))
             elif isinstance(step, Drop):
-                self.dropped += [reply.model for reply in step.replies]
+                self.dropped += step.replies
                 sent = step.replies
             else:
                 assert isinstance(step, Together)
@@ -114,7 +114,7 @@ class Script:
 
     def _read_on(self, answer: Any) -> Any:
         """A reply that is returned or gone on with is read to its end, as the driver does."""
-        assert answer.model not in self.dropped
+        assert answer not in self.dropped
         for reply, said in self.begun:
             if reply is answer:
                 reply.text, reply.error, reply.done = said.text, said.error, True

@@ -42,6 +42,7 @@ from crossroute.strategies.mixture import Mixture
 from crossroute.strategies.mixture_scores import MixtureWeights, ScoreWeights
 from crossroute.strategies.panel import Panel, Panels
 from crossroute.strategies.pick_one import PickOne
+from crossroute.strategies.probe import Probe
 from crossroute.strategies.signals import (
     Agreement,
     MeanLogprob,
@@ -80,6 +81,7 @@ __all__ = [
     "Panel",
     "Panels",
     "PickOne",
+    "Probe",
     "Reply",
     "Role",
     "ScoreWeights",

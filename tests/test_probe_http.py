@@ -177,19 +177,38 @@ async def test_one_that_breaks_before_it_is_judged_is_left_out(
         check_bill(decision, ROLES, SMALL)
 
 
-@EACH
-@pytest.mark.parametrize("how", [{"fail_after": 5, "status": 500}, {"cut_after": 5}])
-async def test_one_that_breaks_after_it_was_chosen_is_an_error(
+BREAKS = pytest.mark.parametrize("how", [{"fail_after": 5, "status": 500}, {"cut_after": 5}])
+
+
+@STREAMS
+@BREAKS
+async def test_one_that_breaks_after_something_was_shown_is_an_error(
     way: str, how: dict[str, int], server: OpenAIServer
 ) -> None:
     held = says(LARGE, WRONG, hold_after=5)
-    answers = {MINI: says(MINI, RIGHT, **how), LARGE: held, SMALL: replace(held)}
-    with told_of(server, answers):
-        with pytest.raises(Exception, match=r"(?i)see|peer|incomplete|error") as caught:
+    with told_of(server, {MINI: says(MINI, RIGHT, **how), LARGE: held, SMALL: held}):
+        with pytest.raises(Exception, match=r"see|peer|incomplete") as caught:
             await answered(way, server, PROBE)
         assert not isinstance(caught.value, AssertionError)
         await wait_until(lambda: sorted(server.left) == sorted([SMALL, LARGE]))
         assert threads() == tasks() == []
+
+
+@pytest.mark.parametrize("way", ["invoke", "ainvoke", "chat", "achat"])
+@BREAKS
+async def test_where_nothing_was_shown_others_are_asked(
+    way: str, how: dict[str, int], server: OpenAIServer
+) -> None:
+    held = says(LARGE, WRONG, hold_after=5)
+    large = [held, says(LARGE, "391, that is.")]
+    with told_of(server, {MINI: says(MINI, RIGHT, **how), LARGE: large, SMALL: held}):
+        text, decision = await answered(way, server, PROBE)
+        assert text == "391, that is."
+        await wait_until(lambda: sorted(server.left) == sorted([SMALL, LARGE]))
+        assert [one["model"] for one in decision["attempts"]] == [MINI]
+        asks = decision["bill"]["asks"]
+        assert [(ask["model"], ask["role"]) for ask in asks] == [*ROLES, (LARGE, "answer")]
+        assert [ask["estimated"] for ask in asks] == [True, True, True, False]
 
 
 @EACH

@@ -262,6 +262,22 @@ def test_it_keeps_to_the_limits_of_the_call(probe: Probe, usd: float, goes: bool
     assert goes or first.reason.endswith("expected to pass the limits of the call")
 
 
+def test_where_nothing_is_shown_before_the_end_others_are_asked_for_one_that_breaks() -> None:
+    whole, probe = replace(TASK, is_whole=True), replace(THREE, judge=by(3, 2, 1))
+    answer, script = played(probe, whole)
+    assert (answer.text, asks(script)) == (A, PROBES)
+    assert [one.model for one in script.dropped] == ["b", "c"]
+    for broken in (Said(A, error=SLOW), Said(A, error=ConnectionError("cut"))):
+        answer, script = played(probe, whole, a=broken)
+        assert (answer.text, asks(script)) == ("big's", [*PROBES, ("big", "answer")])
+    # Who was dropped may be asked again, who broke may not.
+    answer, script = played(probe, whole, a=Said(A, error=SLOW), big=SLOW, c=[C, SLOW], b=[B, SLOW])
+    assert answer.failed
+    assert asks(script)[3:] == [("big", "answer"), ("c", "answer"), ("b", "answer")]
+    answer, script = played(probe, whole, b=SLOW, c=SLOW)
+    assert (answer.text, script.dropped) == (A, [])
+
+
 # Fusion
 
 

@@ -61,6 +61,7 @@ class Task:
         pool: Descriptors of the candidates by their ids; empty where nobody knows them.
         limits: What the call demands of each candidate; several together have to keep to its most
             predicted cost and latency, too, if a strategy chooses them for the call.
+        is_whole: Whether the caller gets the answer in one part, and nothing of it before its end.
     """
 
     decision: Decision
@@ -70,6 +71,7 @@ class Task:
     watch: Watch | None = None
     pool: Mapping[str, ModelDescriptor] = field(default_factory=dict)
     limits: Constraints = UNLIMITED
+    is_whole: bool = False
 
     def can(self, model: str, capability: Capability) -> bool:
         """Whether a model's descriptor lists a capability."""

@@ -117,8 +117,15 @@ class Probe:
             begun = _best_first(task.decision, begun, scores)
         if self.fuse and len(begun) > 1:
             return (yield from self._fused(task, begun, failed))
-        # The driver closes the others before anything is shown.
-        return begun[0]
+        best, *others = begun
+        if not task.is_whole:
+            # The driver closes the others, and shows what there is.
+            return best
+        if others:
+            yield Drop(tuple(others))
+        (best,) = yield GoOn((best,), seconds=math.inf)
+        # Nothing was shown yet, so that others may be asked.
+        return best if _is_answer(best) else (yield from self._elsewhere(task, [*failed, best]))
 
     def _members(self, task: Task) -> list[str]:
         candidates = [one.model for one in task.decision.candidates]

@@ -480,6 +480,18 @@ FAULTS = {
     ),
 }
 
+STRATEGIES: dict[str, Strategy] = {
+    "cascade": CASCADE,
+    "vote": VOTE,
+    "in turn": replace(VOTE, in_turn=True),
+    "arms": Arms(panel(MINI, LARGE, SMALL)),
+    "mixture": Mixture(width=3),
+    "probe": Probe(),
+}
+"""Some of each kind, for what may go wrong with whichever."""
+AT_ONCE = dict.fromkeys(STRATEGIES, 1) | dict.fromkeys(("vote", "mixture", "probe"), 3)
+"""How many they ask at once, first of all."""
+
 FAILING: dict[str, Answer] = {
     MINI: Reply("slow down", status=429),
     LARGE: Reply("oops", status=500),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from random import Random
 from typing import Any
 
 import pytest
@@ -292,3 +293,43 @@ def test_probes_keep_to_the_hard_limit(way: str) -> None:
     assert answered(way, PROBE, wire, task) == "Well it is"
     assert [ask.max_tokens for ask in wire.asked] == [500, 500, None]
     assert len(wire.closed) == 2
+
+
+def stream(random: Random) -> list[Part]:
+    """What a model may say, or fail to."""
+    parts: list[Part] = [
+        random.choice(
+            ["a", " b", "\n", "", "1: 0.5", "2: 1", "\u4f60\u597d", " 3: .1", "long " * 40]
+        )
+        for _ in range(random.randrange(6))
+    ]
+    if random.random() < 0.3:
+        parts.append(ConnectionError("gone"))
+    return parts
+
+
+@pytest.mark.parametrize("seed", range(150))
+def test_whatever_comes_a_probe_gives_one_answer_or_an_error(seed: int) -> None:
+    random = Random(seed)
+    probe = Probe(
+        width=random.randrange(2, 4),
+        tokens=random.choice([1, 3, 30]),
+        judge=random.choice([None, "small", lambda _, probes: [len(one.text) for one in probes]]),
+        fuse=random.random() < 0.5,
+        seconds=random.choice([None, 600.0]),
+        pass_refusals=random.random() < 0.5,
+    )
+    says = {model: [stream(random) for _ in range(9)] for model in MODELS}
+    task = replace(TASK, is_whole=random.random() < 0.5)
+    whole = {"".join(map(str, parts)) for one in says.values() for parts in one}
+    outcomes = []
+    for way in WAYS:
+        wire = Wire(says)
+        try:
+            outcomes.append(answered(way, probe, wire, task))
+        except ConnectionError as error:
+            outcomes.append(f"error: {error}")
+        else:
+            assert outcomes[-1] in whole
+        assert len(wire.closed) == len(wire.asked)
+    assert outcomes[0] == outcomes[1]

@@ -53,7 +53,8 @@ def going_on(
             candidate.model,
             then=_told(prefix, prefills=task.can(candidate.model, "prefill")),
             settings=settings,
-            until=_begun(seam, pass_refusals=pass_refusals),
+            # Of a whole answer nothing is shown yet, so that another one may be asked to its end.
+            until=None if task.is_whole else _begun(seam, pass_refusals=pass_refusals),
             role="draft",
             reason=reason,
         )

@@ -15,7 +15,7 @@ import numpy as np
 
 from crossroute.decision import CandidateScore, Decision
 from crossroute.errors import ConstraintError, shortened
-from crossroute.strategies.base import Ask, Flow, GoOn, Reply, Show, Task
+from crossroute.strategies.base import Ask, Drop, Flow, GoOn, Reply, Show, Task
 from crossroute.strategies.calibration import (
     ROUNDING,
     Calibration,
@@ -123,7 +123,7 @@ class Handoff:
             reason = "asked at once: it is never worth it to hand over"
             alone = task.decision.preferring(cheap.model)
             return (yield from self._in_turn(task, alone, reason))
-        lookout = Lookout(self.window, plan.tau)
+        lookout = Lookout(self.window, plan.tau, shows=not task.is_whole)
         reply: Reply = yield self._first_ask(plan, lookout)
         while (handing := self._handing(task, plan, lookout, reply)) is None:
             if reply.done or not reply.logprobs:
@@ -171,9 +171,11 @@ class Handoff:
         has_ended = reply.done or reply.refused
         stands = has_ended and bool(reply.text.strip()) and not (reply.failed or reply.refused)
         kept = _with_space(reply.text, cut)
-        if not reply.done or kept:
+        if kept:
             # One that stands may be the answer yet.
             yield Show(reply, end=len(kept), close=not stands)
+        elif not reply.done:
+            yield Drop((reply,))
         heirs = task.decision.without({reply.model: "it has begun"}).preferring(handing.to.model)
         reason = f"handed over after {cut} characters: {handing.why}"
         reason += "; the rest of it stands if all fail" if stands else ""

@@ -48,12 +48,14 @@ class Lookout:
     Attributes:
         window: How many tokens in a row count.
         tau: The lowest mean log-probability of theirs that is sure enough.
+        shows: Whether what is sure is to be shown at once.
         shown: Up to where the text was shown to somebody.
         fall: The first tokens that are not sure enough, once there are some.
     """
 
     window: int
     tau: float
+    shows: bool = True
     shown: int = 0
     fall: Fall | None = None
     _recent: deque[Token] = field(init=False)
@@ -68,7 +70,8 @@ class Lookout:
         """Read on; whether there is something to do: to show, to cut, or to ask another one."""
         self._read(reply)
         is_mute = bool(reply.text.strip()) and not reply.logprobs
-        return self.fall is not None or reply.refused or is_mute or self.sure > self.shown
+        is_more = self.shows and self.sure > self.shown
+        return self.fall is not None or reply.refused or is_mute or is_more
 
     def end(self) -> None:
         """Look at a text that was shorter than the window, as a whole."""

@@ -35,6 +35,7 @@ SURE, LOW = -0.1, -3.0
 MODELS = {"small": (0.5, 0.001), "middle": (0.6, 0.005), "large": (0.9, 0.01)}
 HANDOFF = Handoff(tau=-1.0, window=2, cheap="small")
 BEGUN = "All is well. Let me see. "
+BUSY = TimeoutError("busy")
 WAYS = pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
 
 
@@ -179,6 +180,28 @@ def test_a_whole_answer_in_one_part_makes_it_a_cascade(task: Task) -> None:
     assert text_of(answer(task, kept)) == "All is well. It may be 371."
 
 
+@WAYS
+def test_a_whole_answer_shows_nothing_before_it_is_made(is_async: bool, task: Task) -> None:
+    """So that others may be asked when one fails behind its first words."""
+    whole = replace(task, is_whole=True)
+    streams = Streams(
+        {
+            "small": unsure(),
+            "large": [*spelled("It is so"), BUSY],
+            "middle": spelled("It is 391."),
+        }
+    )
+    assert text_of(answer(whole, streams, is_async=is_async)) == BEGUN + "It is 391."
+    # Nor does anybody go on from a text that broke.
+    streams = Streams({"small": [*spelled("All is well. Hm"), BUSY], "large": spelled("It is.")})
+    assert text_of(answer(whole, streams, is_async=is_async)) == "It is."
+    # One that came in one part stands if all fail.
+    part = [Bit("All is well.", (LOW,) * 3)]
+    streams = Streams({"small": part, "large": [BUSY], "middle": [BUSY]})
+    assert text_of(answer(whole, streams, is_async=is_async)) == "All is well."
+    assert streams.models == ["small", "large", "middle"]
+
+
 # The seam
 
 
@@ -244,8 +267,6 @@ def test_who_has_no_room_for_the_text_is_not_asked(task: Task) -> None:
 
 
 # What goes wrong
-
-BUSY = TimeoutError("busy")
 
 
 @WAYS

@@ -340,7 +340,7 @@ FROM_THE_START = Case(
     {MINI: GUESS, LARGE: says(LARGE, RIGHT)},
     RIGHT,
     [(MINI, "draft"), (LARGE, "answer")],
-    r"handed over after 0 characters: the mean log-probability of 2 tokens is -0\.97, below -0\.5",
+    r"handed over after 0 characters: the mean log-probability of 2 tokens is -0\.97, below -0\.50",
     [MINI],
 )
 

@@ -168,11 +168,14 @@ class Handoff:
 
     def _handed_over(self, task: Task, reply: Reply, cut: int, handing: _Handing) -> Flow:
         """What another one says after the cheap model's text up to a position."""
+        if task.is_whole and not (reply.done or reply.refused):
+            # One that came in one part has ended with it, and may be the answer yet.
+            (reply,) = yield GoOn((reply,), until=lambda _: True)
         has_ended = reply.done or reply.refused
         stands = has_ended and bool(reply.text.strip()) and not (reply.failed or reply.refused)
         kept = _with_space(reply.text, cut)
         if kept:
-            # One that stands may be the answer yet.
+            # What is left of one that stands may be shown yet.
             yield Show(reply, end=len(kept), close=not stands)
         elif not reply.done:
             yield Drop((reply,))

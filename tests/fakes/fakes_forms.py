@@ -113,6 +113,11 @@ class Case:
         return dict(self.asks)[self.model] == "answer"
 
     @property
+    def asked_first(self) -> list[str]:
+        """Who has been asked when the first words of a stream come."""
+        return self.models[:1] if self.joins else self.models
+
+    @property
     def conversing(self) -> bool:
         """Whether messages are added, which chains that take a dict cannot be asked."""
         return "judge" in dict(self.asks).values() or self.last is not None
@@ -491,7 +496,7 @@ def check(seen: Seen, case: Case, server: OpenAIServer) -> None:
         check_decision(seen.decision, case)
     if seen.parts:
         # It was decided who answers before anything was shown, or nobody else was asked yet.
-        asked = case.models[:1] if case.joins and len(seen.parts) > 1 else case.models
+        asked = case.asked_first if len(seen.parts) > 1 else case.models
         assert sorted(seen.asked) == sorted(asked)
         assert len(seen.parts) > 1 or not case.is_live
 

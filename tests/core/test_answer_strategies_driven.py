@@ -10,11 +10,14 @@ from typing import Any
 import pytest
 from fakes_answers import calibrated, calibrations, task_of
 
+from crossroute import ModelDescriptor, Price
+from crossroute.ceiling import Ceiling
 from crossroute.failures import may_pass_elsewhere
 from crossroute.strategies import (
     Ask,
     Cascade,
     Charge,
+    Mixture,
     Reply,
     StatedConfidence,
     Strategy,
@@ -177,3 +180,60 @@ def test_votes_are_asked_at_once(way: str) -> None:
     gone = [TimeoutError("slow")]
     with_word = Wire({"small": [gone], "middle": [["UNSURE"], ["7"]], "big": [gone]})
     assert answered(way, vote, with_word) == "7"
+
+
+MIXTURE = Mixture(width=2, rounds=1, stop_above=0.99)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_an_answer_of_several_drafts_comes_as_it_is_written(way: str) -> None:
+    wire = Wire(
+        {"big": [["39", "2"], ["0", ".9"], ["3", "91"]], "middle": [["391"], ["0.8"]]},
+    )
+    assert answered(way, MIXTURE, wire) == "391"
+    assert [ask.role for ask in wire.asked] == ["draft", "draft", "judge", "judge", "answer"]
+    assert wire.pulled[-2:] == ["3", "91"]
+    assert len(wire.closed) == 5
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_good_draft_of_several_is_handed_on(way: str) -> None:
+    wire = Wire({"big": [["39", "1"], ["1"]], "middle": [["392"], ["1"]]})
+    assert answered(way, replace(MIXTURE, stop_above=0.9), wire) == "391"
+    assert [ask.role for ask in wire.asked] == ["draft", "draft", "judge", "judge"]
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_mixture_does_without_who_fails(way: str) -> None:
+    gone = [ConnectionError("gone")]
+    wire = Wire({"big": [gone], "middle": [["391"], gone]})
+    assert answered(way, MIXTURE, wire) == "391"
+    # Whoever fails to write the answer, the best draft is there.
+    wire = Wire({m: [[m], ["0.5"], gone] for m in ("big", "middle")} | {"small": [gone]})
+    assert answered(way, MIXTURE, wire) == "big"
+    wire = Wire({"big": [gone], "middle": [gone], "small": [["39", "1"]]})
+    assert answered(way, MIXTURE, wire) == "391"
+    wire = Wire({model: [gone] for model in MODELS})
+    with pytest.raises(ConnectionError, match="gone") as caught:
+        answered(way, MIXTURE, wire)
+    assert "big: gone; middle: gone; small: gone" in caught.value.__notes__[0]
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(
+    ("most_usd", "roles"),
+    [
+        (1.0, ["draft", "draft", "judge", "judge", "answer"]),
+        # A half does not buy an answer, the whole does: the second draft is the only one.
+        (0.015, ["draft", "judge"]),
+    ],
+)
+def test_a_mixture_keeps_to_the_hard_limit(way: str, most_usd: float, roles: list[str]) -> None:
+    price = Price(input_usd_per_1m=0, output_usd_per_1m=100)
+    pool = {model: ModelDescriptor(id=model, price=price) for model in MODELS}
+    task = replace(TASK, pool=pool, ceiling=Ceiling(most_usd, pool, TASK.query))
+    wire = Wire({"big": [["392"], ["0.9"], ["391"]], "middle": [["391"], ["0.8"]]})
+    assert answered(way, MIXTURE, wire, task) == "391"
+    # Who may not be asked has no limit either.
+    assert [ask.role for ask in wire.asked if ask.max_tokens is not None] == roles
+    assert len(wire.closed) == len(roles)

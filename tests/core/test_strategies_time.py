@@ -387,3 +387,26 @@ def test_if_those_that_were_left_may_cost_all_nobody_else_is_asked(
     with pytest.raises(CostLimitError, match="was not asked"):
         answered(way, limited, flow, transport)
     assert two not in {one.ask.model for one in transport.made if one.reply.was_asked}
+
+
+def test_tokens_with_log_probabilities_are_counted_where_nobody_says_their_number() -> None:
+    query = Query.of(QUESTION)
+    left = Reply("sage", text="It is", left=True, logprobs=[-0.1] * 40)
+    assert charge(Ask("sage"), left, DEAR, query)["output_tokens"] == 40
+    counted = Reply("sage", text="It is", done=True, usage=Usage(9, 7), logprobs=[-0.1] * 40)
+    assert charge(Ask("sage"), counted, DEAR, query)["output_tokens"] == 7
+
+
+def test_tools_and_their_calls_are_sent_too() -> None:
+    query, left = Query.of(QUESTION), Reply("sage", text="It", left=True)
+    tool = {"type": "function", "function": {"name": "clerk", "description": "Knows all. " * 20}}
+    call = {"id": "1", "type": "function", "function": {"name": "clerk", "arguments": "x " * 50}}
+    bare, tools, calls = (
+        charge(ask, left, DEAR, query)["input_tokens"]
+        for ask in (
+            Ask("sage"),
+            Ask("sage", tools=[tool]),
+            Ask("sage", then=[{"role": "assistant", "content": None, "tool_calls": [call]}]),
+        )
+    )
+    assert min(tools, calls) > bare + 30

@@ -25,12 +25,14 @@ from crossroute.strategies import (
     Arms,
     Cascade,
     MeanLogprob,
+    Mixture,
     Panels,
     PickOne,
     StatedConfidence,
     Strategy,
     Vote,
 )
+from crossroute.strategies.mixture import ANEW
 from crossroute.strategies.signals import CONFIDENCE_QUESTION
 
 # From the cheapest to the best; the descriptor of SMALL lists no log-probabilities.
@@ -69,7 +71,7 @@ class Case:
         reason: A pattern of why the one that answers was asked; None says nothing.
         logprobs: Models that are asked for log-probabilities.
         left: Models whose answer nobody waits for.
-        at_once: Whether all are asked before one of them answers.
+        at_once: Whether several are asked at once, whose requests come in any order.
         willingness_to_pay: Of the router.
     """
 
@@ -120,6 +122,34 @@ def panel(*models: str) -> Panels:
             ]
         }
     )
+
+
+@dataclass(frozen=True)
+class Member:
+    """What a member of a mixture says to what it is asked.
+
+    Attributes:
+        model: Its id.
+        text: Its latest answer.
+        own: Its score of its own answer.
+        scores: Its scores of all.
+        first: Its answer in the first of several rounds.
+    """
+
+    model: str
+    text: str
+    own: str = "0.9"
+    scores: str = ""
+    first: str | None = None
+
+    def __call__(self, body: dict[str, Any]) -> Reply:
+        asked = body["messages"][-1]["content"]
+        if asked == CONFIDENCE_QUESTION:
+            return says(self.model, self.own)
+        if "one line for each" in asked:
+            return says(self.model, self.scores)
+        is_first = self.first is not None and ANEW not in asked
+        return says(self.model, self.first or "" if is_first else self.text)
 
 
 def _unsure(body: dict[str, Any]) -> Reply:
@@ -204,7 +234,43 @@ CASES = {
         [(MINI, "draft"), (LARGE, "draft")],
         rf"asked in turn: {MINI}, {LARGE}, {SMALL}, until an answer is right with 0\.95",
     ),
+    "a mixture that stops early": Case(
+        Mixture(width=2, stop_above=0.5),
+        {LARGE: Member(LARGE, RIGHT), MINI: Member(MINI, WRONG)},
+        RIGHT,
+        [(LARGE, "draft"), (MINI, "draft"), (LARGE, "judge"), (MINI, "judge")],
+        "draft, in round 1 of a mixture",
+        at_once=True,
+    ),
+    "a mixture with an aggregator": Case(
+        Mixture(width=2, rounds=1, stop_above=1, aggregator=SMALL),
+        {LARGE: Member(LARGE, ALSO_RIGHT), MINI: Member(MINI, WRONG), SMALL: says(SMALL, RIGHT)},
+        RIGHT,
+        [
+            *((LARGE, "draft"), (MINI, "draft"), (LARGE, "judge"), (MINI, "judge")),
+            (SMALL, "answer"),
+        ],
+        r"writes the answer of 2 drafts; the best, with a score of 0\.\d\d, stands if all fail",
+        at_once=True,
+    ),
+    "a mixture of two rounds": Case(
+        Mixture(width=2, rounds=2, stop_above=0.9),
+        {
+            LARGE: Member(LARGE, RIGHT, "1", "1: 1\n2: 1", first=WRONG),
+            MINI: Member(MINI, WRONG, "0.1"),
+        },
+        RIGHT,
+        [
+            *((LARGE, "draft"), (MINI, "draft"), (LARGE, "judge"), (MINI, "judge")) * 2,
+            (LARGE, "judge"),
+        ],
+        "draft, in round 2 of a mixture",
+        at_once=True,
+    ),
 }
+
+CONVERSING = [name for name, case in CASES.items() if "judge" in [role for _, role in case.asks]]
+"""Those with messages of their own, which chains that take a dict cannot be asked."""
 
 
 class Seen(NamedTuple):
@@ -260,7 +326,7 @@ def told(server: OpenAIServer, case: Case, *, live: bool) -> Iterator[None]:
         answer = answers[case.model]
         assert isinstance(answer, Reply)
         answers[case.model] = replace(answer, hold_after=3)
-    if case.at_once:
+    if case.at_once and case.left:
         # For others it is not decided whether who is left was asked at all.
         barrier = threading.Barrier(len(case.models), timeout=PATIENCE)
         answers = {m: _after(barrier, a) for m, a in answers.items()}

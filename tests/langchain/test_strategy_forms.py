@@ -13,6 +13,7 @@ import pytest
 from fakes_forms import (
     CASCADE,
     CASES,
+    CONVERSING,
     LARGE,
     MODELS,
     QUESTION,
@@ -201,10 +202,7 @@ def chains_over(server: OpenAIServer, case: Case) -> Any:
     )
 
 
-ASKS_ON = "a draft without log-probabilities"
-
-
-@pytest.mark.parametrize("name", [name for name in CASES if name != ASKS_ON])
+@pytest.mark.parametrize("name", [name for name in CASES if name not in CONVERSING])
 @pytest.mark.parametrize("asynchronous", [False, True])
 async def test_chains_as_candidates(asynchronous: bool, name: str, server: OpenAIServer) -> None:
     case, reader = CASES[name], Reader(server)
@@ -261,8 +259,9 @@ async def test_handlers_of_the_models_see_no_token_of_a_draft(
     assert (seen.started, seen.ended) == (len(case.asks), len(case.asks))
 
 
-def test_a_question_on_a_draft_needs_a_conversation(server: OpenAIServer) -> None:
-    case = CASES[ASKS_ON]
+@pytest.mark.parametrize("name", CONVERSING)
+def test_a_question_on_a_draft_needs_a_conversation(name: str, server: OpenAIServer) -> None:
+    case = CASES[name]
     with told(server, case, live=False), pytest.raises(StrategyError, match="of type dict"):
         chains_over(server, case).invoke({"question": QUESTION})
 

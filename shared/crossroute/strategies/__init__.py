@@ -37,6 +37,8 @@ from crossroute.strategies.cascade import Cascade
 from crossroute.strategies.drive import adrive, drive
 from crossroute.strategies.exchange import Ended, EndedAsk, Exchange, Listener, Transport
 from crossroute.strategies.isotonic import cross_check
+from crossroute.strategies.mixture import Mixture
+from crossroute.strategies.mixture_scores import MixtureWeights, ScoreWeights
 from crossroute.strategies.panel import Panel, Panels
 from crossroute.strategies.pick_one import PickOne
 from crossroute.strategies.signals import (
@@ -70,12 +72,15 @@ __all__ = [
     "Listener",
     "MeanLogprob",
     "MinLogprob",
+    "Mixture",
+    "MixtureWeights",
     "PTrue",
     "Panel",
     "Panels",
     "PickOne",
     "Reply",
     "Role",
+    "ScoreWeights",
     "Show",
     "Signal",
     "StatedConfidence",

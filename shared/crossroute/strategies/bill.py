@@ -48,7 +48,8 @@ def charge(ask: Ask, reply: Reply, price: Price | None, query: Query) -> Charge:
             counts.
     """
     usage, cost = reply.usage, reply.cost_usd
-    said = round(estimate_tokens(reply.text))
+    # Each token that came had its log-probability, where there are any.
+    said = max(round(estimate_tokens(reply.text)), len(reply.logprobs))
     if usage is None:
         is_free = not reply.was_asked if reply.left else reply.failed and not reply.text
         sent = 0 if is_free else round(query.input_tokens + more_input(ask))

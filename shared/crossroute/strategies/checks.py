@@ -14,22 +14,32 @@ def check_members(models: object, samples: object, name: str, *, least: int) -> 
     Raises:
         ConstraintError: If it is otherwise.
     """
+    given = check_models(models, name)
+    check_count("samples", samples, least=0)
+    if bool(given) == bool(samples):
+        raise ConstraintError(
+            f"{name} is {shortened(models)} and samples is {samples!r}; give one of the two."
+        )
+    count = len(given) if given else samples
+    if isinstance(count, int) and count < least:
+        raise ConstraintError(
+            f"{name if given else 'samples'} makes {count}; give {least} or more."
+        )
+
+
+def check_models(models: object, name: str) -> Sequence[str]:
+    """Ids of models that were given, perhaps none.
+
+    Raises:
+        ConstraintError: If they are something else, or one is there twice.
+    """
     if isinstance(models, str) or not isinstance(models, Sequence):
         raise ConstraintError(f"{name} is {shortened(models)}; give a tuple of ids of models.")
     if wrong := [one for one in models if not isinstance(one, str) or not one]:
         raise ConstraintError(f"{name} holds {shortened(wrong[0])}; give ids of models.")
     if len(set(models)) < len(models):
         raise ConstraintError(f"{name} names a model twice: {shortened(models)}; give each once.")
-    check_count("samples", samples, least=0)
-    if bool(models) == bool(samples):
-        raise ConstraintError(
-            f"{name} is {shortened(models)} and samples is {samples!r}; give one of the two."
-        )
-    count = len(models) if models else samples
-    if isinstance(count, int) and count < least:
-        raise ConstraintError(
-            f"{name if models else 'samples'} makes {count}; give {least} or more."
-        )
+    return models
 
 
 def check_count(name: str, value: object, *, least: int = 1) -> None:

@@ -24,6 +24,7 @@ from openai_server import Answer, OpenAIServer, Reply
 from crossroute.strategies import (
     Arms,
     Cascade,
+    Controller,
     MeanLogprob,
     Mixture,
     Panels,
@@ -152,6 +153,45 @@ class Member:
         return says(self.model, self.first or "" if is_first else self.text)
 
 
+@dataclass(frozen=True)
+class Directing:
+    """What a controller says: while it has tools it calls one, then it answers.
+
+    Attributes:
+        model: Its id.
+        text: Its answer.
+        asks: Its question to the model LARGE.
+        hold_after: Of its answer, as that of a `Reply`.
+    """
+
+    model: str
+    text: str
+    asks: str
+    hold_after: int | None = None
+
+    def __call__(self, body: dict[str, Any]) -> Reply:
+        if "tools" not in body:
+            assert ALSO_RIGHT in body["messages"][-1]["content"]
+            return says(self.model, self.text, hold_after=self.hold_after)
+        (tool,) = [one["function"]["name"] for one in body["tools"]]
+        calls = ((tool, {"question": self.asks}),)
+        return says(self.model, "Let me ask.", tool_calls=calls)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What an expert says, who is asked nothing but one question."""
+
+    model: str
+    text: str
+    question: str
+
+    def __call__(self, body: dict[str, Any]) -> Reply:
+        (message,) = body["messages"]
+        assert (message["role"], message["content"]) == ("user", self.question)
+        return says(self.model, self.text)
+
+
 def _unsure(body: dict[str, Any]) -> Reply:
     """A wrong draft, and that one is not sure of it."""
     is_asked_on = body["messages"][-1]["content"] == CONFIDENCE_QUESTION
@@ -267,9 +307,27 @@ CASES = {
         "draft, in round 2 of a mixture",
         at_once=True,
     ),
+    "a controller that asks an expert": Case(
+        Controller(MINI, experts=(LARGE,), rounds=1),
+        {MINI: Directing(MINI, RIGHT, "17 * 23?"), LARGE: Asked(LARGE, ALSO_RIGHT, "17 * 23?")},
+        RIGHT,
+        [(MINI, "control"), (LARGE, "draft"), (MINI, "answer")],
+        rf"answers, after 1 of experts; that of {LARGE} stands if all fail",
+    ),
+    "a controller that answers itself": Case(
+        Controller(MINI, budget="low"),
+        {MINI: says(MINI, RIGHT)},
+        RIGHT,
+        [(MINI, "control")],
+        "controls with a low budget, round 1 of 3",
+    ),
 }
 
-CONVERSING = [name for name, case in CASES.items() if "judge" in [role for _, role in case.asks]]
+CONVERSING = [
+    name
+    for name, case in CASES.items()
+    if {"judge", "control"}.intersection(role for _, role in case.asks)
+]
 """Those with messages of their own, which chains that take a dict cannot be asked."""
 
 
@@ -324,7 +382,7 @@ def told(server: OpenAIServer, case: Case, *, live: bool) -> Iterator[None]:
     answers = dict(case.answers)
     if live and case.is_live:
         answer = answers[case.model]
-        assert isinstance(answer, Reply)
+        assert isinstance(answer, (Reply, Directing))
         answers[case.model] = replace(answer, hold_after=3)
     if case.at_once and case.left:
         # For others it is not decided whether who is left was asked at all.

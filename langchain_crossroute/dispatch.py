@@ -334,6 +334,7 @@ class Dispatch:
         is_bound = bool(task.query.needs & {"tools", "structured_output"})
         alone = PickOne(self.attempts, self.pass_refusals)
         strategy = for_call(self.strategy, alone, is_bound=is_bound)
+        task = replace(task, is_whole=form.is_whole)
         transport = Transport(
             self.router,
             self.models,

@@ -80,6 +80,7 @@ def _outputs(llm: CrossRouteLLM, method: str, request: Request) -> Generator[Any
     if ended is not None:
         decision = replace(decision, call_id=new_call_id())
     task = _task(llm, request, now, decision, query, messages, settings)
+    task = replace(task, is_whole="stream" not in method)
     transport = Transport(llm, now, method, request, task)
     parts = drive(task, _flow(llm, request, task), transport, ended)
     try:
@@ -100,6 +101,7 @@ async def _aoutputs(llm: CrossRouteLLM, method: str, request: Request) -> AsyncG
     if ended is not None:
         decision = replace(decision, call_id=new_call_id())
     task = _task(llm, request, now, decision, query, messages, settings)
+    task = replace(task, is_whole="stream" not in method)
     transport = Transport(llm, now, method, request, task)
     parts = adrive(task, _flow(llm, request, task), transport, ended)
     try:

@@ -20,7 +20,10 @@ from crossroute.strategies.panel import FILE
 from langchain_crossroute import ChatCrossRoute
 
 PAGES = Path(__file__).parents[1] / "docs" / "strategies"
-NAMES = ["index.md", "cascade.md", "vote.md", "mixture.md", "signals.md", "chosen-by-data.md"]
+NAMES = [
+    *("index.md", "cascade.md", "vote.md", "mixture.md", "probe.md"),
+    *("signals.md", "chosen-by-data.md"),
+]
 LINK = re.compile(r"\]\(([^)#\s]*)(?:#([^)\s]*))?\)")
 
 

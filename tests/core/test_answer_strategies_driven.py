@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from random import Random
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from crossroute.strategies import (
     Cascade,
     Charge,
     Mixture,
+    Probe,
     Reply,
     StatedConfidence,
     Strategy,
@@ -237,3 +239,97 @@ def test_a_mixture_keeps_to_the_hard_limit(way: str, most_usd: float, roles: lis
     # Who may not be asked has no limit either.
     assert [ask.role for ask in wire.asked if ask.max_tokens is not None] == roles
     assert len(wire.closed) == len(roles)
+
+
+PROBE = Probe(("small", "middle"), tokens=2, judge="big")
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_the_best_probe_goes_on_as_it_is_written(way: str) -> None:
+    wire = Wire(
+        {
+            "small": [["So it", " is", " 391"]],
+            "middle": [["Well it", " may", " be"]],
+            "big": [["1: 0.9", "\n2: 0.1"]],
+        }
+    )
+    assert answered(way, PROBE, wire) == "So it is 391"
+    assert [ask.role for ask in wire.asked] == ["probe", "probe", "judge"]
+    # The other one is closed before any more is read.
+    assert [ask.model for ask in wire.closed] == ["big", "middle", "small"]
+    assert " may" not in wire.pulled
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_two_probes_are_fused(way: str) -> None:
+    wire = Wire(
+        {
+            "small": [["So it", " is", " 391"]],
+            "middle": [["Well it", " is", " 391"]],
+            "big": [["1: 0.9\n2: 0.1"], ["39", "1"]],
+        }
+    )
+    assert answered(way, replace(PROBE, fuse=True), wire) == "391"
+    assert [ask.role for ask in wire.asked] == ["probe", "probe", "judge", "answer"]
+    assert "So it is 391" in wire.asked[-1].then[0]["content"]
+    gone = [ConnectionError("gone")]
+    wire = Wire(
+        {
+            "small": [["So it"], gone],
+            "middle": [["Well it"], gone],
+            "big": [["1: 0.9\n2: 0.1"], gone],
+        }
+    )
+    assert answered(way, replace(PROBE, fuse=True), wire) == "So it"
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_probes_keep_to_the_hard_limit(way: str) -> None:
+    price = Price(input_usd_per_1m=0, output_usd_per_1m=100)
+    pool = {model: ModelDescriptor(id=model, price=price) for model in MODELS}
+    task = replace(TASK, pool=pool, ceiling=Ceiling(0.1, pool, TASK.query))
+    wire = Wire({"small": [["So it", " is"]], "middle": [["Well it", " is"]], "big": [[]]})
+    # Equal shares, of which the judge has none: the predicted quality decides.
+    assert answered(way, PROBE, wire, task) == "Well it is"
+    assert [ask.max_tokens for ask in wire.asked] == [500, 500, None]
+    assert len(wire.closed) == 2
+
+
+def stream(random: Random) -> list[Part]:
+    """What a model may say, or fail to."""
+    parts: list[Part] = [
+        random.choice(
+            ["a", " b", "\n", "", "1: 0.5", "2: 1", "\u4f60\u597d", " 3: .1", "long " * 40]
+        )
+        for _ in range(random.randrange(6))
+    ]
+    if random.random() < 0.3:
+        parts.append(ConnectionError("gone"))
+    return parts
+
+
+@pytest.mark.parametrize("seed", range(150))
+def test_whatever_comes_a_probe_gives_one_answer_or_an_error(seed: int) -> None:
+    random = Random(seed)
+    probe = Probe(
+        width=random.randrange(2, 4),
+        tokens=random.choice([1, 3, 30]),
+        judge=random.choice([None, "small", lambda _, probes: [len(one.text) for one in probes]]),
+        fuse=random.random() < 0.5,
+        seconds=random.choice([None, 600.0]),
+        pass_refusals=random.random() < 0.5,
+    )
+    says = {model: [stream(random) for _ in range(9)] for model in MODELS}
+    task = replace(TASK, is_whole=random.random() < 0.5)
+    whole = {"".join(map(str, parts)) for one in says.values() for parts in one}
+    outcomes = []
+    for way in WAYS:
+        wire = Wire(says)
+        try:
+            outcomes.append(answered(way, probe, wire, task))
+        except ConnectionError as error:
+            outcomes.append(f"error: {error}")
+        else:
+            assert outcomes[-1] in whole
+        assert len(wire.closed) == len(wire.asked)
+    assert outcomes[0] == outcomes[1]

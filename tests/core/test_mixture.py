@@ -23,9 +23,8 @@ from crossroute.strategies import (
     Strategy,
     Task,
 )
-from crossroute.strategies.mixture import ANEW, GIVEN
 from crossroute.strategies.mixture_scores import Board, Standing, mapped, posterior
-from crossroute.strategies.numbered import SENT_CHARACTERS
+from crossroute.strategies.numbered import ANEW, GIVEN, SENT_CHARACTERS
 from crossroute.strategies.signals import CONFIDENCE_QUESTION
 
 # Mapped: .7256, .1728, .1, .0512.

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Iterator
 
 import pytest
-from fakes_strategies import QUESTION, Ended, Gate, Gated, answered, let_go
+from fakes_strategies import LATE, QUESTION, SOON, Ended, Gate, Gated, answered, let_go
 
 from crossroute import ConstraintError, CrossRouter, Query, StrategyError
 from crossroute.ceiling import Ceiling
 from crossroute.models.price import Price
 from crossroute.strategies import (
     Ask,
+    Drop,
     Flow,
     GoOn,
     Limit,
@@ -193,6 +195,54 @@ def test_one_that_is_done_stays_as_it_is(way: str, task: Task) -> None:
     assert answered(way, task, flow, transport) == ["sage: It"]
 
 
+@WAYS
+def test_what_is_dropped_is_closed_at_once(way: str, task: Task, gate: Gate) -> None:
+    closed: list[str] = []
+
+    def flow(task: Task) -> Flow:
+        asks = tuple(Ask(m, role="probe", until=has_words) for m in ("sage", "clerk", "poet"))
+        first, *others = yield asks
+        dropped = yield Drop(tuple(others))
+        assert dropped == tuple(others)
+        assert [(one.left, one.done) for one in others] == [(True, False)] * 2
+        assert sorted(transport.closed) == ["clerk", "poet"]
+        closed.extend(transport.closed)
+        (again,) = yield GoOn((first,))
+        return again
+
+    transport = Gated(
+        {"sage": ["a", "1"], "clerk": ["b", gate], "poet": [Usage(7, 1), "cc", gate]}, price=PRICE
+    )
+    told: list[Ended] = []
+    assert answered(way, task, flow, transport, told.append) == ["sage: a", "sage: 1"]
+    assert closed
+    # Counted up to somewhere only.
+    assert [ask.charge["estimated"] for ask in told[0].asks] == [True] * 3
+    assert told[0].asks[2].charge["input_tokens"] == 7
+    assert told[0].text == "a1"
+
+
+@WAYS
+@pytest.mark.parametrize(("first", "then"), [(SOON, None), (LATE, SOON), (SOON, math.inf)])
+def test_who_goes_on_may_have_another_time_limit(
+    way: str, first: float, then: float | None, task: Task, gate: Gate
+) -> None:
+    def flow(task: Task) -> Flow:
+        probe = yield Ask("sage", role="probe", until=has_words, seconds=first)
+        if then == math.inf:
+            threading.Timer(3 * SOON, gate.open).start()
+        (again,) = yield GoOn((probe,), seconds=then)
+        return (yield Ask("clerk")) if again.failed else again
+
+    transport = Gated({"sage": ["a", gate], "clerk": ["b"]})
+    parts = answered(way, task, flow, transport)
+    gate.open()
+    # On a slow machine the first limit may be over before there is a word.
+    late = any("within 0.1 s" in failure["error"] for failure in transport.told)
+    assert late or then == math.inf
+    assert parts == (["clerk: b"] if late else ["sage: a", "sage: late"])
+
+
 def of_nothing(task: Task) -> Flow:
     yield Ask("sage")
     yield GoOn(())
@@ -201,6 +251,29 @@ def of_nothing(task: Task) -> Flow:
 
 def of_a_stranger(task: Task) -> Flow:
     yield GoOn((Reply("sage"),))
+    raise AssertionError
+
+
+def drops_a_stranger(task: Task) -> Flow:
+    yield Drop((Reply("sage"),))
+    raise AssertionError
+
+
+def drops_nothing(task: Task) -> Flow:
+    yield Drop(())
+    raise AssertionError
+
+
+def goes_on_with_what_was_dropped(task: Task) -> Flow:
+    reply = yield Ask("sage", until=has_words)
+    yield Drop((reply,))
+    yield GoOn((reply,))
+    raise AssertionError
+
+
+def no_time(task: Task) -> Flow:
+    reply = yield Ask("sage", until=has_words)
+    yield GoOn((reply,), seconds=0)
     raise AssertionError
 
 
@@ -221,6 +294,10 @@ def below_nothing(task: Task) -> Flow:
     [
         (of_nothing, r"replies of GoOn is \(\); give a tuple"),
         (of_a_stranger, "that it was not sent"),
+        (drops_nothing, r"replies of Drop is \(\); give a tuple"),
+        (drops_a_stranger, "that it was not sent"),
+        (goes_on_with_what_was_dropped, "or it was dropped"),
+        (no_time, "seconds of GoOn is 0; give a number above 0"),
         (enough_of_nothing, "enough of GoOn is 7; give a function"),
         (below_nothing, "limit of -1.0 USD; give a number from 0 up"),
     ],

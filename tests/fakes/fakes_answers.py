@@ -15,7 +15,7 @@ from crossroute.decision import CandidateScore, Decision
 from crossroute.models.descriptor import ModelDescriptor
 from crossroute.query import Query
 from crossroute.ranking import RewardName, preference, rank, reward
-from crossroute.strategies import Ask, Limit, Reply, Show, Task, Together, ToolCall
+from crossroute.strategies import Ask, Drop, GoOn, Limit, Reply, Show, Task, Together, ToolCall
 from crossroute.strategies.calibration import Calibration, Calibrations
 
 QUESTION = "What is 17 * 23?"
@@ -45,6 +45,7 @@ class Script:
         left: Those whose replies were looked at before their end.
         begun: The replies of these.
         limits: Hard limits that were set; they are not kept here.
+        dropped: Those that were dropped.
     """
 
     says: Mapping[str, Part | Sequence[Part]]
@@ -52,6 +53,7 @@ class Script:
     left: list[Ask] = field(default_factory=list)
     begun: list[tuple[Reply, Said]] = field(default_factory=list)
     limits: list[Limit] = field(default_factory=list)
+    dropped: list[Reply] = field(default_factory=list)
 
     def play(self, flow: Generator[Any, Any, Any]) -> Any:
         """Drive a flow, and give what it returns."""
@@ -70,6 +72,12 @@ class Script:
             elif isinstance(step, tuple):
                 assert step
                 sent = tuple(map(self._reply, step))
+            elif isinstance(step, GoOn):
+                assert step.until is step.enough is None
+                sent = tuple(map(self._read_on, step.replies))
+            elif isinstance(step, Drop):
+                self.dropped += step.replies
+                sent = step.replies
             else:
                 assert isinstance(step, Together)
                 sent = self._together(step)
@@ -112,10 +120,11 @@ class Script:
         return reply
 
     def _read_on(self, answer: Any) -> Any:
-        """A returned reply is read to its end, as the driver does."""
+        """A reply that is returned or gone on with is read to its end, as the driver does."""
+        assert answer not in self.dropped
         for reply, said in self.begun:
             if reply is answer:
-                reply.text, reply.done = said.text, True
+                reply.text, reply.error, reply.done = said.text, said.error, True
         return answer
 
 

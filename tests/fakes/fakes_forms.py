@@ -29,11 +29,12 @@ from crossroute.strategies import (
     Mixture,
     Panels,
     PickOne,
+    Probe,
     StatedConfidence,
     Strategy,
     Vote,
 )
-from crossroute.strategies.mixture import ANEW
+from crossroute.strategies.numbered import ANEW
 from crossroute.strategies.signals import CONFIDENCE_QUESTION
 
 # From the cheapest to the best; the descriptor of SMALL lists no log-probabilities.
@@ -45,6 +46,7 @@ MODELS = [LARGE, SMALL, MINI]
 QUESTION = "What is 17 * 23?"
 RIGHT = "Let me see: it is 391."
 ALSO_RIGHT = "17 times 23 is surely 391."
+SURELY_RIGHT = "Obviously it is 391, and nothing else."
 WRONG = "I guess it is 371."
 SURE, UNSURE = -0.01, -0.97
 """Log-probabilities of tokens; the calibration says .99 of the mean at 0, and .01 at -1."""
@@ -72,6 +74,7 @@ class Case:
         reason: A pattern of why the one that answers was asked; None says nothing.
         logprobs: Models that are asked for log-probabilities.
         left: Models whose answer nobody waits for.
+        cut: Models whose streams are closed where they are looked at; whole answers are not.
         at_once: Whether several are asked at once, whose requests come in any order.
         willingness_to_pay: Of the router.
     """
@@ -83,6 +86,7 @@ class Case:
     reason: str | None
     logprobs: Sequence[str] = ()
     left: Sequence[str] = ()
+    cut: Sequence[str] = ()
     at_once: bool = False
     willingness_to_pay: float = math.inf
 
@@ -101,6 +105,11 @@ class Case:
     def is_live(self) -> bool:
         """Whether the answer is shown while it is made; a draft is not."""
         return dict(self.asks)[self.model] == "answer"
+
+    @property
+    def is_probed(self) -> bool:
+        """Whether drafts are streamed, too, as the strategy looks into them."""
+        return "probe" in dict(self.asks).values()
 
 
 def panel(*models: str) -> Panels:
@@ -200,6 +209,7 @@ def _unsure(body: dict[str, Any]) -> Reply:
 
 CASCADE = Cascade(calibrations(calibrated(MINI)), cheap=MINI)
 VOTE = Vote((MINI, LARGE, SMALL), weights="equal")
+PROBE = Probe((MINI, SMALL), tokens=2, judge=LARGE)
 AGREED: dict[str, Answer] = {
     MINI: says(MINI, RIGHT),
     LARGE: says(LARGE, ALSO_RIGHT),
@@ -305,6 +315,36 @@ CASES = {
             (LARGE, "judge"),
         ],
         "draft, in round 2 of a mixture",
+        at_once=True,
+    ),
+    "a probe": Case(
+        PROBE,
+        {MINI: says(MINI, RIGHT), SMALL: says(SMALL, WRONG), LARGE: says(LARGE, "1: 0.9\n2: 0.2")},
+        RIGHT,
+        [(MINI, "probe"), (SMALL, "probe"), (LARGE, "judge")],
+        "probe, judged by about 2 tokens",
+        cut=[SMALL],
+        at_once=True,
+    ),
+    "a probe that a function judges": Case(
+        replace(PROBE, judge=lambda _, probes: [len(one.text) for one in probes]),
+        {MINI: says(MINI, "Well, maybe it is 371."), SMALL: says(SMALL, SURELY_RIGHT)},
+        SURELY_RIGHT,
+        [(MINI, "probe"), (SMALL, "probe")],
+        "probe, judged by about 2 tokens",
+        cut=[MINI],
+        at_once=True,
+    ),
+    "a probe that is fused": Case(
+        Probe((MINI, LARGE), tokens=2, judge=LARGE, fuse=True, fuser=SMALL),
+        {
+            MINI: says(MINI, WRONG),
+            LARGE: Member(LARGE, ALSO_RIGHT, scores="1: 0.2\n2: 0.9"),
+            SMALL: says(SMALL, RIGHT),
+        },
+        RIGHT,
+        [(MINI, "probe"), (LARGE, "probe"), (LARGE, "judge"), (SMALL, "answer")],
+        f"writes the answer of {LARGE} and {MINI}; the first stands if all fail",
         at_once=True,
     ),
     "a controller that asks an expert": Case(
@@ -433,12 +473,12 @@ def check_bill(bill: dict[str, Any], case: Case) -> None:
     """That the bill is what the server counted, to the token."""
     assert [(ask["model"], ask["role"]) for ask in bill["asks"]] == list(case.asks)
     for ask in bill["asks"]:
-        assert ask["estimated"] is (ask["model"] in case.left)
+        assert ask["estimated"] is (ask["model"] in case.left) or ask["model"] in case.cut
         assert ask["cost_usd"] > 0
         if not ask["estimated"]:
             assert (ask["input_tokens"], ask["output_tokens"]) == TOKENS[ask["model"]]
     assert math.isclose(bill["cost_usd"], sum(ask["cost_usd"] for ask in bill["asks"]))
-    assert bill["estimated"] is bool(case.left)
+    assert bill["estimated"] is any(ask["estimated"] for ask in bill["asks"])
 
 
 # What may go wrong
@@ -497,6 +537,18 @@ FAULTS = {
         failed="Bad gateway",
     ),
 }
+
+STRATEGIES: dict[str, Strategy] = {
+    "cascade": CASCADE,
+    "vote": VOTE,
+    "in turn": replace(VOTE, in_turn=True),
+    "arms": Arms(panel(MINI, LARGE, SMALL)),
+    "mixture": Mixture(width=3),
+    "probe": Probe(),
+}
+"""Some of each kind, for what may go wrong with whichever."""
+AT_ONCE = dict.fromkeys(STRATEGIES, 1) | dict.fromkeys(("vote", "mixture", "probe"), 3)
+"""How many they ask at once, first of all."""
 
 FAILING: dict[str, Answer] = {
     MINI: Reply("slow down", status=429),

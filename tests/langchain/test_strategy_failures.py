@@ -6,12 +6,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fakes_forms import (
+    AT_ONCE,
     CASCADE,
     CASES,
     FAILING,
@@ -23,14 +23,13 @@ from fakes_forms import (
     QUESTION,
     RIGHT,
     SMALL,
+    STRATEGIES,
     TIMED,
     UNSURE,
-    VOTE,
     WITH_WORD,
     WRONG,
     Seen,
     check_fault,
-    panel,
     says,
     spends_all,
     tasks,
@@ -53,18 +52,12 @@ from langchain_core.messages import AIMessage, HumanMessage
 from openai_server import OpenAIServer
 
 from crossroute.errors import CostLimitError
-from crossroute.strategies import Arms, PickOne, Strategy
+from crossroute.strategies import PickOne, Strategy
 from langchain_crossroute import ChatCrossRoute, CrossRouteMiddleware
 
 # The protocol of version v3 is in beta, and says so in every call.
 pytestmark = pytest.mark.filterwarnings("ignore::langchain_core._api.LangChainBetaWarning")
 
-STRATEGIES: dict[str, Strategy] = {
-    "cascade": CASCADE,
-    "vote": VOTE,
-    "in turn": replace(VOTE, in_turn=True),
-    "arms": Arms(panel(MINI, LARGE, SMALL)),
-}
 USD = 0.002
 SENT = "max_completion_tokens"
 """What OpenAI calls the most output tokens."""
@@ -181,7 +174,7 @@ async def test_a_voter_that_fails_has_no_vote(way: str, name: str, server: OpenA
 async def test_a_reader_that_is_cancelled_leaves_nothing_behind(
     way: str, name: str, server: OpenAIServer
 ) -> None:
-    at_once, chat = name == "vote", routed_over(server, STRATEGIES[name])
+    number, chat = AT_ONCE[name], routed_over(server, STRATEGIES[name])
 
     async def ask() -> None:
         if way == "av3":
@@ -193,9 +186,8 @@ async def test_a_reader_that_is_cancelled_leaves_nothing_behind(
 
     with told_of(server, HELD):
         call = asyncio.create_task(ask())
-        number = 3 if at_once else 1
         await wait_until(lambda: len(server.requests) == number)
-        assert len(tasks()) == (3 if at_once else 0)
+        assert len(tasks()) == (number if number > 1 else 0)
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call
@@ -219,7 +211,7 @@ async def test_a_hard_limit_is_kept(
     assert all(request.body[SENT] > 0 for request in server.requests)
     assert 0 < bill["cost_usd"] <= USD
     # Who drafts may use all of it up: then there is nobody else, and the draft stands.
-    alone = longest is None and name != "vote"
+    alone = longest is None and AT_ONCE[name] == 1
     assert (len(server.requests) == 1) is alone
 
 

@@ -6,12 +6,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fakes_forms import (
+    AT_ONCE,
     CASCADE,
     CASES,
     FAILING,
@@ -23,14 +23,13 @@ from fakes_forms import (
     QUESTION,
     RIGHT,
     SMALL,
+    STRATEGIES,
     TIMED,
     UNSURE,
-    VOTE,
     WITH_WORD,
     WRONG,
     Seen,
     check_fault,
-    panel,
     says,
     spends_all,
     tasks,
@@ -42,15 +41,9 @@ from llama_index.core.llms import ChatMessage
 from openai_server import OpenAIServer
 
 from crossroute.errors import CostLimitError
-from crossroute.strategies import Arms, PickOne, Strategy
+from crossroute.strategies import PickOne, Strategy
 from llamaindex_crossroute import CrossRouteLLM, call_settings
 
-STRATEGIES: dict[str, Strategy] = {
-    "cascade": CASCADE,
-    "vote": VOTE,
-    "in turn": replace(VOTE, in_turn=True),
-    "arms": Arms(panel(MINI, LARGE, SMALL)),
-}
 A_ASKS = [way for way in ASKS if way.startswith("a")]
 USD = 0.002
 SENT = "max_tokens"
@@ -182,12 +175,12 @@ async def test_a_voter_that_fails_has_no_vote(
 async def test_a_reader_that_is_cancelled_leaves_nothing_behind(
     way: str, name: str, over: Over, server: OpenAIServer
 ) -> None:
-    number = 3 if name == "vote" else 1
+    number = AT_ONCE[name]
     llm = over(STRATEGIES[name])
     with told_of(server, HELD):
         call = asyncio.ensure_future(answer_of(way, llm, QUESTION))
         await wait_until(lambda: len(server.requests) == number)
-        assert len(tasks()) == (3 if name == "vote" else 0)
+        assert len(tasks()) == (number if number > 1 else 0)
         call.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call
@@ -208,7 +201,7 @@ async def test_a_hard_limit_is_kept(
     assert all(request.body[SENT] > 0 for request in server.requests)
     assert 0 < decision_of(answer)["bill"]["cost_usd"] <= USD
     # Who drafts may use all of it up: then there is nobody else, and the draft stands.
-    alone = longest is None and name != "vote"
+    alone = longest is None and AT_ONCE[name] == 1
     assert (len(server.requests) == 1) is alone
 
 

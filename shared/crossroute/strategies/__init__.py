@@ -18,6 +18,7 @@ from crossroute.strategies.answers import (
 from crossroute.strategies.arms import Arm, Arms
 from crossroute.strategies.base import (
     Ask,
+    Drop,
     Flow,
     GoOn,
     Limit,
@@ -42,6 +43,7 @@ from crossroute.strategies.mixture import Mixture
 from crossroute.strategies.mixture_scores import MixtureWeights, ScoreWeights
 from crossroute.strategies.panel import Panel, Panels
 from crossroute.strategies.pick_one import PickOne
+from crossroute.strategies.probe import Probe
 from crossroute.strategies.signals import (
     Agreement,
     MeanLogprob,
@@ -64,6 +66,7 @@ __all__ = [
     "Cascade",
     "Charge",
     "Controller",
+    "Drop",
     "Ended",
     "EndedAsk",
     "Exchange",
@@ -80,6 +83,7 @@ __all__ = [
     "Panel",
     "Panels",
     "PickOne",
+    "Probe",
     "Reply",
     "Role",
     "ScoreWeights",

@@ -79,6 +79,7 @@ class Task:
         pool: Descriptors of the candidates by their ids; empty where nobody knows them.
         limits: What the call demands of each candidate; several together have to keep to its most
             predicted cost and latency, too, if a strategy chooses them for the call.
+        is_whole: Whether the caller gets the answer in one part, and nothing of it before its end.
     """
 
     decision: Decision
@@ -88,6 +89,7 @@ class Task:
     watch: Watch | None = None
     pool: Mapping[str, ModelDescriptor] = field(default_factory=dict)
     limits: Constraints = UNLIMITED
+    is_whole: bool = False
 
     def can(self, model: str, capability: Capability) -> bool:
         """Whether a model's descriptor lists a capability."""
@@ -187,11 +189,25 @@ class GoOn:
         replies: What has come of them so far; one that is done stays as it is.
         until: When to look at one of them again; None is at its end.
         enough: As that of `Together`.
+        seconds: Time limit of each, from now on; infinite is the client's own. None is once more
+            that of its ask.
     """
 
     replies: tuple[Reply, ...]
     until: Callable[[Reply], bool] | None = None
     enough: Callable[[Sequence[Reply]], bool] | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """Close streams that were looked at, and show nothing of them.
+
+    Attributes:
+        replies: Of which nothing more is read; those that were not done are left.
+    """
+
+    replies: tuple[Reply, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,13 +243,13 @@ class Limit:
     name: str
 
 
-Step = Ask | Together | tuple[Ask, ...] | GoOn | Show | Limit
+Step = Ask | Together | tuple[Ask, ...] | GoOn | Drop | Show | Limit
 
 Flow = Generator[Step, Any, Reply]
 """Yields an `Ask` and is sent its `Reply`; a `Together` is asked at once, and gives as many replies
-in its order; a tuple of asks is one that waits for all; a `GoOn` is sent its replies again, a
-`Show` its reply. The reply that it returns is the answer: what is held of it is handed on, and what
-is still to come."""
+in its order; a tuple of asks is one that waits for all; a `GoOn` and a `Drop` are sent their
+replies again, a `Show` its reply. The reply that it returns is the answer: what is held of it is
+handed on, and what is still to come."""
 
 
 @runtime_checkable

@@ -13,6 +13,7 @@ from crossroute.errors import AskTimeoutError, StrategyError, shortened
 from crossroute.failures import REFUSED, Failure, decision_after, describe, note
 from crossroute.strategies.base import (
     Ask,
+    Drop,
     Flow,
     GoOn,
     Limit,
@@ -43,6 +44,7 @@ class Asked(Generic[Part]):
         exchange: What comes back.
         parts: Those to come.
         until: When its strategy looks at it; None is at its end.
+        seconds: Time limit, up to there.
         held: Those that nobody was shown yet.
         failure: Its failure in a line of text, where another model may not share it.
         error: What its stream raised.
@@ -53,6 +55,7 @@ class Asked(Generic[Part]):
     exchange: Exchange[Part]
     parts: Any
     until: Any = None
+    seconds: float = math.inf
     held: list[Held] = field(default_factory=list)
     failure: str | None = None
     error: Exception | None = None
@@ -186,9 +189,9 @@ def course(
     def check(ask: object) -> Ask:
         if not isinstance(ask, Ask):
             raise StrategyError(
-                f"A strategy yielded or returned {shortened(ask)}; it yields Ask, GoOn, Show, "
-                "Limit, or a Together or tuple of at least one Ask, and returns one of the replies "
-                "that it was sent."
+                f"A strategy yielded or returned {shortened(ask)}; it yields Ask, GoOn, Drop, "
+                "Show, Limit, or a Together or tuple of at least one Ask, and returns one of the "
+                "replies that it was sent."
             )
         if not (ask.seconds is None or _is_limit(ask.seconds)):
             raise StrategyError(
@@ -215,7 +218,8 @@ def course(
             decision["max_tokens"] = ask.max_tokens
         exchange = transport.exchange(ask, decision)
         parts = exchange.aopen() if is_async else exchange.open()
-        one = Asked(ask, exchange, parts, ask.until)
+        seconds = math.inf if ask.seconds is None else ask.seconds
+        one = Asked(ask, exchange, parts, ask.until, seconds)
         if refused is None and task.watch is not None:
             refused = task.watch.begin(ask.model)
         if refused is not None:
@@ -258,7 +262,14 @@ def course(
             latest = [one for one in ones if not (one.reply.done or one.reply.refused)]
             for one in latest:
                 one.until = step.until
+                one.seconds = one.seconds if step.seconds is None else step.seconds
             yield from _listen_to_all(ones, again, task, failures)
+            sent = tuple(one.reply for one in ones)
+        elif isinstance(step, Drop):
+            ones = _all_of(step, asked)
+            for one in ones:
+                one.held = []
+                yield Close(one)
             sent = tuple(one.reply for one in ones)
         elif together := _together(step):
             # All of them, before one is asked for nothing.
@@ -346,17 +357,32 @@ def _again(step: GoOn, asked: Sequence[Asked[Any]]) -> tuple[list[Asked[Any]], T
     Raises:
         StrategyError: If there is nothing of it, or it cannot be gone on with.
     """
-    if not isinstance(step.replies, (tuple, list)) or not step.replies:
-        raise StrategyError(
-            f"replies of GoOn is {shortened(step.replies)}; give a tuple of at least one Reply."
-        )
+    ones = _all_of(step, asked)
     if step.enough is not None and not callable(step.enough):
         raise StrategyError(
             f"enough of GoOn is {shortened(step.enough)}; give a function of the replies, or "
             "None to wait for all."
         )
-    ones = [_of(reply, asked) for reply in step.replies]
+    if not (step.seconds is None or step.seconds == math.inf or _is_limit(step.seconds)):
+        raise StrategyError(
+            f"seconds of GoOn is {shortened(step.seconds)}; give a number above 0, or None for "
+            "that of the asks."
+        )
     return ones, Together(tuple(one.ask for one in ones), step.enough)
+
+
+def _all_of(step: GoOn | Drop, asked: Sequence[Asked[Any]]) -> list[Asked[Any]]:
+    """What the replies of a step are of.
+
+    Raises:
+        StrategyError: If there are none, or one was not sent.
+    """
+    if not isinstance(step.replies, (tuple, list)) or not step.replies:
+        raise StrategyError(
+            f"replies of {type(step).__name__} is {shortened(step.replies)}; give a tuple of at "
+            "least one Reply."
+        )
+    return [_of(reply, asked) for reply in step.replies]
 
 
 def _is_limit(seconds: object) -> bool:
@@ -392,7 +418,8 @@ def _of(reply: Reply, asked: Sequence[Asked[Any]]) -> Asked[Any]:
             if reply.left and not reply.failed:
                 raise StrategyError(
                     f"A strategy gives a reply of {shortened(reply.model)} that was left, as "
-                    "others were enough; it shows and returns one that is not `left`."
+                    "others were enough or it was dropped; it shows and returns one that is not "
+                    "`left`."
                 )
             return one
     raise StrategyError(
@@ -429,7 +456,7 @@ def _listen_to_all(
 
     Here everything is done that the strategy sees, so that no two threads do it at once.
     """
-    if len(ones) == 1 and together.enough is None and ones[0].ask.seconds is None:
+    if len(ones) == 1 and together.enough is None and ones[0].seconds == math.inf:
         # Nothing else goes on meanwhile.
         yield from _listen(ones[0], task, failures)
         return
@@ -437,9 +464,7 @@ def _listen_to_all(
     under_way = [one for one in ones if not one.reply.done]
     began = time.monotonic()
     # When the time of each is over.
-    ends = {
-        one: math.inf if one.ask.seconds is None else began + one.ask.seconds for one in under_way
-    }
+    ends = {one: began + one.seconds for one in under_way}
     yield Want(under_way)
     # Those that could not be asked have ended already.
     is_enough = len(ends) < len(ones) and enough is not None and enough(replies)
@@ -494,6 +519,6 @@ def _fail(one: Asked[Any], task: Task, failures: list[Failure], error: Exception
 
 def _too_late(one: Asked[Any]) -> AskTimeoutError:
     return AskTimeoutError(
-        f"{one.ask.model} gave no answer within {one.ask.seconds:g} s, the time limit that the "
+        f"{one.ask.model} gave no answer within {one.seconds:g} s, the time limit that the "
         "strategy set. Raise the seconds of its Ask, or ask a faster model."
     )

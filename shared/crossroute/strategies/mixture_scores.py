@@ -137,8 +137,8 @@ class Board:
         given = [one for one in self.decision.candidates if one.model not in without]
         return [
             one
-            for equal in _groups(given, lambda one: -self.standings[one.model].posterior, ROUNDING)
-            for alike in _groups(equal, self.decision.counted_usd, LEAST_WRITTEN_OUT)
+            for equal in groups(given, lambda one: -self.standings[one.model].posterior, ROUNDING)
+            for alike in groups(equal, self.decision.counted_usd, LEAST_WRITTEN_OUT)
             for one in alike
         ]
 
@@ -183,7 +183,7 @@ def posterior(known: Standing, weights: ScoreWeights) -> float:
     return sum(weight / most * score for weight, score in scores) / total
 
 
-def _groups(
+def groups(
     items: Iterable[Item], value: Callable[[Item], float], room: float
 ) -> Iterable[Sequence[Item]]:
     """Items in groups of equal values, the lowest first; within a group they keep their order."""

@@ -22,6 +22,7 @@ from langchain_crossroute import ChatCrossRoute
 PAGES = Path(__file__).parents[1] / "docs" / "strategies"
 NAMES = [
     *("index.md", "cascade.md", "vote.md", "mixture.md", "probe.md"),
+    "controller.md",
     *("signals.md", "chosen-by-data.md"),
 ]
 LINK = re.compile(r"\]\(([^)#\s]*)(?:#([^)\s]*))?\)")

@@ -21,7 +21,7 @@ from llama_index.llms.openai_like import OpenAILike
 from openai_server import OpenAIServer, Reply
 
 from crossroute import StrategyError
-from crossroute.strategies import Ask, Flow, Task, ToolCall
+from crossroute.strategies import Ask, Controller, Flow, Task, ToolCall, within
 from crossroute.strategies import Reply as Heard
 from langchain_crossroute import ChatCrossRoute, CrossRouteMiddleware, CrossRouteRunnable
 from llamaindex_crossroute import CrossRouteLLM
@@ -183,6 +183,50 @@ async def test_in_an_agent(asynchronous: bool, server: OpenAIServer) -> None:
     assert [message.text for message in state["messages"]] == [QUESTION, "It rains in both."]
     assert strategy.calls == [FOUND]
     check_wire(server)
+
+
+# A controller under a limit
+
+
+def _expert(body: dict[str, Any]) -> Reply:
+    return Reply("It rains.", output_tokens=body.get("max_completion_tokens") or body["max_tokens"])
+
+
+def _controls(body: dict[str, Any]) -> Reply:
+    if "tools" not in body:
+        return Reply("Rain.", output_tokens=20)
+    name = body["tools"][0]["function"]["name"]
+    return Reply(tool_calls=((name, {"question": "Does it rain?"}),), output_tokens=30)
+
+
+@pytest.mark.parametrize("around", [False, True])
+@pytest.mark.parametrize("usd", [0.02, 0.0014])
+@pytest.mark.parametrize("way", ["invoke", "astream", "chat", "astream_chat"])
+async def test_a_controller_keeps_to_its_limit(
+    way: str, usd: float, around: bool, server: OpenAIServer
+) -> None:
+    server.answers = {MINI: _controls, LARGE: _expert}
+    strategy = within(usd, Controller()) if around else Controller(max_cost_usd=usd)
+    if "chat" in way:
+        llm = CrossRouteLLM(models=llms(server), strategy=strategy)
+        answer = await li_answer(way, llm)
+        text, decision = answer.message.content, answer.additional_kwargs["crossroute"]
+    else:
+        answer = await answer_of(
+            way, ChatCrossRoute(models=chats(server), strategy=strategy), QUESTION
+        )
+        text, decision = answer.text, answer.response_metadata["crossroute"]
+    assert text == "Rain."
+    roles = [ask["role"] for ask in decision["bill"]["asks"]]
+    if usd > 0.01:
+        # The expert takes all that it may: then there is nothing for another turn.
+        assert roles == ["control", "draft", "answer"]
+        assert decision["bill"]["cost_usd"] > usd / 2
+    else:
+        assert roles == ["control", "control", "control", "answer"]
+        told = str(server.requests[1].body["messages"])
+        assert "could cost more than is left for it" in told
+    assert decision["bill"]["cost_usd"] <= usd
 
 
 # What a model writes as arguments

@@ -545,6 +545,7 @@ STRATEGIES: dict[str, Strategy] = {
     "arms": Arms(panel(MINI, LARGE, SMALL)),
     "mixture": Mixture(width=3),
     "probe": Probe(),
+    "controller": Controller(),
 }
 """Some of each kind, for what may go wrong with whichever."""
 AT_ONCE = dict.fromkeys(STRATEGIES, 1) | dict.fromkeys(("vote", "mixture", "probe"), 3)

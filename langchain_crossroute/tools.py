@@ -15,6 +15,9 @@ from langchain_core.runnables.base import RunnableBindingBase
 from crossroute.errors import StrategyError
 from crossroute.strategies import Ask, ToolCall
 
+OF_TOOLS = ("tools", "tool_choice", "functions", "function_call", "parallel_tool_calls")
+"""Keyword arguments of a call that are of its tools."""
+
 
 def with_tools(model: Any, ask: Ask) -> Any:
     """A candidate with the tools of an ask bound, in the way of its provider.

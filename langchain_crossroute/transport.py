@@ -43,7 +43,7 @@ from langchain_crossroute.streams import (
     shows_tokens,
     told_by,
 )
-from langchain_crossroute.tools import calls_in, with_tools
+from langchain_crossroute.tools import OF_TOOLS, calls_in, with_tools
 from langchain_crossroute.wishes import LOGPROBS, Wishes
 
 FAILURE_EVENT = "crossroute_attempt_failed"
@@ -349,11 +349,14 @@ class Exchange:
         value, late = transport.value, transport.late
         if ask.keep is not None or ask.then:
             value = _chosen(value, ask)
-        value, settings = for_provider(model, value, {**transport.kwargs, **own})
-        called = model if late is None else late.on(ask.model, model)
+        given = transport.kwargs
         if ask.tools:
-            # In the place of those that the caller may have bound.
+            # In the place of the caller's, bound or given.
+            given = {name: value for name, value in given.items() if name not in OF_TOOLS}
             called = with_tools(model, ask)
+        else:
+            called = model if late is None else late.on(ask.model, model)
+        value, settings = for_provider(model, value, {**given, **own})
         called, self._hides_logprobs = wishes.of(called, settings)
         if wishes.muted:
             called = told_by(called, self.config["callbacks"])

@@ -21,6 +21,9 @@ ANSWERED_BY = "crossroute_model"
 OWN_CHOICE = "crossroute_shadow"
 """The key of the router's own choice there, where a shadow model answered."""
 
+_OF_TOOLS = ("tools", "tool_choice", "tool_required", "functions", "function_call")
+"""Keyword arguments of a call that are of its tools."""
+
 _MARKS = (ANSWERED_BY, OWN_CHOICE)
 
 
@@ -70,6 +73,7 @@ class Request:
             conversation += from_dicts(ask.then)
         if ask.tools:
             # In the place of the caller's, and several may be called at once.
+            options = {name: value for name, value in options.items() if name not in _OF_TOOLS}
             options["allow_parallel_tool_calls"] = True
             return (to_tools(ask.tools),), {**options, "chat_history": conversation}
         if self.tools is None:

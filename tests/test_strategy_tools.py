@@ -17,6 +17,7 @@ from langchain_core.output_parsers import StrOutputParser
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse
 from llama_index.core.llms import MockLLM
 from llama_index.core.llms.llm import ToolSelection
+from llama_index.core.tools import FunctionTool
 from llama_index.llms.openai_like import OpenAILike
 from openai_server import OpenAIServer, Reply
 
@@ -183,6 +184,75 @@ async def test_in_an_agent(asynchronous: bool, server: OpenAIServer) -> None:
     assert [message.text for message in state["messages"]] == [QUESTION, "It rains in both."]
     assert strategy.calls == [FOUND]
     check_wire(server)
+
+
+# Beside tools of the caller
+
+
+@dataclass(frozen=True)
+class Beside(Looks):
+    """Lets a model call its own tool first, and then answer with the caller's."""
+
+    takes_tools = True
+
+    def answer(self, task: Task) -> Flow:
+        reply = yield Ask(self.model, tools=[WEATHER], role="control")
+        self.calls.append(reply.tool_calls)
+        return (yield Ask(self.model))
+
+
+def other(x: int) -> int:
+    """Another tool."""
+    return x
+
+
+def check_beside(server: OpenAIServer, strategy: Beside) -> None:
+    assert strategy.calls == [FOUND]
+    first, second = [request.body for request in server.requests]
+    assert [tool["function"]["name"] for tool in first["tools"]] == ["weather"]
+    assert first.get("tool_choice") in (None, "auto")
+    assert [tool["function"]["name"] for tool in second["tools"]] == ["other"]
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+@pytest.mark.parametrize("how", ["bound", "given", "agent"])
+async def test_beside_tools_of_the_caller(
+    how: str, asynchronous: bool, server: OpenAIServer
+) -> None:
+    server.answers[MINI] = [Reply("Look.", tool_calls=LOOKS), Reply("It rains.")]
+    strategy = Beside()
+    if how == "agent":
+        middleware: Any = CrossRouteMiddleware(chats(server), strategy=strategy)
+        app = create_agent(client(server, "never"), [other], middleware=[middleware])
+        state: Any = {"messages": [HumanMessage(QUESTION)]}
+        state = await app.ainvoke(state) if asynchronous else app.invoke(state)
+        assert state["messages"][-1].text == "It rains."
+    else:
+        chat: Any = ChatCrossRoute(models=chats(server), strategy=strategy)
+        bound = chat.bind_tools([other], tool_choice="other")
+        given = {} if how == "bound" else bound.kwargs
+        called = bound if how == "bound" else chat
+        answer = (
+            await called.ainvoke(QUESTION, **given)
+            if asynchronous
+            else called.invoke(QUESTION, **given)
+        )
+        assert answer.text == "It rains."
+    check_beside(server, strategy)
+
+
+@pytest.mark.parametrize("way", ["chat_with_tools", "astream_chat_with_tools"])
+async def test_beside_tools_of_the_caller_in_llamaindex(way: str, server: OpenAIServer) -> None:
+    server.answers[MINI] = [Reply("Look.", tool_calls=LOOKS), Reply("It rains.")]
+    strategy = Beside()
+    llm = CrossRouteLLM(models=llms(server), strategy=strategy)
+    outcome = getattr(llm, way)(
+        [FunctionTool.from_defaults(other)], QUESTION, tool_required=True, tool_choice="other"
+    )
+    if way.startswith("a"):
+        *_, outcome = [chunk async for chunk in await outcome]
+    assert outcome.message.content == "It rains."
+    check_beside(server, strategy)
 
 
 # A controller under a limit

@@ -40,13 +40,9 @@ from crossroute.strategies import (
     within,
 )
 from crossroute.strategies.bill import more_input
-from crossroute.strategies.controller import (
-    LEAST_TOKENS,
-    MOST_EXPERTS,
-    MOST_QUESTION_CHARS,
-    MOST_TOKENS,
-)
+from crossroute.strategies.controller import MOST_EXPERTS, MOST_QUESTION_CHARS
 from crossroute.strategies.experts import BUDGETS, LONGEST_NAME, clipped, experts_of
+from crossroute.strategies.talk import LEAST_TOKENS, MOST_TOKENS
 
 # The router prefers them in the order sage, clerk, poet.
 MODELS = {"sage": (0.9, 0.02), "clerk": (0.7, 0.003), "poet": (0.5, 0.001)}

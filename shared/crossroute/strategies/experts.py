@@ -29,6 +29,9 @@ BUDGETS: Mapping[Budget, str] = {
 }
 """What each level means to the controller. In the paper it has learned that; here it is told."""
 
+LONGEST_NAME = 50
+"""Of a tool, in characters, without what is put around it; providers take 64."""
+
 DIRECT = """\
 You direct the answer to the conversation above. Answer it yourself, or ask experts first. They \
 are other models, and your tools. An expert sees nothing but the question that you write: put \
@@ -113,10 +116,6 @@ def experts_of(scores: Iterable[CandidateScore]) -> list[Expert]:
     return [*found.values()]
 
 
-LONGEST_NAME = 50
-"""Of a tool, in characters, without what is put around it; providers take 64."""
-
-
 def described(score: CandidateScore, pool: Mapping[str, ModelDescriptor]) -> str:
     """A model, its predicted quality and cost, and its price, in one line."""
     known = pool.get(score.model)
@@ -171,8 +170,8 @@ def conclusion(notes: Sequence[Note], tokens: int) -> tuple[Message, ...]:
 
 def transcript(notes: Iterable[Note], tokens: int) -> str:
     """What was asked and said, of each no more than so many tokens."""
-    # A text is as good for the models of all providers; calls of tools in the history are not:
-    # some refuse those that come without the thoughts of the model that made them.
+    # Not as calls and results of tools: some providers refuse calls in the history that come
+    # without the thoughts of the model that made them.
     return numbered(
         [
             f"Round {note.number}, {clipped(note.tool, tokens)}\n"

@@ -30,7 +30,7 @@ class Reply:
 
     Attributes:
         text: The answer; in a stream one chunk for each word.
-        tool_calls: `(name, arguments)` of each tool call.
+        tool_calls: `(name, arguments)` of each tool call; arguments in a text are sent as they are.
         refusal: Says that the model refuses.
         finish_reason: If None, `tool_calls` or `stop`.
         input_tokens: Tokens of the input in the usage.
@@ -54,7 +54,7 @@ class Reply:
     """
 
     text: str = ""
-    tool_calls: tuple[tuple[str, Mapping[str, Any]], ...] = ()
+    tool_calls: tuple[tuple[str, Mapping[str, Any] | str], ...] = ()
     refusal: str | None = None
     finish_reason: str | None = None
     input_tokens: int = 20
@@ -327,7 +327,10 @@ def _tool_calls(reply: Reply) -> list[dict[str, Any]]:
         {
             "id": f"call_{number}",
             "type": "function",
-            "function": {"name": name, "arguments": json.dumps(arguments)},
+            "function": {
+                "name": name,
+                "arguments": arguments if isinstance(arguments, str) else json.dumps(arguments),
+            },
         }
         for number, (name, arguments) in enumerate(reply.tool_calls)
     ]

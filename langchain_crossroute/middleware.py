@@ -279,7 +279,8 @@ def _routed(
         model=model,
         system_message=system,
         messages=messages if system is None else messages[1:],
-        tools=settings["tools"],
+        # Where a strategy gives tools of its own, they are bound, and the agent's are not given.
+        tools=settings.get("tools", []),
         model_settings={name: value for name, value in settings.items() if name != "tools"},
     )
 

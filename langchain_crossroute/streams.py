@@ -15,6 +15,7 @@ from langchain_core.callbacks import (
     Callbacks,
 )
 from langchain_core.outputs import LLMResult
+from langchain_core.runnables.base import RunnableBindingBase
 from langchain_core.tracers.base import AsyncBaseTracer, BaseTracer
 from typing_extensions import override
 
@@ -207,3 +208,16 @@ def muted(callbacks: Callbacks) -> Callbacks:
     if not callbacks or not any(map(shows_tokens, callbacks)):
         return callbacks
     return list(map(MutedHandler.of, callbacks))
+
+
+def told_by(model: Any, callbacks: Callbacks) -> Any:
+    """A candidate whose run is told to these callbacks and to those bound to it, and to no others.
+
+    A binding adds the callbacks of the run around it by itself, unless it has some of its own.
+    """
+    if not isinstance(model, RunnableBindingBase):
+        return model
+    own = {**model.config}
+    if own.get("callbacks") is None:
+        own["callbacks"] = callbacks
+    return model.model_copy(update={"bound": told_by(model.bound, callbacks), "config": own})

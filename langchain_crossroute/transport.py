@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from langchain_core.messages import BaseMessage
+from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.runnables import Runnable, RunnableConfig
 
 from crossroute import CrossRouter, NoAnswerError, Query, QueryError
@@ -41,7 +41,9 @@ from langchain_crossroute.streams import (
     muted,
     shows,
     shows_tokens,
+    told_by,
 )
+from langchain_crossroute.tools import OF_TOOLS, calls_in, with_tools
 from langchain_crossroute.wishes import LOGPROBS, Wishes
 
 FAILURE_EVENT = "crossroute_attempt_failed"
@@ -154,7 +156,7 @@ class Transport:
         if self.form is EVENTS:
             # What may be one of several parts of the answer is made events of with the others.
             is_alone = ask.role == "answer" and all(one.reply.failed for one in self.asked)
-            return EVENTS if is_alone and not looks_into else CHUNKS
+            return EVENTS if is_alone and not looks_into and not ask.tools else CHUNKS
         return self.form
 
     def bill(self) -> dict[str, Any]:
@@ -202,6 +204,8 @@ class Exchange:
         # Whether the log-probabilities on the answer are none of the caller's business.
         self._hides_logprobs = False
         self._form = transport.form_of(ask)
+        # What may hold calls of the ask's own tools.
+        self._said: list[AIMessage] = []
 
     @property
     def charge(self) -> Charge:
@@ -302,6 +306,8 @@ class Exchange:
             reply.has_words = reply.has_words or shows(output)
         # What handlers have passed on is not taken back, be it a refusal.
         reply.refused = reply.refused or (is_refusal(output) and not self.shown)
+        if self._ask.tools and isinstance(message := message_of(output), AIMessage):
+            self._said.append(message)
         text, usage = text_and_usage(output)
         reply.text += text
         if tokens := tokens_of(usage):
@@ -315,7 +321,7 @@ class Exchange:
         return output
 
     def _check(self) -> None:
-        """See that a stream that has ended was an answer.
+        """See that a stream that has ended was an answer, and which tools it calls.
 
         Raises:
             NoAnswerError: If there was nothing in it.
@@ -325,6 +331,7 @@ class Exchange:
                 f"The stream of {self._ask.model!r} ended with nothing in it, not even a finish "
                 "reason."
             )
+        self.reply.tool_calls = calls_in(self._said)
 
     def _request(self, model: Runnable[Any, Any]) -> tuple[Any, Any, dict[str, Any]]:
         """The candidate as it is called, its input and its keyword arguments."""
@@ -342,9 +349,17 @@ class Exchange:
         value, late = transport.value, transport.late
         if ask.keep is not None or ask.then:
             value = _chosen(value, ask)
-        value, settings = for_provider(model, value, {**transport.kwargs, **own})
-        called = model if late is None else late.on(ask.model, model)
+        given = transport.kwargs
+        if ask.tools:
+            # In the place of the caller's, bound or given.
+            given = {name: value for name, value in given.items() if name not in OF_TOOLS}
+            called = with_tools(model, ask)
+        else:
+            called = model if late is None else late.on(ask.model, model)
+        value, settings = for_provider(model, value, {**given, **own})
         called, self._hides_logprobs = wishes.of(called, settings)
+        if wishes.muted:
+            called = told_by(called, self.config["callbacks"])
         if ask.max_tokens is not None:
             called, settings = within(called, settings, ask.max_tokens)
         elif limit := given_limit(own):

@@ -86,10 +86,7 @@ def from_dicts(messages: Sequence[Message]) -> list[ChatMessage]:
     Raises:
         QueryError: If there is something else in them than text.
     """
-    return [
-        ChatMessage(role=message["role"], blocks=[*_blocks(message["content"])])
-        for message in messages
-    ]
+    return [_from_dict(message) for message in messages]
 
 
 def conversation_of(
@@ -128,6 +125,22 @@ def _to_dict(message: ChatMessage) -> dict[str, Any]:
     if calls := calls or message.additional_kwargs.get("tool_calls"):
         found["tool_calls"] = calls
     return found
+
+
+def _from_dict(message: Message) -> ChatMessage:
+    blocks: list[ContentBlock] = [*_blocks(message.get("content") or "")]
+    for call in message.get("tool_calls") or ():
+        function = call["function"]
+        blocks.append(
+            ToolCallBlock(
+                tool_call_id=call["id"],
+                tool_name=function["name"],
+                tool_kwargs=_arguments(function["arguments"]),
+            )
+        )
+    # Where the integrations look for what a result is of.
+    of = {"tool_call_id": message["tool_call_id"]} if "tool_call_id" in message else {}
+    return ChatMessage(role=message["role"], blocks=blocks, additional_kwargs=of)
 
 
 def _parts(blocks: Iterable[ContentBlock]) -> Iterator[dict[str, str]]:

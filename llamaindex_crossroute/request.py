@@ -13,12 +13,16 @@ from crossroute import Query
 from crossroute.query import Message
 from crossroute.strategies import Ask
 from llamaindex_crossroute.messages import from_dicts, to_query
+from llamaindex_crossroute.tools import to_tools
 
 ANSWERED_BY = "crossroute_model"
 """The key of a model's id in the `additional_kwargs` of its message, where it may be kept."""
 
 OWN_CHOICE = "crossroute_shadow"
 """The key of the router's own choice there, where a shadow model answered."""
+
+_OF_TOOLS = ("tools", "tool_choice", "tool_required", "functions", "function_call")
+"""Keyword arguments of a call that are of its tools."""
 
 _MARKS = (ANSWERED_BY, OWN_CHOICE)
 
@@ -52,7 +56,8 @@ class Request:
 
     def becomes_chat(self, ask: Ask) -> bool:
         """Whether an ask makes messages of a prompt."""
-        return isinstance(self.conversation, str) and (ask.keep is not None or bool(ask.then))
+        is_more = ask.keep is not None or bool(ask.then) or bool(ask.tools)
+        return isinstance(self.conversation, str) and is_more
 
     def arguments(self, ask: Ask) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The positional and the keyword arguments of a candidate's method."""
@@ -66,6 +71,11 @@ class Request:
             # A list of its own, because some candidates append to it.
             conversation = [_unmarked(conversation[position]) for position in kept]
             conversation += from_dicts(ask.then)
+        if ask.tools:
+            # In the place of the caller's, and several may be called at once.
+            options = {name: value for name, value in options.items() if name not in _OF_TOOLS}
+            options["allow_parallel_tool_calls"] = True
+            return (to_tools(ask.tools),), {**options, "chat_history": conversation}
         if self.tools is None:
             return (conversation,), options
         return (self.tools,), {**options, "chat_history": conversation}

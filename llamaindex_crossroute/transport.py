@@ -47,6 +47,7 @@ from llamaindex_crossroute.lazy import LazyLLM, aload_llm, load_llm, secrets_in
 from llamaindex_crossroute.ledger import open_ledgers
 from llamaindex_crossroute.limits import within
 from llamaindex_crossroute.request import ANSWERED_BY, OWN_CHOICE, Request
+from llamaindex_crossroute.tools import calls_in, check_calls_tools, has_calls
 from llamaindex_crossroute.wishes import wished
 
 if TYPE_CHECKING:
@@ -186,6 +187,9 @@ class Exchange:
         self._realised: dict[str, float] | None = None
         self._finished: bool | None = None
         self._last: Response | None = None
+        self._model: LLM | None = None
+        # What has calls of the ask's own tools in it.
+        self._calls: ChatResponse | None = None
 
     @property
     def charge(self) -> Charge:
@@ -346,6 +350,10 @@ class Exchange:
             name = f"{way}{'stream_' if self._streams else ''}{name}"
         if request.becomes_chat(self._ask):
             name = name.replace("complete", "chat")
+        if self._ask.tools:
+            check_calls_tools(model, self._ask)
+            self._model = model
+            name = f"{name.removesuffix('_with_tools')}_with_tools"
         # The caller's stream asks for its usage as the caller says.
         usage = self._streams and not (self._transport.streams and self._ask.role == "answer")
         ask = self._ask
@@ -362,6 +370,8 @@ class Exchange:
         return getattr(model, name), arguments, options
 
     def _part(self, output: Any) -> Part:
+        if self._ask.tools and isinstance(output, ChatResponse) and has_calls(output):
+            self._calls = output
         if self._transport.request.becomes_chat(self._ask):
             output = to_completion(output)
         # Chunks hold all of the text so far.
@@ -376,11 +386,14 @@ class Exchange:
         return self._overheard[-1]
 
     def _check(self) -> None:
-        """See that what has ended was an answer.
+        """See that what has ended was an answer, and which tools it calls.
 
         Raises:
             NoAnswerError: If there was nothing in it.
         """
+        if self._calls is not None:
+            self.reply.tool_calls = calls_in(self._model, self._calls)
+            self.reply.has_words = True
         if self.reply.has_words or self.reply.refused or is_answer(self._lead):
             return
         if self._streams or isinstance(self._lead[0], Response):

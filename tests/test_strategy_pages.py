@@ -15,13 +15,14 @@ from fakes_langchain import client
 from openai_server import OpenAIServer
 
 from crossroute import CrossRouter
-from crossroute.strategies import Panels, Strategy
+from crossroute.strategies import Panels, Strategy, WindowLogprob
 from crossroute.strategies.panel import FILE
 from langchain_crossroute import ChatCrossRoute
 
 PAGES = Path(__file__).parents[1] / "docs" / "strategies"
 NAMES = [
     *("index.md", "cascade.md", "vote.md", "mixture.md", "probe.md"),
+    *("controller.md", "handoff.md"),
     *("signals.md", "chosen-by-data.md"),
 ]
 LINK = re.compile(r"\]\(([^)#\s]*)(?:#([^)\s]*))?\)")
@@ -40,7 +41,8 @@ def anchors(path: Path) -> set[str]:
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Files that the pages read."""
-    calibrations(calibrated(MINI), calibrated(MINI, "stated_confidence")).save(
+    signals = ("mean_logprob", "stated_confidence", WindowLogprob().name)
+    calibrations(*(calibrated(MINI, signal) for signal in signals)).save(
         tmp_path / "calibrations.json"
     )
     random = Random(0)

@@ -168,7 +168,7 @@ class Query:
         text = read.text
         if read.needs and not text.strip():
             text = ATTACHMENT
-        text, system = _encodable(text), _encodable(read.system)
+        text, system = encodable(text), encodable(read.system)
         if not any(unicodedata.category(character)[0] not in "CZ" for character in text):
             text = ""
         clipped = clip(text)
@@ -324,8 +324,8 @@ def _read_messages(messages: Sequence[Message]) -> _Conversation:
     return _Conversation(text, tuple(parts), past, frozenset(needs), "\n\n".join(system))
 
 
-def _encodable(text: str) -> str:
-    # A lone surrogate is no character; what remains of one is a question mark.
+def encodable(text: str) -> str:
+    """A text that can be sent: a lone surrogate is no character, and becomes a question mark."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 

@@ -15,7 +15,7 @@ from crossroute.decision import CandidateScore, Decision
 from crossroute.models.descriptor import ModelDescriptor
 from crossroute.query import Query
 from crossroute.ranking import RewardName, preference, rank, reward
-from crossroute.strategies import Ask, Drop, GoOn, Reply, Show, Task, Together
+from crossroute.strategies import Ask, Drop, GoOn, Limit, Reply, Show, Task, Together, ToolCall
 from crossroute.strategies.calibration import Calibration, Calibrations
 
 QUESTION = "What is 17 * 23?"
@@ -29,6 +29,7 @@ class Said:
     logprobs: Sequence[float] = ()
     error: Exception | None = None
     refused: bool = False
+    tool_calls: Sequence[ToolCall] = ()
 
 
 Part = str | Exception | Said
@@ -43,6 +44,7 @@ class Script:
         asked: All asks.
         left: Those whose replies were looked at before their end.
         begun: The replies of these.
+        limits: Hard limits that were set; they are not kept here.
         dropped: Those that were dropped.
     """
 
@@ -50,6 +52,7 @@ class Script:
     asked: list[Ask] = field(default_factory=list)
     left: list[Ask] = field(default_factory=list)
     begun: list[tuple[Reply, Said]] = field(default_factory=list)
+    limits: list[Limit] = field(default_factory=list)
     dropped: list[Reply] = field(default_factory=list)
 
     def play(self, flow: Generator[Any, Any, Any]) -> Any:
@@ -63,6 +66,9 @@ class Script:
             assert not isinstance(step, Show)
             if isinstance(step, Ask):
                 sent = self._reply(step)
+            elif isinstance(step, Limit):
+                self.limits.append(step)
+                sent = None
             elif isinstance(step, tuple):
                 assert step
                 sent = tuple(map(self._reply, step))
@@ -110,6 +116,7 @@ class Script:
                 self.begun.append((reply, said))
                 return reply
         reply.error, reply.done = said.error, True
+        reply.tool_calls = [*said.tool_calls]
         return reply
 
     def _read_on(self, answer: Any) -> Any:

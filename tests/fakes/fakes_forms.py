@@ -24,6 +24,7 @@ from openai_server import Answer, OpenAIServer, Reply
 from crossroute.strategies import (
     Arms,
     Cascade,
+    Controller,
     Handoff,
     MeanLogprob,
     Mixture,
@@ -120,7 +121,8 @@ class Case:
     @property
     def conversing(self) -> bool:
         """Whether messages are added, which chains that take a dict cannot be asked."""
-        return "judge" in dict(self.asks).values() or self.last is not None
+        roles = {role for _, role in self.asks}
+        return bool({"judge", "control"} & roles) or self.last is not None
 
     @property
     def in_one_part(self) -> Case:
@@ -181,6 +183,45 @@ class Member:
             return says(self.model, self.scores)
         is_first = self.first is not None and ANEW not in asked
         return says(self.model, self.first or "" if is_first else self.text)
+
+
+@dataclass(frozen=True)
+class Directing:
+    """What a controller says: while it has tools it calls one, then it answers.
+
+    Attributes:
+        model: Its id.
+        text: Its answer.
+        asks: Its question to the model LARGE.
+        hold_after: Of its answer, as that of a `Reply`.
+    """
+
+    model: str
+    text: str
+    asks: str
+    hold_after: int | None = None
+
+    def __call__(self, body: dict[str, Any]) -> Reply:
+        if "tools" not in body:
+            assert ALSO_RIGHT in body["messages"][-1]["content"]
+            return says(self.model, self.text, hold_after=self.hold_after)
+        (tool,) = [one["function"]["name"] for one in body["tools"]]
+        calls = ((tool, {"question": self.asks}),)
+        return says(self.model, "Let me ask.", tool_calls=calls)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What an expert says, who is asked nothing but one question."""
+
+    model: str
+    text: str
+    question: str
+
+    def __call__(self, body: dict[str, Any]) -> Reply:
+        (message,) = body["messages"]
+        assert (message["role"], message["content"]) == ("user", self.question)
+        return says(self.model, self.text)
 
 
 def _unsure(body: dict[str, Any]) -> Reply:
@@ -329,6 +370,20 @@ CASES = {
         f"writes the answer of {LARGE} and {MINI}; the first stands if all fail",
         at_once=True,
     ),
+    "a controller that asks an expert": Case(
+        Controller(MINI, experts=(LARGE,), rounds=1),
+        {MINI: Directing(MINI, RIGHT, "17 * 23?"), LARGE: Asked(LARGE, ALSO_RIGHT, "17 * 23?")},
+        RIGHT,
+        [(MINI, "control"), (LARGE, "draft"), (MINI, "answer")],
+        rf"answers, after 1 of experts; that of {LARGE} stands if all fail",
+    ),
+    "a controller that answers itself": Case(
+        Controller(MINI, budget="low"),
+        {MINI: says(MINI, RIGHT)},
+        RIGHT,
+        [(MINI, "control")],
+        "controls with a low budget, round 1 of 3",
+    ),
 }
 
 HANDOFF = Handoff(tau=-0.5, window=2, cheap=MINI)
@@ -462,7 +517,7 @@ def told(
         answers[case.models[0]] = replace(first, hold_after=2 + len(BEGUN.split()))
     if live and case.is_live:
         answer = answers[case.model]
-        assert isinstance(answer, Reply)
+        assert isinstance(answer, (Reply, Directing))
         answers[case.model] = replace(answer, hold_after=3)
     if case.at_once and case.left:
         # For others it is not decided whether who is left was asked at all.
@@ -586,6 +641,7 @@ STRATEGIES: dict[str, Strategy] = {
     "arms": Arms(panel(MINI, LARGE, SMALL)),
     "mixture": Mixture(width=3),
     "probe": Probe(),
+    "controller": Controller(),
 }
 """Some of each kind, for what may go wrong with whichever."""
 AT_ONCE = dict.fromkeys(STRATEGIES, 1) | dict.fromkeys(("vote", "mixture", "probe"), 3)

@@ -224,7 +224,7 @@ async def test_chains_as_candidates(asynchronous: bool, name: str, server: OpenA
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
-@pytest.mark.parametrize("where", ["model", "manager", "binding", "chain"])
+@pytest.mark.parametrize("where", ["model", "manager", "binding", "bound", "chain"])
 async def test_handlers_of_the_models_see_no_token_of_a_draft(
     asynchronous: bool, where: str, server: OpenAIServer
 ) -> None:
@@ -236,6 +236,8 @@ async def test_handlers_of_the_models_see_no_token_of_a_draft(
             chat.callbacks = [seen]
         elif where == "manager":
             chat.callbacks = CallbackManager([seen])
+        elif where == "bound":
+            chat = chat.bind(seed=7).bind(top_p=0.5)
         else:
             chat = chat.with_config(callbacks=[seen])
         return chat | StrOutputParser() if where == "chain" else chat

@@ -35,6 +35,7 @@ from crossroute.strategies.base import (
 from crossroute.strategies.bill import Charge, bill, charge
 from crossroute.strategies.calibration import Calibration, CalibrationRow, Calibrations
 from crossroute.strategies.cascade import Cascade
+from crossroute.strategies.controller import Controller
 from crossroute.strategies.drive import adrive, drive
 from crossroute.strategies.exchange import Ended, EndedAsk, Exchange, Listener, Transport
 from crossroute.strategies.handoff import Handoff
@@ -66,6 +67,7 @@ __all__ = [
     "Calibrations",
     "Cascade",
     "Charge",
+    "Controller",
     "Drop",
     "Ended",
     "EndedAsk",

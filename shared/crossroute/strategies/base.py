@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
@@ -46,6 +47,23 @@ class ToolCall(NamedTuple):
     name: str
     arguments: Mapping[str, Any]
     id: str
+
+    @classmethod
+    def of(cls, name: object, arguments: object, id_: object) -> ToolCall:
+        """A call as a provider tells it.
+
+        Args:
+            name: Of the tool; None is an empty one, as is no id.
+            arguments: A mapping, or a text in JSON.
+            id_: By which its result is told from others.
+        """
+        if isinstance(arguments, str):
+            try:
+                arguments = json.loads(arguments, strict=False)
+            except (ValueError, RecursionError):
+                arguments = {}
+        found = arguments if isinstance(arguments, Mapping) else {}
+        return cls(str(name or ""), found, str(id_ or ""))
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from sys import float_info
 from typing import Any, Generic, NamedTuple
 
-from crossroute.ceiling import Ceiling
 from crossroute.errors import AskTimeoutError, StrategyError, shortened
 from crossroute.failures import REFUSED, Failure, decision_after, describe, note
 from crossroute.strategies.base import (
@@ -24,7 +23,7 @@ from crossroute.strategies.base import (
     Together,
 )
 from crossroute.strategies.exchange import Ended, EndedAsk, Exchange, Part, Transport
-from crossroute.strategies.limit import limited
+from crossroute.strategies.limit import limited, lowered
 from crossroute.strategies.readers import END, Came
 
 
@@ -257,7 +256,7 @@ def course(
                 yield Close(one)
             sent = one.reply
         elif isinstance(step, Limit):
-            ceiling, sent = _lower(task, ceiling, step), None
+            ceiling, sent = lowered(task, ceiling, step), None
         elif isinstance(step, GoOn):
             ones, again = _again(step, asked)
             latest = [one for one in ones if not (one.reply.done or one.reply.refused)]
@@ -350,21 +349,6 @@ def _shown(one: Asked[Any], show: Show, call: Call[Any]) -> list[Any]:
     if given:
         call.shown.append(span._replace(end=one.position))
     return given
-
-
-def _lower(task: Task, ceiling: Ceiling | None, limit: Limit) -> Ceiling | None:
-    """The lower one of two limits.
-
-    Raises:
-        StrategyError: If the new one is none.
-    """
-    if math.isnan(limit.usd) or limit.usd < 0:
-        raise StrategyError(f"A strategy sets a limit of {limit.usd} USD; give a number from 0 up.")
-    if math.isinf(limit.usd) or (ceiling is not None and ceiling.usd <= limit.usd):
-        return ceiling
-    if ceiling is not None:
-        return replace(ceiling, usd=limit.usd, name=limit.name)
-    return Ceiling(limit.usd, task.pool, task.query, limit.name)
 
 
 def _again(step: GoOn, asked: Sequence[Asked[Any]]) -> tuple[list[Asked[Any]], Together]:

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from crossroute.ceiling import INPUT_MARGIN, TOOLS_FRAME_TOKENS, Ceiling
-from crossroute.errors import CostLimitError, Reason
+from crossroute.errors import CostLimitError, Reason, StrategyError
 from crossroute.failures import has_status
 from crossroute.query import LONGEST_ANSWER, estimate_tokens, given_limit
-from crossroute.strategies.base import Ask, Reply
-from crossroute.strategies.bill import Charge, more_input
+from crossroute.strategies.base import Ask, Limit, Reply, Task
+from crossroute.strategies.bill import Charge, charge, more_input
 
 
 class Exchanged(Protocol):
     """An exchange, as far as it is paid for."""
 
-    reply: Reply
+    @property
+    def reply(self) -> Reply:
+        """What has come of it."""
+        ...
 
     @property
     def charge(self) -> Charge:
@@ -39,6 +43,46 @@ class Spent(Protocol):
         ...
 
 
+class Heard(NamedTuple):
+    """An ask and its reply, for a strategy that reckons beforehand what the driver will leave it.
+
+    Attributes:
+        ask: What was asked, or is to be.
+        reply: What came of it; one that is not done stands for all that it may cost yet.
+        ceiling: The hard limit of the call.
+    """
+
+    ask: Ask
+    reply: Reply
+    ceiling: Ceiling
+
+    @property
+    def exchange(self) -> Heard:
+        """What came back."""
+        return self
+
+    @property
+    def charge(self) -> Charge:
+        """What it has cost so far."""
+        price = self.ceiling.pool[self.ask.model].price
+        return charge(self.ask, self.reply, price, self.ceiling.query)
+
+
+def lowered(task: Task, ceiling: Ceiling | None, limit: Limit) -> Ceiling | None:
+    """The lower one of two limits.
+
+    Raises:
+        StrategyError: If the new one is none.
+    """
+    if math.isnan(limit.usd) or limit.usd < 0:
+        raise StrategyError(f"A strategy sets a limit of {limit.usd} USD; give a number from 0 up.")
+    if math.isinf(limit.usd) or (ceiling is not None and ceiling.usd <= limit.usd):
+        return ceiling
+    if ceiling is not None:
+        return replace(ceiling, usd=limit.usd, name=limit.name)
+    return Ceiling(limit.usd, task.pool, task.query, limit.name)
+
+
 def limited(
     ceiling: Ceiling, ask: Ask, before: Iterable[Spent], at_once: int = 1
 ) -> tuple[Ask, CostLimitError | None]:
@@ -53,7 +97,7 @@ def limited(
     Returns:
         The ask, and why it cannot be asked, if it cannot.
     """
-    spent = sum(_spent_usd(ceiling, one) for one in before)
+    spent = spent_usd(ceiling, before)
     # Those that are asked with it get equal parts of what is left.
     spent += (ceiling.usd - spent) * (1 - 1 / at_once)
     found = ceiling.longest_answer(
@@ -62,6 +106,16 @@ def limited(
     if isinstance(found, Reason):
         return ask, CostLimitError(f"{ask.model} was not asked: {found.text}. Mend: {found.mend}.")
     return replace(ask, max_tokens=None if found >= LONGEST_ANSWER else found), None
+
+
+def spent_usd(ceiling: Ceiling, before: Iterable[Spent]) -> float:
+    """What the asks of a call have cost at most, in USD; of those that go on, what they may yet."""
+    return sum(_spent_usd(ceiling, one) for one in before)
+
+
+def most_usd(ceiling: Ceiling, ask: Ask, output_tokens: float) -> float:
+    """What an ask with so many output tokens costs at most, in USD."""
+    return ceiling.most_usd(ask.model, output_tokens, more_input=_more_input(ask))
 
 
 def _more_input(ask: Ask) -> float:

@@ -8,6 +8,7 @@ from sys import float_info
 
 from crossroute.errors import ConstraintError, shortened
 from crossroute.strategies.base import Flow, Limit, Strategy, Task, check_strategy
+from crossroute.strategies.limit import lowered
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +25,11 @@ class _Within:
 
     def answer(self, task: Task) -> Flow:
         """What the strategy does, as far as the limit pays for it."""
-        yield Limit(self.usd, "the limit of the strategy (within)")
-        return (yield from self.strategy.answer(task))
+        limit = Limit(self.usd, "the limit of the strategy (within)")
+        yield limit
+        # A strategy that plans what it spends goes by it, too.
+        ceiling = lowered(task, task.ceiling, limit)
+        return (yield from self.strategy.answer(replace(task, ceiling=ceiling)))
 
 
 def within(usd: float, strategy: Strategy) -> Strategy:

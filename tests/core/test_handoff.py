@@ -195,6 +195,9 @@ def test_a_whole_answer_shows_nothing_before_it_is_made(is_async: bool, task: Ta
     # Nor does anybody go on from a text that broke.
     streams = Streams({"small": [*spelled("All is well. Hm"), BUSY], "large": spelled("It is.")})
     assert text_of(answer(whole, streams, is_async=is_async)) == "It is."
+    # Where no log-probabilities come, it is read to its end, too.
+    streams = Streams({"small": [Bit("All"), Bit(" is"), BUSY], "large": spelled("It is.")})
+    assert text_of(answer(whole, streams, is_async=is_async)) == "It is."
     # One that came in one part stands if all fail.
     part = [Bit("All is well.", (LOW,) * 3)]
     streams = Streams({"small": part, "large": [BUSY], "middle": [BUSY]})
@@ -509,11 +512,14 @@ def test_asked_at_once(task: Task) -> None:
     assert reason(task, by(known("gone"))) == ("large", nobody)
     # However sure it is, another one is worth more; or none ever is.
     sure = task_of({"small": (0.5, 0.001), "large": (0.995, 0.01)}, math.inf, logprobs=["small"])
-    streams = Streams({"large": spelled("It is 391.")})
-    answer(sure, streams, by(known(), cheap="small"))
-    assert streams.models == ["large"]
+    always = "asked at once: small would always hand over"
+    assert reason(sure, by(known(), cheap="small")) == ("large", always)
+    # Nor does the router's own choice, where a target wants another one.
+    own = task_of({"small": (0.5, 0.001), "large": (0.995, 1.0)}, 0.01, logprobs=["small"])
+    assert own.decision.model == "small"
+    assert reason(own, by(known(), accuracy=0.999)) == ("large", always)
     cheap = task_of(MODELS, 0.0, logprobs=["small"])
-    never = ("small", "asked at once: it is never worth it to hand over")
+    never = ("small", "asked at once: small would never hand over")
     assert reason(cheap, by(known(), cheap="small")) == never
 
 

@@ -8,6 +8,7 @@ text, and for good.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -20,7 +21,6 @@ from crossroute.strategies.calibration import (
     ROUNDING,
     Calibration,
     Calibrations,
-    Threshold,
     check_calibrations,
 )
 from crossroute.strategies.checks import (
@@ -115,22 +115,26 @@ class Handoff:
     def answer(self, task: Task) -> Flow:
         """The cheap model's text, and from where it is unsure that of another one."""
         plan = self._plan(task)
-        if plan is None or plan.tau == math.inf:
+        if plan is None:
             reason = "asked at once: no candidate's text is worth looking at"
             return (yield from self._in_turn(task, task.decision, reason))
-        cheap = plan.cheap
-        if plan.tau == -math.inf:
-            reason = "asked at once: it is never worth it to hand over"
-            alone = task.decision.preferring(cheap.model)
+        if math.isinf(plan.tau):
+            heir = plan.heir(task.decision, math.inf)
+            alone = task.decision.preferring((heir or plan.cheap).model)
+            reason = (
+                f"asked at once: {plan.cheap.model} would {'always' if heir else 'never'} hand over"
+            )
             return (yield from self._in_turn(task, alone, reason))
         lookout = Lookout(self.window, plan.tau, shows=not task.is_whole)
         reply: Reply = yield self._first_ask(plan, lookout)
         while (handing := self._handing(task, plan, lookout, reply)) is None:
-            if reply.done or not reply.logprobs:
+            is_mute = not reply.logprobs
+            if reply.done or (is_mute and not task.is_whole):
                 return reply
-            lookout.shown = lookout.sure
-            yield Show(reply, end=lookout.shown, close=False)
-            (reply,) = yield GoOn((reply,), lookout.until)
+            if lookout.shows:
+                lookout.shown = lookout.sure
+                yield Show(reply, end=lookout.shown, close=False)
+            (reply,) = yield GoOn((reply,), None if is_mute else lookout.until)
         return (yield from self._handed_over(task, reply, lookout.cut, handing))
 
     def _first_ask(self, plan: _Plan, lookout: Lookout) -> Ask:
@@ -146,23 +150,23 @@ class Handoff:
 
     def _handing(self, task: Task, plan: _Plan, lookout: Lookout, reply: Reply) -> _Handing | None:
         """Who is to go on, and why; None if the cheap model is."""
-        heirs = self._heirs(task, plan.cheap)
+        first = plan.heirs[0]
         if reply.error is not None:
-            return _Handing(heirs[0], f"the cheap model failed ({type(reply.error).__name__})")
+            return _Handing(first, f"the cheap model failed ({type(reply.error).__name__})")
         if reply.refused:
-            return _Handing(heirs[0], "the cheap model refuses")
+            return _Handing(first, "the cheap model refuses")
         if reply.done:
             lookout.end()
             if not reply.text.strip():
-                return _Handing(heirs[0], "the cheap model says nothing")
+                return _Handing(first, "the cheap model says nothing")
         if (fall := lookout.fall) is not None:
             said = (
                 f"the mean log-probability of {fall.tokens} tokens is {fall.mean:.2f}, "
                 f"below {plan.tau:.2f}"
             )
-            return _Handing(self._heir(task, plan, fall.mean) or heirs[0], said)
+            return _Handing(plan.heir(task.decision, fall.mean) or first, said)
         if not reply.logprobs and plan.calibration is not None:
-            heir = self._heir(task, plan, None)
+            heir = plan.heir(task.decision, None)
             return None if heir is None else _Handing(heir, "no log-probabilities came")
         return None
 
@@ -227,7 +231,7 @@ class Handoff:
         ]
         if self.tau is not None:
             cheapest = min(writing, key=lambda one: one.cost_usd, default=None)
-            return None if cheapest is None else _Plan(cheapest, self.tau)
+            return None if cheapest is None else self._planned(task, cheapest)
         known = [(one, found) for one in writing if (found := self._known(one)) is not None]
         if not known:
             return None
@@ -246,58 +250,68 @@ class Handoff:
         name = WindowLogprob(self.window).name
         return check_calibrations(self.calibrations).get(writing.model, name)
 
-    def _planned(self, task: Task, writing: CandidateScore, calibration: Calibration) -> _Plan:
-        def keeps(p: float) -> bool:
-            return self._worth_more(task, writing, calibration, p) is None
+    def _planned(
+        self, task: Task, writing: CandidateScore, calibration: Calibration | None = None
+    ) -> _Plan:
+        others = beside(task.decision, writing.model)
+        heirs = [one for one in others if one.model == self.strong] or others
+        if calibration is None:
+            return _Plan(writing, heirs, self.tau or 0.0)
+        plan = _Plan(writing, heirs, math.inf, calibration, self._threshold(calibration))
 
-        tau = calibration.lowest(keeps, writing.quality)
-        return _Plan(writing, tau, calibration)
+        def keeps(p: float) -> bool:
+            return plan.worth_more(task.decision, p) is None
+
+        return plan._replace(tau=calibration.lowest(keeps, writing.quality))
 
     def _expected(self, task: Task, writing: CandidateScore, calibration: Calibration) -> float:
         """As if all of the text were always written, and all of it anew: what it costs at most."""
         p = calibration.spread(writing.quality)
         return worth_of_draft(task.decision, writing, p, targeted=self._has_target)
 
-    def _heirs(self, task: Task, cheap: CandidateScore) -> list[CandidateScore]:
-        """Who may be the first to go on, in the router's order."""
-        others = beside(task.decision, cheap.model)
-        return [one for one in others if one.model == self.strong] or others
-
-    def _heir(self, task: Task, plan: _Plan, value: float | None) -> CandidateScore | None:
-        """Who is to go on where the lowest mean is a value, or nobody knows it; None if nobody."""
-        cheap, calibration = plan.cheap, plan.calibration
-        if calibration is None:
-            return most_worth(task.decision, self._heirs(task, cheap))
-        p = cheap.quality if value is None else calibration.probability(value, cheap.quality)
-        return self._worth_more(task, cheap, calibration, p)
-
-    def _worth_more(
-        self, task: Task, cheap: CandidateScore, calibration: Calibration, p: float
-    ) -> CandidateScore | None:
-        """Who is worth more than a text that is right with a probability, as in a cascade."""
-        heirs = self._heirs(task, cheap)
-        if not self._has_target:
-            best = most_worth(task.decision, heirs)
-            is_more = worth(task.decision, [best])[0] > worth_of(task.decision, p, 0.0)
-            return best if is_more else None
-        better = [one for one in heirs if one.quality > p]
-        # A share of the drafts may have just this p, but for the last digits.
-        if not better or p >= self._threshold(calibration).p - ROUNDING:
-            return None
-        return most_worth(task.decision, better)
-
-    def _threshold(self, calibration: Calibration) -> Threshold:
+    def _threshold(self, calibration: Calibration) -> float | None:
+        """The probability below which a target wants it to be handed over."""
         if self.escalate_at_most is not None:
-            return calibration.threshold_at_most(self.escalate_at_most)
-        return calibration.threshold_of(self.accuracy or 0.0)
+            return calibration.threshold_at_most(self.escalate_at_most).p
+        return None if self.accuracy is None else calibration.threshold_of(self.accuracy).p
 
 
 class _Plan(NamedTuple):
-    """Who writes first, the mean below which another one goes on, and what it means."""
+    """Who writes first, and when somebody else goes on.
+
+    Attributes:
+        cheap: Who writes first.
+        heirs: Who may be the first to go on, in the router's order.
+        tau: The mean below which it is handed over.
+        calibration: What a mean says; None where it is not known.
+        threshold: The probability below which a target wants it; None without a target.
+    """
 
     cheap: CandidateScore
+    heirs: Sequence[CandidateScore]
     tau: float
     calibration: Calibration | None = None
+    threshold: float | None = None
+
+    def heir(self, decision: Decision, mean: float | None) -> CandidateScore | None:
+        """Who is to go on, by the lowest mean, or as nobody knows it; None if nobody is."""
+        quality = self.cheap.quality
+        if self.calibration is None:
+            return most_worth(decision, self.heirs)
+        p = quality if mean is None else self.calibration.probability(mean, quality)
+        return self.worth_more(decision, p)
+
+    def worth_more(self, decision: Decision, p: float) -> CandidateScore | None:
+        """Who is worth more than a text that is right with a probability, as in a cascade."""
+        if self.threshold is None:
+            best = most_worth(decision, self.heirs)
+            is_more = worth(decision, [best])[0] > worth_of(decision, p, 0.0)
+            return best if is_more else None
+        # A share of the drafts may have just this p, but for the last digits.
+        better = [one for one in self.heirs if one.quality > p]
+        if not better or p >= self.threshold - ROUNDING:
+            return None
+        return most_worth(decision, better)
 
 
 class _Handing(NamedTuple):

@@ -642,6 +642,7 @@ STRATEGIES: dict[str, Strategy] = {
     "mixture": Mixture(width=3),
     "probe": Probe(),
     "controller": Controller(),
+    "handoff": HANDOFF,
 }
 """Some of each kind, for what may go wrong with whichever."""
 AT_ONCE = dict.fromkeys(STRATEGIES, 1) | dict.fromkeys(("vote", "mixture", "probe"), 3)

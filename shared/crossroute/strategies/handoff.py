@@ -16,7 +16,7 @@ import numpy as np
 
 from crossroute.decision import CandidateScore, Decision
 from crossroute.errors import ConstraintError, shortened
-from crossroute.strategies.base import Ask, Drop, Flow, GoOn, Reply, Show, Task
+from crossroute.strategies.base import Ask, Flow, GoOn, Reply, Show, Task
 from crossroute.strategies.calibration import (
     ROUNDING,
     Calibration,
@@ -171,31 +171,24 @@ class Handoff:
         return None
 
     def _handed_over(self, task: Task, reply: Reply, cut: int, handing: _Handing) -> Flow:
-        """What another one says after the cheap model's text up to a position."""
+        """What another one says after the cheap model's text up to a position.
+
+        The cheap model's stream waits meanwhile, as it goes on itself if nobody else does; the
+        driver closes it as soon as somebody has begun.
+        """
         if task.is_whole and not (reply.done or reply.refused):
-            # One that came in one part has ended with it, and may be the answer yet.
+            # One that came in one part has ended with it, and is counted.
             (reply,) = yield GoOn((reply,), until=lambda _: True)
-        has_ended = reply.done or reply.refused
-        stands = has_ended and bool(reply.text.strip()) and not (reply.failed or reply.refused)
         kept = _with_space(reply.text, cut)
         if kept:
-            # What is left of one that stands may be shown yet.
-            yield Show(reply, end=len(kept), close=not stands)
-        elif not reply.done:
-            yield Drop((reply,))
-        heirs = task.decision.without({reply.model: "it has begun"}).preferring(handing.to.model)
+            yield Show(reply, end=len(kept), close=False)
+        goes_on = not (reply.failed or reply.refused) and bool(reply.text.strip())
+        others = task.decision.without({reply.model: "it has begun"}).preferring(handing.to.model)
         reason = f"handed over after {cut} characters: {handing.why}"
-        reason += "; the rest of it stands if all fail" if stands else ""
-        found: Reply = yield from self._gone_on(task, heirs, kept, reason)
-        if not (found.failed or (found.refused and self.pass_refusals)):
-            return found
-        if has_ended:
-            return reply if stands else found
-        alone = task.decision.without({one.model: "it failed" for one in heirs.candidates})
-        last: Reply = yield from self._gone_on(
-            task, alone, kept, "goes on itself, as all others fail"
-        )
-        return found if last.failed and found.refused else last
+        reason += f"; {reply.model} goes on if all fail" if goes_on else ""
+        found: Reply = yield from self._gone_on(task, others, kept, reason)
+        fails = found.failed or (found.refused and self.pass_refusals)
+        return reply if fails and goes_on else found
 
     def _gone_on(self, task: Task, decision: Decision, kept: str, reason: str) -> Flow:
         """What the first candidate says that goes on; where nothing is kept, that answers."""

@@ -1,0 +1,367 @@
+"""What strategies bring beside their parts, on models that answer what they once answered.
+
+    python benchmarks/strategies.py [--out TABLES.md]
+
+Reads mmlu-pro, mmlu-helm and zeroeval, and what the models answered to them, from ../shared/data.
+A router is trained on the rows of the split train of each set; arguments and panels are chosen on
+the split valid; the tables are of the split test. What is replayed, and what is not recorded and
+follows from it by rules, is said in `replay.py` and in docs/strategies/measured.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from replay import Judges, Policy, Prompt, call, prompts_of, said
+
+from crossroute import CrossRouter, ModelPool
+from crossroute.evaluation.metrics import Hull, Interval, resamples, sweep
+from crossroute.evaluation.references import predicted
+from crossroute.strategies import Arms, Ask, Flow, Panels, PickOne, Reply, Strategy, Task, Vote
+from crossroute.training.answers import load_answers
+from crossroute.training.data import RoutingData
+from crossroute.training.panels import AnsweredRows, choose_panels
+from crossroute.training.train import train
+
+FloatArray = NDArray[np.float64]
+
+ROOT = Path(__file__).resolve().parent.parent
+DATA = ROOT.parent / "shared" / "data"
+SETS = ("mmlu-pro", "mmlu-helm", "zeroeval")
+KNOWN = 0.95
+"""Share of the rows to which a model's answer must be known."""
+TEST_ROWS, VALID_ROWS = 1_000, 400
+THRIFTY, USUAL, LAVISH = 0.001, 0.01, 0.1
+"""Willingness to pay, in USD a unit of quality."""
+RESAMPLES = 1_000
+
+
+@dataclass(frozen=True)
+class Single:
+    """One model, whatever is asked."""
+
+    model: str
+
+    def answer(self, task: Task) -> Flow:  # noqa: ARG002  # A strategy gets it.
+        return (yield Ask(self.model))
+
+
+@dataclass(frozen=True)
+class FullMixture:
+    """Mixture of agents without a router: all candidates draft at once, one writes the answer."""
+
+    aggregator: str
+
+    def answer(self, task: Task) -> Flow:
+        candidates = task.decision.candidates
+        drafts: Sequence[Reply] = yield tuple(Ask(one.model, role="draft") for one in candidates)
+        shown = "\n\n".join(f"[{i}] {one.text}" for i, one in enumerate(drafts, 1))
+        told = {"role": "user", "content": f"Write the best answer. Others answered:\n\n{shown}"}
+        return (yield Ask(self.aggregator, then=(told,)))
+
+
+@dataclass(frozen=True)
+class Routing:
+    """Plain routing on some prompts, at the willingnesses to pay that are worth having on others.
+
+    Attributes:
+        score: [w, n] of the answers, by mean cost.
+        cost_usd: [w, n] of these.
+    """
+
+    score: FloatArray
+    cost_usd: FloatArray
+
+    @classmethod
+    def of(cls, router: CrossRouter, valid: RoutingData, test: RoutingData) -> Routing:
+        """On test rows, at what lies on the hull of the valid rows."""
+        score, cost = _swept(router, valid)
+        points = np.stack([cost.mean(axis=1), score.mean(axis=1)], axis=1)
+        hull = Hull.of(*points.T)
+        corners = np.stack([hull.cost_usd, hull.quality], axis=1)
+        kept = [int((points == corner).all(axis=1).argmax()) for corner in corners]
+        score, cost = (values[kept] for values in _swept(router, test))
+        order = cost.mean(axis=1).argsort(kind="stable")
+        return cls(score[order], cost[order])
+
+    def at_cost(self, usd: float) -> FloatArray:
+        """[n] expected scores of the mix of two willingnesses to pay that costs so much.
+
+        Below the least cost, and above the most, it is the nearest of them alone.
+        """
+        cost = self.cost_usd.mean(axis=1)
+        right = int(np.searchsorted(cost, usd))
+        if right in (0, len(cost)):
+            return self.score[min(right, len(cost) - 1)]
+        share = (usd - cost[right - 1]) / (cost[right] - cost[right - 1])
+        return np.asarray((1 - share) * self.score[right - 1] + share * self.score[right])
+
+
+def _swept(router: CrossRouter, data: RoutingData) -> tuple[FloatArray, FloatArray]:
+    """Scores and costs of plain routing at every willingness to pay: [w, n] each."""
+    chosen = sweep(*predicted(router, data), router.reward)
+    at = np.arange(len(data))
+    return data.score[at, chosen], data.cost_usd[at, chosen]
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """The rows of a data set, as they are measured on.
+
+    Attributes:
+        name: Of the data set.
+        router: That was trained on its split train.
+        valid: Prompts that arguments are chosen on.
+        test: Prompts that are measured on.
+        by_quality: Ids of the models, the best on `valid` first.
+        judges: How right answers are, counted on `valid`.
+        panels: Those that were chosen on `valid`.
+        routing: Plain routing on `test`.
+    """
+
+    name: str
+    router: CrossRouter
+    valid: Sequence[Prompt]
+    test: Sequence[Prompt]
+    by_quality: Sequence[str]
+    judges: Judges
+    panels: Panels
+    routing: Routing
+
+    @classmethod
+    def of(cls, name: str, folder: Path, most: int) -> Traffic:
+        """What is measured on, from the files of a data set.
+
+        Args:
+            name: Of the data set.
+            folder: With its rows, and what was answered to them in `answers`.
+            most: Test prompts at most, drawn by chance.
+        """
+        answers = load_answers(folder / "answers", [name])
+        data = RoutingData.load([folder / f"{name}.jsonl.gz"])
+        labels = [answers.get(row_id, {}) for row_id in data.ids]
+        answered = sum(map(bool, labels))
+        data = data.of_models(
+            [one for one in data.models if sum(one in row for row in labels) >= KNOWN * answered]
+        )
+        shipped = CrossRouter.shipped()
+        learned = train(data.select(data.learnable("valid")), known=shipped.pool)
+        # What was served then is asked for again, in thought.
+        served = ModelPool(
+            one.model_copy(update={"retired": None}) for one in learned.pool.values()
+        )
+        router = learned.over(served)
+        known = [
+            all(model in answers.get(row_id, {}) for model in data.models) for row_id in data.ids
+        ]
+        data = data.select(np.array(known)).complete(name)
+        valid, test = (data.of_split(split) for split in ("valid", "test"))
+        rows = AnsweredRows.of(valid, *predicted(router, valid), answers)
+        panels = choose_panels(rows, router.reward).panels
+        valid_prompts, test_prompts = (
+            prompts_of(part, answers, router.route_batch(part.prompts, LAVISH), served)
+            for part in (valid, test)
+        )
+        level = dict(zip(valid.models, valid.score.mean(axis=0).tolist(), strict=True))
+        judges = Judges.of(valid_prompts)
+        _, few_prompts = _some(valid, valid_prompts, VALID_ROWS)
+        test, test_prompts = _some(test, test_prompts, most)
+        return cls(
+            name,
+            router,
+            few_prompts,
+            test_prompts,
+            sorted(valid.models, key=lambda model: -level[model]),
+            judges,
+            panels,
+            Routing.of(router, valid, test),
+        )
+
+    def at(self, prompts: Sequence[Prompt], willingness_to_pay: float) -> list[Prompt]:
+        """Prompts, decided at a willingness to pay."""
+        decisions = self.router.route_batch([one.task.query for one in prompts], willingness_to_pay)
+        return [
+            replace(one, task=replace(one.task, decision=decision))
+            for one, decision in zip(prompts, decisions, strict=True)
+        ]
+
+
+def _some(
+    data: RoutingData, prompts: Sequence[Prompt], most: int
+) -> tuple[RoutingData, list[Prompt]]:
+    drawn = np.random.default_rng(0).permutation(len(prompts))[:most]
+    kept = np.zeros(len(prompts), np.bool_)
+    kept[drawn] = True
+    return data.select(kept), [one for one, is_kept in zip(prompts, kept, strict=True) if is_kept]
+
+
+class Way(NamedTuple):
+    """A way of answering, with the arguments among which the valid rows choose.
+
+    Attributes:
+        name: As it stands in the table.
+        variants: The strategy by what its arguments are.
+        willingness_to_pay: That the router decides by, and the choice.
+        roles: What judges and controllers say.
+    """
+
+    name: str
+    variants: Mapping[str, Strategy]
+    willingness_to_pay: float
+    roles: Mapping[str, Policy]
+
+
+def way(
+    name: str,
+    strategy: Strategy | Mapping[str, Strategy],
+    willingness_to_pay: float = LAVISH,
+    roles: Mapping[str, Policy] | None = None,
+) -> Way:
+    variants = strategy if isinstance(strategy, Mapping) else {"": strategy}
+    return Way(name, variants, willingness_to_pay, roles or {})
+
+
+def baselines(traffic: Traffic) -> list[Way]:
+    """Best member first, which all others are compared with."""
+    best = traffic.by_quality[0]
+    return [
+        way(f"best member ({best})", Single(best)),
+        *(way(f"`PickOne` at ${value:g}", PickOne(), value) for value in (THRIFTY, USUAL, LAVISH)),
+        way("full mixture of agents", FullMixture(best)),
+    ]
+
+
+def strategies(traffic: Traffic) -> list[Way]:
+    """What is compared with these."""
+    return [
+        way(
+            "`Vote`",
+            {
+                f"the {count} best, options={options}": Vote(
+                    tuple(traffic.by_quality[:count]), extract=said, options=options, in_turn=True
+                )
+                for count in (3, 5)
+                for options in (4, 10)
+            },
+        ),
+        *(
+            way(f"`Arms` at ${value:g}", Arms(traffic.panels, extract=said), value)
+            for value in (THRIFTY, USUAL, LAVISH)
+        ),
+    ]
+
+
+class Measured(NamedTuple):
+    """What a way of answering brought.
+
+    Attributes:
+        name: Of it.
+        arguments: That were chosen, in words.
+        score: [n] of the answers.
+        cost_usd: [n] of all asks.
+        asks: [n] how many.
+    """
+
+    name: str
+    arguments: str
+    score: FloatArray
+    cost_usd: FloatArray
+    asks: FloatArray
+
+
+def measured(traffic: Traffic, one: Way) -> Measured:
+    """Choose the arguments on the valid prompts, and measure with them on the test prompts."""
+    arguments = next(iter(one.variants))
+    if len(one.variants) > 1:
+        prompts = traffic.at(traffic.valid, one.willingness_to_pay)
+        worth = {}
+        for name, strategy in one.variants.items():
+            score, cost, _ = outcomes(prompts, strategy, one.roles)
+            worth[name] = float((score - cost / one.willingness_to_pay).mean())
+        arguments = max(worth, key=lambda name: worth[name])
+    prompts = traffic.at(traffic.test, one.willingness_to_pay)
+    return Measured(one.name, arguments, *outcomes(prompts, one.variants[arguments], one.roles))
+
+
+def outcomes(
+    prompts: Sequence[Prompt], strategy: Strategy, roles: Mapping[str, Policy]
+) -> FloatArray:
+    """[3, n] scores, costs in USD, and asks."""
+    found = [call(prompt, strategy, roles) for prompt in prompts]
+    return np.array(found, np.float64).T
+
+
+def table(traffic: Traffic, found: Sequence[Measured]) -> list[str]:
+    """Lines of Markdown; the first is what the others are compared with."""
+    n = len(traffic.test)
+    weights = np.concatenate([np.ones((1, n)), resamples(n, RESAMPLES)]) / n
+    best = found[0]
+    lines = [
+        f"### {traffic.name}: {n:,} test prompts, {len(traffic.by_quality)} members",
+        "",
+        "| | quality (95 %) | to the best member (95 %) | $ per 1,000 | of the best member's cost "
+        "| asks | to plain routing at this cost (95 %) |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for one in found:
+        routed = traffic.routing.at_cost(float(one.cost_usd.mean()))
+        name = f"{one.name}: {one.arguments}" if one.arguments else one.name
+        cells = [
+            name,
+            plain(interval(weights @ one.score)),
+            "-" if one is best else signed(interval(weights @ (one.score - best.score))),
+            f"{1_000 * one.cost_usd.mean():.3f}",
+            f"{one.cost_usd.mean() / best.cost_usd.mean():.0%}",
+            f"{one.asks.mean():.2f}",
+            signed(interval(weights @ (one.score - routed))),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def interval(values: FloatArray) -> Interval:
+    """A figure of the rows as they are, the first, with that of resampled ones."""
+    low, high = np.percentile(values[1:], [2.5, 97.5])
+    return Interval(float(values[0]), float(low), float(high))
+
+
+def plain(value: Interval) -> str:
+    return f"{value.mean:.3f} ({value.low:.3f} to {value.high:.3f})"
+
+
+def signed(value: Interval) -> str:
+    bold = "**" if value.low > 0 or value.high < 0 else ""
+    return f"{bold}{value.mean:+.3f}{bold} ({value.low:+.3f} to {value.high:+.3f})"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("names", nargs="*", default=SETS, help="data sets")
+    parser.add_argument("--data", type=Path, default=DATA, help="their folder")
+    parser.add_argument("--rows", type=int, default=TEST_ROWS, help="test prompts of a set at most")
+    parser.add_argument("--out", type=Path, help="the tables, as Markdown; else they are printed")
+    options = parser.parse_args()
+    lines: list[str] = []
+    for name in options.names:
+        traffic = Traffic.of(name, options.data, options.rows)
+        found = []
+        for one in [*baselines(traffic), *strategies(traffic)]:
+            found.append(measured(traffic, one))
+            print(f"{name}: {one.name}", file=sys.stderr)
+        lines += [*table(traffic, found), ""]
+    text = "\n".join(lines)
+    if options.out is None:
+        print(text, end="")
+    else:
+        options.out.write_text(text, "utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,186 @@
+"""The benchmark of strategies: models are replayed as recorded, on rows with known outcomes."""
+
+from __future__ import annotations
+
+import runpy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from replay import BLIND, Judges, Prompt, Replay, call, prompts_of, said, shown_in
+
+from crossroute.decision import CandidateScore, Decision
+from crossroute.models.descriptor import ModelDescriptor
+from crossroute.query import estimate_tokens
+from crossroute.strategies import Ask, Flow, PickOne, Task, Vote, drive
+from crossroute.training.data import RoutingData, Row
+
+BENCHMARK: Any = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "strategies.py"))
+FullMixture, Routing, Single = (BENCHMARK[name] for name in ("FullMixture", "Routing", "Single"))
+
+PRICES = {"small": (1.0, 2.0), "middle": (3.0, 6.0), "large": (10.0, 30.0)}
+"""USD per 1M input and output tokens."""
+TOKENS = {"small": 40, "middle": 100, "large": 200}
+SENT = 50
+SAID = [
+    # small, middle, large; what is right
+    ("1", "1", "1", "1"),
+    ("2", "2", "3", "2"),
+    ("4", "5", "5", "5"),
+    ("6", "", "7", "7"),
+    ("8", "9", "10", "10"),
+    ("11,000", "11000", "12", "12"),
+]
+POOL = {
+    model: ModelDescriptor.model_validate(
+        {"id": model, "price": {"input_usd_per_1m": sent, "output_usd_per_1m": made}}
+    )
+    for model, (sent, made) in PRICES.items()
+}
+
+
+def usd(model: str, sent: float = SENT, made: float | None = None) -> float:
+    made = TOKENS[model] if made is None else made
+    return (sent * PRICES[model][0] + made * PRICES[model][1]) / 1e6
+
+
+@pytest.fixture
+def prompts() -> list[Prompt]:
+    rows, answers = [], {}
+    for i, (*labels, right) in enumerate(SAID):
+        answers[str(i)] = dict(zip(PRICES, labels, strict=True))
+        outputs = {
+            model: {
+                "score": float(label.replace(",", "") == right),
+                "cost_usd": usd(model),
+                "output_tokens": TOKENS[model],
+            }
+            for model, label in answers[str(i)].items()
+        }
+        row = {"id": str(i), "prompt": f"Question {i}?", "outputs": outputs, "input_tokens": SENT}
+        rows.append(Row.model_validate(row))
+    data = RoutingData.from_rows(rows)
+    candidates = tuple(
+        CandidateScore(model, quality, usd(model), quality)
+        for model, quality in (("large", 0.8), ("middle", 0.6), ("small", 0.4))
+    )
+    decision = Decision("large", 0.8, usd("large"), candidates, 0.1, "linear", SENT)
+    return prompts_of(data, answers, [decision] * len(data), POOL)
+
+
+@pytest.mark.parametrize("model", PRICES)
+def test_one_model_is_replayed_as_it_answered_for_what_it_cost(
+    model: str, prompts: list[Prompt]
+) -> None:
+    found = [call(prompt, Single(model)) for prompt in prompts]
+    place = list(PRICES).index(model)
+    assert [one.score for one in found] == [
+        float(row[place].replace(",", "") == row[3]) for row in SAID
+    ]
+    assert [one.cost_usd for one in found] == pytest.approx([usd(model)] * len(SAID))
+    assert [one.asks for one in found] == [1] * len(SAID)
+
+
+def test_plain_routing_bills_the_whole_answer_though_it_looks_at_its_beginning(
+    prompts: list[Prompt],
+) -> None:
+    found = [call(prompt, PickOne()) for prompt in prompts]
+    assert [one.cost_usd for one in found] == pytest.approx([usd("large")] * len(SAID))
+    assert [one.score for one in found] == [1, 0, 1, 1, 1, 1]
+
+
+def test_a_vote_counts_answers_that_are_alike(prompts: list[Prompt]) -> None:
+    vote = Vote(tuple(PRICES), extract=said, weights="equal", early_stop=False)
+    found = [call(prompt, vote) for prompt in prompts]
+    # All alike; two right; two right; all apart, and one of nothing; all apart; two wrong.
+    assert [one.score for one in found] == [1, 1, 1, 1, 1, 0]
+    assert [one.cost_usd for one in found] == pytest.approx([sum(map(usd, PRICES))] * len(SAID))
+    early = Vote(tuple(PRICES), extract=said, weights="equal", in_turn=True)
+    assert [call(prompt, early).asks for prompt in prompts] == [2, 2, 3, 3, 3, 2]
+
+
+def test_an_aggregator_says_what_most_say_and_of_equals_its_own(prompts: list[Prompt]) -> None:
+    found = [call(prompt, FullMixture("large")) for prompt in prompts]
+    # Its own draft counts once, and breaks the ties of the fourth and the fifth.
+    assert [one.score for one in found] == [1, 1, 1, 1, 1, 0]
+    assert [call(prompt, FullMixture("small")).score for prompt in prompts] == [1, 1, 1, 0, 0, 0]
+    assert [one.asks for one in found] == [4] * len(SAID)
+    drafts = sum(map(usd, PRICES))
+    for one in found:
+        # It reads the drafts, whose tokens are estimated from their texts, and writes an answer.
+        read = (one.cost_usd - drafts - usd("large")) / PRICES["large"][0] * 1e6
+        assert read == pytest.approx(sum(TOKENS.values()), rel=0.2)
+
+
+def test_one_that_has_not_drafted_has_a_vote_beside_the_drafts(prompts: list[Prompt]) -> None:
+    replay = Replay(prompts[4])
+    shown = {"role": "user", "content": replay.prompt.answers["small"].text}
+    assert said(replay.answer(Ask("large", then=(shown,))).text) == "10"
+    both = ({"role": "user", "content": f"{shown['content']}\n{shown['content']}"},)
+    outvoted = replay.answer(Ask("large", then=both))
+    assert (said(outvoted.text), outvoted.score) == ("8", 0)
+    assert shown_in(Ask("large", then=both)) == ["8", "8"]
+
+
+def test_a_stream_that_is_left_costs_the_prompt_and_what_came(prompts: list[Prompt]) -> None:
+    class Looks:
+        def answer(self, task: Task) -> Flow:
+            yield Ask("large", until=lambda reply: estimate_tokens(reply.text) > 50, role="probe")
+            return (yield Ask("small"))
+
+    found = call(prompts[0], Looks())
+    made = (found.cost_usd - usd("small") - usd("large", made=0)) / PRICES["large"][1] * 1e6
+    assert 50 <= made <= 70
+    assert found.score == 1
+
+
+def test_a_limit_on_output_cuts_the_answer_and_its_cost(prompts: list[Prompt]) -> None:
+    class Begins:
+        def answer(self, task: Task) -> Flow:
+            return (yield Ask("large", settings={"max_tokens": 20}))
+
+    assert call(prompts[2], Begins()).cost_usd == pytest.approx(usd("large", made=20))
+    replay = Replay(prompts[2])
+    (part,) = drive(prompts[2].task, Begins().answer(prompts[2].task), replay)
+    assert said(part.text) == "5"
+    assert estimate_tokens(part.text) == pytest.approx(20, abs=4)
+
+
+def test_an_answer_has_the_recorded_length(prompts: list[Prompt]) -> None:
+    for prompt in prompts:
+        for one in prompt.answers.values():
+            assert estimate_tokens(one.text) == pytest.approx(one.output_tokens, abs=5)
+            assert said(one.text) == one.says
+
+
+def test_judges_know_how_often_answers_like_their_own_are_right(prompts: list[Prompt]) -> None:
+    judges = Judges.of(prompts)
+    # Middle says as large does in the first and the third, which are right; small in the first.
+    assert judges.alike["large"] == 1
+    # Of its other peers' answers: two right of 2 and 2, none of 4, 6, 8, 9, 11000 and 11000.
+    assert judges.other["large"] == pytest.approx(2 / 8)
+    assert judges.own["large"] == pytest.approx(5 / 6)
+    assert judges.score("large", prompts[2], "5", is_own=False) == 1
+    assert judges.score("large", prompts[2], "4", is_own=False) == pytest.approx(2 / 8)
+    assert judges.score("large", prompts[2], "5", is_own=True) == pytest.approx(5 / 6)
+    assert judges.score("large", prompts[2], None, is_own=True) == 0
+
+
+def test_a_judge_that_never_met_its_own_answer_knows_nothing(prompts: list[Prompt]) -> None:
+    large = {model: replace_says(prompt) for model, prompt in zip(PRICES, prompts, strict=False)}
+    assert Judges.of([*large.values()]).alike["large"] == BLIND
+
+
+def replace_says(prompt: Prompt) -> Prompt:
+    alone = prompt.answers["large"]._replace(says="alone")
+    return replace(prompt, answers={**prompt.answers, "large": alone})
+
+
+def test_plain_routing_at_a_cost_is_a_mix_of_two_willingnesses_to_pay() -> None:
+    score = np.array([[0.0, 1.0, 0.0, 1.0], [1.0, 1.0, 1.0, 0.0]])
+    routing = Routing(score, np.array([[1.0] * 4, [3.0] * 4]))
+    assert routing.at_cost(1.5).tolist() == [0.25, 1.0, 0.25, 0.75]
+    assert routing.at_cost(0.5).tolist() == score[0].tolist()
+    assert routing.at_cost(9.0).tolist() == score[1].tolist()

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from crossroute import ModelDescriptor, Query
 from crossroute.decision import Decision
-from crossroute.query import given_limit
+from crossroute.query import estimate_tokens, given_limit
 from crossroute.strategies import Ask, Charge, Ended, Reply, Strategy, Task, Usage, drive
 from crossroute.strategies.answers import final_answer
 from crossroute.strategies.bill import more_input
@@ -151,6 +151,30 @@ Policy = Callable[["Replay", Ask], Part]
 """What is said where no answer is asked for: by a judge, or a controller."""
 
 
+def judging(judges: Judges | None) -> Policy:
+    """What judges say: of one answer a number, of several a line for each.
+
+    Args:
+        judges: None are blind.
+    """
+
+    def judge(replay: Replay, ask: Ask) -> Part:
+        own = next((one["content"] for one in ask.then if one.get("role") == "assistant"), None)
+        scores = [
+            BLIND
+            if judges is None
+            else judges.score(ask.model, replay.prompt, says, is_own=own is not None)
+            for says in shown_in(ask)
+        ]
+        lines = [f"{score:.3f}" for score in scores]
+        if own is None and len(lines) > 1:
+            lines = [f"{number}: {line}" for number, line in enumerate(lines, 1)]
+        text = "\n".join(lines)
+        return Part(text, estimate_tokens(text), 0.0)
+
+    return judge
+
+
 @dataclass
 class Replay:
     """A transport for one call.
@@ -263,8 +287,9 @@ class Exchange:
         }
 
     def failure(self, error: Exception) -> str | None:
-        """Nothing fails here, so what is raised is a bug."""
+        """Nothing fails here: what is raised is a bug."""
         del error
+        return None
 
     def with_metadata(self, part: Part) -> Part:
         """The part."""

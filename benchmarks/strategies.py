@@ -19,12 +19,23 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from replay import Judges, Policy, Prompt, call, prompts_of, said
+from replay import Judges, Policy, Prompt, call, judging, prompts_of, said
 
 from crossroute import CrossRouter, ModelPool
 from crossroute.evaluation.metrics import Hull, Interval, resamples, sweep
 from crossroute.evaluation.references import predicted
-from crossroute.strategies import Arms, Ask, Flow, Panels, PickOne, Reply, Strategy, Task, Vote
+from crossroute.strategies import (
+    Arms,
+    Ask,
+    Flow,
+    Mixture,
+    Panels,
+    PickOne,
+    Reply,
+    Strategy,
+    Task,
+    Vote,
+)
 from crossroute.training.answers import load_answers
 from crossroute.training.data import RoutingData
 from crossroute.training.panels import AnsweredRows, choose_panels
@@ -50,7 +61,8 @@ class Single:
     model: str
 
     def answer(self, task: Task) -> Flow:  # noqa: ARG002  # A strategy gets it.
-        return (yield Ask(self.model))
+        reply: Reply = yield Ask(self.model)
+        return reply
 
 
 @dataclass(frozen=True)
@@ -64,7 +76,8 @@ class FullMixture:
         drafts: Sequence[Reply] = yield tuple(Ask(one.model, role="draft") for one in candidates)
         shown = "\n\n".join(f"[{i}] {one.text}" for i, one in enumerate(drafts, 1))
         told = {"role": "user", "content": f"Write the best answer. Others answered:\n\n{shown}"}
-        return (yield Ask(self.aggregator, then=(told,)))
+        reply: Reply = yield Ask(self.aggregator, then=(told,))
+        return reply
 
 
 @dataclass(frozen=True)
@@ -99,7 +112,7 @@ class Routing:
         cost = self.cost_usd.mean(axis=1)
         right = int(np.searchsorted(cost, usd))
         if right in (0, len(cost)):
-            return self.score[min(right, len(cost) - 1)]
+            return np.asarray(self.score[min(right, len(cost) - 1)])
         share = (usd - cost[right - 1]) / (cost[right] - cost[right - 1])
         return np.asarray((1 - share) * self.score[right - 1] + share * self.score[right])
 
@@ -240,6 +253,12 @@ def baselines(traffic: Traffic) -> list[Way]:
 
 def strategies(traffic: Traffic) -> list[Way]:
     """What is compared with these."""
+    known, blind = ({"judge": judging(one)} for one in (traffic.judges, None))
+    mixtures = {
+        f"rounds={rounds}, stop_above={stop}": Mixture(rounds=rounds, stop_above=stop)
+        for rounds in (1, 2, 3)
+        for stop in (0.76, 0.9, None)
+    }
     return [
         way(
             "`Vote`",
@@ -255,6 +274,9 @@ def strategies(traffic: Traffic) -> list[Way]:
             way(f"`Arms` at ${value:g}", Arms(traffic.panels, extract=said), value)
             for value in (THRIFTY, USUAL, LAVISH)
         ),
+        way("`Mixture`, as it comes", Mixture(), roles=known),
+        way("`Mixture`", mixtures, roles=known),
+        way("`Mixture`, blind scores", mixtures, roles=blind),
     ]
 
 

@@ -5,8 +5,7 @@ nowhere follows from it by three rules, which `docs/strategies/measured.md` stat
 
 - *Shown the answers of others*, a model says what most say of these and of its own recorded answer;
   of equals its own.
-- *As a judge*, it says of an answer how often answers like it are right: such as it has itself
-  recorded, or other ones. Both numbers are counted on other rows. A blind judge says `BLIND`.
+- *As a judge or a controller*, it goes by its own recorded answer: `replay_roles.py`.
 - *A beginning* of an answer shows what the answer comes to, and costs the tokens that were read.
 """
 
@@ -23,8 +22,18 @@ from numpy.typing import NDArray
 
 from crossroute import ModelDescriptor, Query
 from crossroute.decision import Decision
-from crossroute.query import estimate_tokens, given_limit
-from crossroute.strategies import Ask, Charge, Ended, Reply, Strategy, Task, Usage, drive
+from crossroute.query import given_limit
+from crossroute.strategies import (
+    Ask,
+    Charge,
+    Ended,
+    Reply,
+    Strategy,
+    Task,
+    ToolCall,
+    Usage,
+    drive,
+)
 from crossroute.strategies.answers import final_answer
 from crossroute.strategies.bill import more_input
 from crossroute.training.answers import Answers
@@ -40,8 +49,6 @@ BEGIN_TOKENS = 6
 """Of what stands before it."""
 PART_WORDS = 8
 """In a part of a stream."""
-BLIND = 0.5
-"""What a judge says who knows nothing."""
 
 
 class Recorded(NamedTuple):
@@ -91,48 +98,6 @@ class Prompt:
         return float(np.mean(found)) if found and says is not None else 0.0
 
 
-@dataclass(frozen=True)
-class Judges:
-    """How right answers are, of which a judge knows what itself would have answered.
-
-    Attributes:
-        alike: Mean score of the others' answers that are the judge's own, by its id.
-        other: Of those that are not.
-        own: Of its own answers.
-    """
-
-    alike: Mapping[str, float]
-    other: Mapping[str, float]
-    own: Mapping[str, float]
-
-    @classmethod
-    def of(cls, prompts: Sequence[Prompt]) -> Judges:
-        """Counted on prompts that nothing else is measured on."""
-        alike, other, own = {}, {}, {}
-        for judge in prompts[0].answers:
-            scores: dict[bool, list[float]] = {True: [], False: []}
-            for prompt in prompts:
-                mine = prompt.answers[judge].says
-                for model, one in prompt.answers.items():
-                    if model != judge and one.says is not None:
-                        scores[one.says == mine].append(one.score)
-            alike[judge], other[judge] = (
-                float(np.mean(scores[is_alike])) if scores[is_alike] else BLIND
-                for is_alike in (True, False)
-            )
-            own[judge] = float(np.mean([prompt.answers[judge].score for prompt in prompts]))
-        return cls(alike, other, own)
-
-    def score(self, judge: str, prompt: Prompt, says: str | None, *, is_own: bool) -> float:
-        """What a judge says of an answer: nothing found in it is no answer at all."""
-        if says is None:
-            return 0.0
-        if is_own:
-            return self.own[judge]
-        is_alike = prompt.answers[judge].says == says
-        return (self.alike if is_alike else self.other)[judge]
-
-
 class Part(NamedTuple):
     """A part of a replayed answer.
 
@@ -140,39 +105,21 @@ class Part(NamedTuple):
         text: What it says.
         tokens: Output tokens that it cost.
         score: Of the answer that it is of.
+        calls: Of tools.
     """
 
     text: str
     tokens: float
     score: float
+    calls: Sequence[ToolCall] = ()
 
 
 Policy = Callable[["Replay", Ask], Part]
 """What is said where no answer is asked for: by a judge, or a controller."""
 
 
-def judging(judges: Judges | None) -> Policy:
-    """What judges say: of one answer a number, of several a line for each.
-
-    Args:
-        judges: None are blind.
-    """
-
-    def judge(replay: Replay, ask: Ask) -> Part:
-        own = next((one["content"] for one in ask.then if one.get("role") == "assistant"), None)
-        scores = [
-            BLIND
-            if judges is None
-            else judges.score(ask.model, replay.prompt, says, is_own=own is not None)
-            for says in shown_in(ask)
-        ]
-        lines = [f"{score:.3f}" for score in scores]
-        if own is None and len(lines) > 1:
-            lines = [f"{number}: {line}" for number, line in enumerate(lines, 1)]
-        text = "\n".join(lines)
-        return Part(text, estimate_tokens(text), 0.0)
-
-    return judge
+Sureness = Callable[[Prompt, str], float]
+"""The log-probability of every token of a model's answer to a prompt."""
 
 
 @dataclass
@@ -182,11 +129,13 @@ class Replay:
     Attributes:
         prompt: What is asked, and what was answered.
         roles: What is said to asks of some roles.
+        sureness: What log-probabilities say, where they are asked for; None gives none.
         exchanges: All asks so far.
     """
 
     prompt: Prompt
     roles: Mapping[str, Policy] = field(default_factory=dict)
+    sureness: Sureness | None = None
     exchanges: list[Exchange] = field(default_factory=list)
 
     def exchange(self, ask: Ask, decision: dict[str, Any]) -> Exchange:
@@ -237,15 +186,15 @@ class Exchange:
     def open(self) -> Iterator[Part]:
         """The answer as a whole, or in parts where somebody looks at it before its end."""
         limit = given_limit(self.ask.settings)
-        text, tokens, score = self.whole
+        text, tokens, score, calls = self.whole
         if limit is not None and tokens > limit:
             text, tokens = text[: round(len(text) * limit / tokens)], limit
         words = re.findall(r"<.*?>\S*|\S+", text) if self.ask.until else [text]
         step = PART_WORDS if self.ask.until else 1
         starts = range(0, len(words), step)
         for start in starts:
-            lead = " " if start else ""
-            yield Part(lead + " ".join(words[start : start + step]), tokens / len(starts), score)
+            said = (" " if start else "") + " ".join(words[start : start + step])
+            yield Part(said, tokens / len(starts), score, calls if start == starts[-1] else ())
 
     async def aopen(self) -> AsyncIterator[Part]:
         """`open`."""
@@ -254,16 +203,22 @@ class Exchange:
 
     def read(self, part: Part) -> None:
         """Note a part."""
-        self.output_tokens += part.tokens
+        before, self.output_tokens = self.output_tokens, self.output_tokens + part.tokens
         self.reply.text += part.text
         self.reply.has_words = True
+        self.reply.tool_calls += part.calls
+        sureness = self.replay.sureness
+        if sureness is not None and self.ask.settings.get("logprobs"):
+            more = round(self.output_tokens) - round(before)
+            self.reply.logprobs += [sureness(self.replay.prompt, self.ask.model)] * more
         self.reply.usage = self._usage
         self.reply.cost_usd = self._cost_usd
 
     @property
     def _usage(self) -> Usage:
         recorded = self.replay.prompt.answers[self.ask.model]
-        sent = recorded.input_tokens + round(more_input(self.ask))
+        kept = recorded.input_tokens if self.ask.keep is None else 0
+        sent = kept + round(more_input(self.ask))
         return Usage(sent, round(self.output_tokens))
 
     @property
@@ -290,6 +245,11 @@ class Exchange:
         """Nothing fails here: what is raised is a bug."""
         del error
         return None
+
+    def cut(self, part: Part, start: int, end: int | None) -> Part | None:
+        """A part with some of its text."""
+        text = part.text[start:end]
+        return part._replace(text=text) if text else None
 
     def with_metadata(self, part: Part) -> Part:
         """The part."""
@@ -320,9 +280,14 @@ class Outcome(NamedTuple):
     asks: int
 
 
-def call(prompt: Prompt, strategy: Strategy, roles: Mapping[str, Policy] | None = None) -> Outcome:
+def call(
+    prompt: Prompt,
+    strategy: Strategy,
+    roles: Mapping[str, Policy] | None = None,
+    sureness: Sureness | None = None,
+) -> Outcome:
     """Answer a prompt by a strategy, as any integration would, from what is recorded."""
-    replay, told = Replay(prompt, roles or {}), list[Ended]()
+    replay, told = Replay(prompt, roles or {}, sureness), list[Ended]()
     flow = strategy.answer(prompt.task)
     *_, last = drive(prompt.task, flow, replay, told.append)
     asks = told[0].asks

@@ -5,7 +5,7 @@
 Reads mmlu-pro, mmlu-helm and zeroeval, and what the models answered to them, from ../shared/data.
 A router is trained on the rows of the split train of each set; arguments and panels are chosen on
 the split valid; the tables are of the split test. What is replayed, and what is not recorded and
-follows from it by rules, is said in `replay.py` and in docs/strategies/measured.md.
+follows from it by rules, is said in `replay.py`, `replay_roles.py` and docs/strategies/measured.md.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from replay import Judges, Policy, Prompt, call, judging, prompts_of, said
+from replay import Policy, Prompt, call, prompts_of, said
+from replay_roles import Judges, judging
 
 from crossroute import CrossRouter, ModelPool
 from crossroute.evaluation.metrics import Hull, Interval, resamples, sweep

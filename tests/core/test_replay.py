@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from replay import BLIND, Judges, Prompt, Replay, call, prompts_of, said, shown_in
+from replay import Prompt, Replay, call, prompts_of, said, shown_in
+from replay_roles import BLIND, Judges, choosing, judging
 
 from crossroute.decision import CandidateScore, Decision
 from crossroute.models.descriptor import ModelDescriptor
 from crossroute.query import estimate_tokens
-from crossroute.strategies import Ask, Flow, PickOne, Task, Vote, drive
+from crossroute.strategies import Ask, Flow, Mixture, PickOne, Show, Task, Vote, drive
 from crossroute.training.data import RoutingData, Row
 
 BENCHMARK: Any = runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "strategies.py"))
@@ -176,6 +177,48 @@ def test_a_judge_that_never_met_its_own_answer_knows_nothing(prompts: list[Promp
 def replace_says(prompt: Prompt) -> Prompt:
     alone = prompt.answers["large"]._replace(says="alone")
     return replace(prompt, answers={**prompt.answers, "large": alone})
+
+
+def test_a_judge_scores_what_it_is_shown(prompts: list[Prompt]) -> None:
+    judges, replay = Judges.of(prompts), Replay(prompts[2])
+    texts = [prompts[2].answers[model].text for model in PRICES]
+    several = Ask("large", then=({"role": "user", "content": "\n\n".join(texts)},), role="judge")
+    assert judging(judges)(replay, several).text == "1: 0.250\n2: 1.000\n3: 1.000"
+    assert judging(None)(replay, several).text == "1: 0.500\n2: 0.500\n3: 0.500"
+    own = Ask(
+        "large",
+        then=({"role": "assistant", "content": texts[2]}, {"role": "user", "content": "Sure?"}),
+        role="judge",
+    )
+    assert judging(judges)(replay, own).text == "0.833"
+    assert choosing(judges)(replay, several).text == "2"
+    assert choosing(None)(replay, several).text == "1"
+
+
+def test_a_mixture_stops_or_is_aggregated(prompts: list[Prompt]) -> None:
+    roles = {"judge": judging(Judges.of(prompts))}
+    sure = call(prompts[2], Mixture(rounds=1, stop_above=0.5), roles)
+    # Three drafts and three self-scores: the best draft is large's.
+    assert (sure.asks, sure.score) == (6, 1)
+    mixed = call(prompts[5], Mixture(rounds=1, stop_above=None, aggregator="large"), roles)
+    # Two of three drafts are alike and wrong: so is what is made of them.
+    assert (mixed.asks, mixed.score) == (4, 0)
+
+
+def test_log_probabilities_come_where_they_are_asked_for(prompts: list[Prompt]) -> None:
+    class Watches:
+        def answer(self, task: Task) -> Flow:
+            reply = yield Ask(
+                "small", settings={"logprobs": True}, until=lambda reply: len(reply.logprobs) >= 20
+            )
+            assert set(reply.logprobs) == {-2.0}
+            assert 20 <= len(reply.logprobs) < TOKENS["small"]
+            shown = yield Show(reply, end=3)
+            assert shown is reply
+            return (yield Ask("large"))
+
+    found = call(prompts[2], Watches(), sureness=lambda prompt, model: -2.0)
+    assert (found.score, found.asks) == (1, 2)
 
 
 def test_plain_routing_at_a_cost_is_a_mix_of_two_willingnesses_to_pay() -> None:

@@ -103,6 +103,18 @@ def choosing(judges: Judges | None) -> Policy:
     return choose
 
 
+def knowing(replay: Replay, ask: Ask) -> Part:
+    """What an aggregator would say that knows what is right: the most that any could reach.
+
+    It says what is best of the answers that it is shown, and of its own.
+    """
+    mine = replay.prompt.answers[ask.model]
+    best = max(filter(None, shown_in(ask)), key=replay.prompt.score, default=None)
+    if best is None or replay.prompt.score(best) <= mine.score:
+        return Part(mine.text, mine.output_tokens, mine.score)
+    return Part(mine._replace(says=best).text, mine.output_tokens, replay.prompt.score(best))
+
+
 def controlling(experts: int) -> Policy:
     """What a controller says: it passes the question on to some experts, and takes what they say.
 

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from replay import Policy, Prompt, call, prompts_of, said
-from replay_roles import Judges, judging
+from replay_roles import Judges, judging, knowing
 
 from crossroute import CrossRouter, ModelPool
 from crossroute.evaluation.metrics import Hull, Interval, resamples, sweep
@@ -49,7 +49,7 @@ DATA = ROOT.parent / "shared" / "data"
 SETS = ("mmlu-pro", "mmlu-helm", "zeroeval")
 KNOWN = 0.95
 """Share of the rows to which a model's answer must be known."""
-TEST_ROWS, VALID_ROWS = 1_000, 400
+TEST_ROWS, VALID_ROWS = 1_000, 300
 THRIFTY, USUAL, LAVISH = 0.001, 0.01, 0.1
 """Willingness to pay, in USD a unit of quality."""
 RESAMPLES = 1_000
@@ -249,6 +249,7 @@ def baselines(traffic: Traffic) -> list[Way]:
         way(f"best member ({best})", Single(best)),
         *(way(f"`PickOne` at ${value:g}", PickOne(), value) for value in (THRIFTY, USUAL, LAVISH)),
         way("full mixture of agents", FullMixture(best)),
+        way("the same, if the aggregator knew", FullMixture(best), roles={"answer": knowing}),
     ]
 
 
@@ -257,8 +258,8 @@ def strategies(traffic: Traffic) -> list[Way]:
     known, blind = ({"judge": judging(one)} for one in (traffic.judges, None))
     mixtures = {
         f"rounds={rounds}, stop_above={stop}": Mixture(rounds=rounds, stop_above=stop)
-        for rounds in (1, 2, 3)
-        for stop in (0.76, 0.9, None)
+        for rounds in (1, 2)
+        for stop in (0.76, None)
     }
     return [
         way(
@@ -278,6 +279,11 @@ def strategies(traffic: Traffic) -> list[Way]:
         way("`Mixture`, as it comes", Mixture(), roles=known),
         way("`Mixture`", mixtures, roles=known),
         way("`Mixture`, blind scores", mixtures, roles=blind),
+        way(
+            "`Mixture`, if the aggregator knew",
+            {"rounds=1, stop_above=None": Mixture(rounds=1, stop_above=None)},
+            roles={**blind, "answer": knowing},
+        ),
     ]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from replay import Prompt, Replay, call, prompts_of, said, shown_in
-from replay_roles import BLIND, Judges, choosing, judging
+from replay_roles import BLIND, Judges, choosing, judging, knowing
 
 from crossroute.decision import CandidateScore, Decision
 from crossroute.models.descriptor import ModelDescriptor
@@ -113,6 +113,15 @@ def test_an_aggregator_says_what_most_say_and_of_equals_its_own(prompts: list[Pr
         # It reads the drafts, whose tokens are estimated from their texts, and writes an answer.
         read = (one.cost_usd - drafts - usd("large")) / PRICES["large"][0] * 1e6
         assert read == pytest.approx(sum(TOKENS.values()), rel=0.2)
+
+
+def test_an_aggregator_that_knows_takes_what_is_right_if_anybody_says_it(
+    prompts: list[Prompt],
+) -> None:
+    found = [call(prompt, FullMixture("small"), {"answer": knowing}) for prompt in prompts]
+    assert [one.score for one in found] == [1] * len(SAID)
+    alone = Replay(prompts[1])
+    assert knowing(alone, Ask("large")).score == 0
 
 
 def test_one_that_has_not_drafted_has_a_vote_beside_the_drafts(prompts: list[Prompt]) -> None:

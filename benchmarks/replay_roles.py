@@ -86,23 +86,6 @@ def judging(judges: Judges | None) -> Policy:
     return judge
 
 
-def choosing(judges: Judges | None) -> Policy:
-    """What judges say who are asked for the number of the best answer; of equals the first.
-
-    Args:
-        judges: None are blind, and say 1.
-    """
-
-    def choose(replay: Replay, ask: Ask) -> Part:
-        scores = [
-            0.0 if judges is None else judges.score(ask.model, replay.prompt, says, is_own=False)
-            for says in shown_in(ask)
-        ]
-        return Part(str(1 + int(np.argmax(scores))), 1.0, 0.0)
-
-    return choose
-
-
 def knowing(replay: Replay, ask: Ask) -> Part:
     """What an aggregator would say that knows what is right: the most that any could reach.
 

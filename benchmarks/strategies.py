@@ -32,6 +32,7 @@ from crossroute.strategies import (
     Mixture,
     Panels,
     PickOne,
+    Probe,
     Reply,
     Strategy,
     Task,
@@ -83,7 +84,7 @@ class FullMixture:
 
 @dataclass(frozen=True)
 class Routing:
-    """Plain routing on some prompts, at the willingnesses to pay that are worth having on others.
+    """Plain routing on some prompts, at willingnesses to pay that are worth having.
 
     Attributes:
         score: [w, n] of the answers, by mean cost.
@@ -95,15 +96,11 @@ class Routing:
 
     @classmethod
     def of(cls, router: CrossRouter, valid: RoutingData, test: RoutingData) -> Routing:
-        """On test rows, at what lies on the hull of the valid rows."""
-        score, cost = _swept(router, valid)
-        points = np.stack([cost.mean(axis=1), score.mean(axis=1)], axis=1)
-        hull = Hull.of(*points.T)
-        corners = np.stack([hull.cost_usd, hull.quality], axis=1)
-        kept = [int((points == corner).all(axis=1).argmax()) for corner in corners]
+        """On test rows, at what lies on the hull of the valid rows, and then on their own."""
+        kept = _corners(*_swept(router, valid))
         score, cost = (values[kept] for values in _swept(router, test))
-        order = cost.mean(axis=1).argsort(kind="stable")
-        return cls(score[order], cost[order])
+        kept = _corners(score, cost)
+        return cls(score[kept], cost[kept])
 
     def at_cost(self, usd: float) -> FloatArray:
         """[n] expected scores of the mix of two willingnesses to pay that costs so much.
@@ -116,6 +113,14 @@ class Routing:
             return np.asarray(self.score[min(right, len(cost) - 1)])
         share = (usd - cost[right - 1]) / (cost[right] - cost[right - 1])
         return np.asarray((1 - share) * self.score[right - 1] + share * self.score[right])
+
+
+def _corners(score: FloatArray, cost_usd: FloatArray) -> list[int]:
+    """Which of some choices lie on the hull of their mean costs and qualities, by cost."""
+    points = np.stack([cost_usd.mean(axis=1), score.mean(axis=1)], axis=1)
+    hull = Hull.of(*points.T)
+    corners = np.stack([hull.cost_usd, hull.quality], axis=1)
+    return [int((points == corner).all(axis=1).argmax()) for corner in corners]
 
 
 def _swept(router: CrossRouter, data: RoutingData) -> tuple[FloatArray, FloatArray]:
@@ -261,6 +266,11 @@ def strategies(traffic: Traffic) -> list[Way]:
         for rounds in (1, 2)
         for stop in (0.76, None)
     }
+    probes = {
+        f"width={width}, judge={judge}": Probe(width=width, judge=judge)
+        for width in (2, 4)
+        for judge in (None, traffic.by_quality[0])
+    }
     return [
         way(
             "`Vote`",
@@ -284,6 +294,10 @@ def strategies(traffic: Traffic) -> list[Way]:
             {"rounds=1, stop_above=None": Mixture(rounds=1, stop_above=None)},
             roles={**blind, "answer": knowing},
         ),
+        way("`Probe`, as it comes", Probe(), roles=known),
+        way("`Probe`", probes, roles=known),
+        way("`Probe`, blind judge", Probe(), roles=blind),
+        way("`Probe`, fuse=True", Probe(fuse=True), roles=known),
     ]
 
 

@@ -76,7 +76,7 @@ def test_the_code_of_a_page_runs(
     assert said in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", [*NAMES, "measured-signals.md"])
+@pytest.mark.parametrize("name", [*NAMES, "measured.md", "measured-signals.md"])
 def test_the_links_of_a_page_lead_somewhere(name: str) -> None:
     links = LINK.findall((PAGES / name).read_text("utf-8"))
     assert links

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from replay import Prompt, Replay, call, prompts_of, said, shown_in
-from replay_roles import BLIND, Judges, choosing, judging, knowing
+from replay_roles import BLIND, Judges, judging, knowing
 
 from crossroute.decision import CandidateScore, Decision
 from crossroute.models.descriptor import ModelDescriptor
@@ -200,8 +200,6 @@ def test_a_judge_scores_what_it_is_shown(prompts: list[Prompt]) -> None:
         role="judge",
     )
     assert judging(judges)(replay, own).text == "0.833"
-    assert choosing(judges)(replay, several).text == "2"
-    assert choosing(None)(replay, several).text == "1"
 
 
 def test_a_mixture_stops_or_is_aggregated(prompts: list[Prompt]) -> None:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from zlib import crc32
 
 import numpy as np
-from replay import Part, Policy, Prompt, Replay, shown_in
+from replay import Part, Policy, Prompt, Replay, Sureness, shown_in
 
 from crossroute.query import estimate_tokens
 from crossroute.strategies import Ask, ToolCall
@@ -86,6 +87,25 @@ def judging(judges: Judges | None) -> Policy:
     return judge
 
 
+SURE, UNSURE = -0.01, -5.0
+"""Log-probabilities of tokens."""
+
+
+def knows(prompt: Prompt, model: str) -> float:
+    """Log-probabilities of a model that knows when it is wrong: no signal tells better."""
+    return SURE if prompt.answers[model].score >= 0.5 else UNSURE
+
+
+def guesses(share: float) -> Sureness:
+    """Log-probabilities that say nothing, and are low in a share of the answers."""
+
+    def guess(prompt: Prompt, model: str) -> float:
+        drawn = crc32(f"{model}: {prompt.task.query.text}".encode("utf-8", "replace"))
+        return UNSURE if drawn < share * 2**32 else SURE
+
+    return guess
+
+
 def knowing(replay: Replay, ask: Ask) -> Part:
     """What an aggregator would say that knows what is right: the most that any could reach.
 
@@ -99,43 +119,48 @@ def knowing(replay: Replay, ask: Ask) -> Part:
 
 
 def controlling(experts: int) -> Policy:
-    """What a controller says: it passes the question on to some experts, and takes what they say.
+    """What a controller says by a script, which is no model's.
 
-    It asks those whose predicted quality is the highest. Of the answers of several, and its own
-    recorded one, it takes what most say; of equals its own. That of one it takes as it is.
+    It passes the question on to the experts that the router prefers, and then answers: by one
+    expert, with what that says; by several, with what most say of them and of its own recorded
+    answer, of equals its own. Where it would ask one, and the router prefers itself, it answers.
 
     Args:
-        experts: How many.
+        experts: How many it asks.
     """
 
     def control(replay: Replay, ask: Ask) -> Part:
-        shown = [says for says in shown_in(ask) if says]
-        has_asked = any(message.get("role") == "tool" for message in ask.then)
-        if has_asked and len(shown) == 1:
-            [says] = shown
-            mine = replay.prompt.answers[ask.model]
-            text = mine._replace(says=says).text
-            return Part(text, mine.output_tokens, replay.prompt.score(says))
-        if has_asked or not ask.tools:
+        shown = shown_in(ask)
+        if shown:
+            return replay.answer(ask) if experts > 1 else relayed(replay, ask.model, shown[0])
+        tools = {
+            model: tool
+            for model in replay.prompt.answers
+            if (tool := tool_of(ask, model)) is not None
+        }
+        order = [one.model for one in replay.prompt.task.decision.candidates]
+        best = [model for model in order if model in tools][:experts]
+        if experts == 1 and order.index(ask.model) < order.index(best[0]):
             return replay.answer(ask)
-        best = [
-            one.model
-            for one in sorted(replay.prompt.task.decision.candidates, key=lambda one: -one.quality)
-            if one.model != ask.model
-        ][:experts]
+        # It writes the question anew for each of them.
         question = replay.prompt.task.query.text
         calls = [
-            ToolCall(tool_of(ask, model), {"question": question}, f"call-{number}")
+            ToolCall(tools[model], {"question": question}, f"call-{number}")
             for number, model in enumerate(best)
         ]
-        # It writes the question anew for each of them.
         return Part("", len(calls) * estimate_tokens(question), 0.0, calls)
 
     return control
 
 
-def tool_of(ask: Ask, model: str) -> str:
-    """The name of the tool that asks a model, which its description names."""
+def relayed(replay: Replay, model: str, says: str | None) -> Part:
+    """What another one has said, in a model's own words."""
+    mine = replay.prompt.answers[model]
+    return Part(mine._replace(says=says).text, mine.output_tokens, replay.prompt.score(says))
+
+
+def tool_of(ask: Ask, model: str) -> str | None:
+    """The name of the tool that asks a model, which its description names; None without one."""
     functions = [tool["function"] for tool in ask.tools]
-    [name] = [str(one["name"]) for one in functions if model in str(one["description"])]
-    return name
+    found = [one["name"] for one in functions if f" {model}:" in str(one["description"])]
+    return found[0] if found else None

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from replay import Prompt, Replay, call, prompts_of, said, shown_in
-from replay_roles import BLIND, Judges, judging, knowing
+from replay_roles import BLIND, SURE, UNSURE, Judges, controlling, guesses, judging, knowing, knows
 
 from crossroute.decision import CandidateScore, Decision
 from crossroute.models.descriptor import ModelDescriptor
@@ -226,6 +226,56 @@ def test_log_probabilities_come_where_they_are_asked_for(prompts: list[Prompt]) 
 
     found = call(prompts[2], Watches(), sureness=lambda prompt, model: -2.0)
     assert (found.score, found.asks) == (1, 2)
+
+
+def test_a_signal_knows_what_is_wrong_or_guesses(prompts: list[Prompt]) -> None:
+    assert [knows(prompt, "small") == SURE for prompt in prompts] == [1, 1, 0, 0, 0, 0]
+    models = [str(place) for place in range(2_000)]
+    low = [guesses(0.3)(prompts[0], model) == UNSURE for model in models]
+    assert low == [guesses(0.3)(prompts[0], model) == UNSURE for model in models]
+    assert np.mean(low) == pytest.approx(0.3, abs=0.05)
+    assert not any(guesses(0.0)(prompts[0], model) == UNSURE for model in models)
+    assert all(guesses(1.0)(prompts[0], model) == UNSURE for model in models)
+
+
+def test_a_scripted_controller_passes_the_question_on_and_takes_what_it_hears(
+    prompts: list[Prompt],
+) -> None:
+    tools = [
+        {
+            "type": "function",
+            "function": {"name": f"ask_{model}", "description": f"Asks {model}: quality 0.5"},
+        }
+        for model in ("large", "middle")
+    ]
+    replay = Replay(prompts[2])
+    first = controlling(2)(replay, Ask("small", tools=tools, role="control"))
+    assert [one.name for one in first.calls] == ["ask_large", "ask_middle"]
+    assert {one.arguments["question"] for one in first.calls} == {"Question 2?"}
+    assert first.tokens == pytest.approx(2 * estimate_tokens("Question 2?"))
+    heard = "\n".join(prompts[2].answers[model].text for model in ("large", "middle"))
+    told = ({"role": "user", "content": heard},)
+    last = controlling(2)(replay, Ask("small", then=told, tools=tools, role="control"))
+    assert (said(last.text), last.score, last.calls) == ("5", 1, ())
+    one = controlling(1)(replay, Ask("small", tools=tools, role="control"))
+    assert [call.name for call in one.calls] == ["ask_large"]
+    heard = prompts[2].answers["large"].text
+    told = ({"role": "user", "content": heard},)
+    last = controlling(1)(replay, Ask("small", then=told, tools=tools, role="control"))
+    assert (said(last.text), last.score, last.tokens) == ("5", 1, TOKENS["small"])
+    # The router prefers nobody to it.
+    itself = controlling(1)(replay, Ask("large", tools=tools[1:], role="control"))
+    assert (said(itself.text), itself.calls) == ("5", ())
+
+
+def test_who_has_not_got_the_prompt_pays_for_its_question_alone(prompts: list[Prompt]) -> None:
+    class Asks:
+        def answer(self, task: Task) -> Flow:
+            told = {"role": "user", "content": "What is it?"}
+            return (yield Ask("large", keep=(), then=(told,)))
+
+    found = call(prompts[0], Asks())
+    assert found.cost_usd == pytest.approx(usd("large", round(estimate_tokens("What is it?"))))
 
 
 def test_plain_routing_at_a_cost_is_a_mix_of_two_willingnesses_to_pay() -> None:

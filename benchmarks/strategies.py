@@ -19,8 +19,8 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from replay import Policy, Prompt, call, prompts_of, said
-from replay_roles import Judges, judging, knowing
+from replay import Policy, Prompt, Sureness, call, prompts_of, said
+from replay_roles import Judges, controlling, guesses, judging, knowing, knows
 
 from crossroute import CrossRouter, ModelPool
 from crossroute.evaluation.metrics import Hull, Interval, resamples, sweep
@@ -28,7 +28,9 @@ from crossroute.evaluation.references import predicted
 from crossroute.strategies import (
     Arms,
     Ask,
+    Controller,
     Flow,
+    Handoff,
     Mixture,
     Panels,
     PickOne,
@@ -54,6 +56,7 @@ TEST_ROWS, VALID_ROWS = 1_000, 300
 THRIFTY, USUAL, LAVISH = 0.001, 0.01, 0.1
 """Willingness to pay, in USD a unit of quality."""
 RESAMPLES = 1_000
+CAPABILITIES = ("logprobs", "tools")
 
 
 @dataclass(frozen=True)
@@ -139,7 +142,7 @@ class Traffic:
         router: That was trained on its split train.
         valid: Prompts that arguments are chosen on.
         test: Prompts that are measured on.
-        by_quality: Ids of the models, the best on `valid` first.
+        level: Mean score of each model on all valid rows, the best first.
         judges: How right answers are, counted on `valid`.
         panels: Those that were chosen on `valid`.
         routing: Plain routing on `test`.
@@ -149,7 +152,7 @@ class Traffic:
     router: CrossRouter
     valid: Sequence[Prompt]
     test: Sequence[Prompt]
-    by_quality: Sequence[str]
+    level: Mapping[str, float]
     judges: Judges
     panels: Panels
     routing: Routing
@@ -172,9 +175,10 @@ class Traffic:
         )
         shipped = CrossRouter.shipped()
         learned = train(data.select(data.learnable("valid")), known=shipped.pool)
-        # What was served then is asked for again, in thought.
+        # What was served then is asked for again, in thought, and each can what strategies need.
         served = ModelPool(
-            one.model_copy(update={"retired": None}) for one in learned.pool.values()
+            one.model_copy(update={"retired": None, "capabilities": CAPABILITIES})
+            for one in learned.pool.values()
         )
         router = learned.over(served)
         known = [
@@ -197,11 +201,16 @@ class Traffic:
             router,
             few_prompts,
             test_prompts,
-            sorted(valid.models, key=lambda model: -level[model]),
+            dict(sorted(level.items(), key=lambda one: -one[1])),
             judges,
             panels,
             Routing.of(router, valid, test),
         )
+
+    @property
+    def by_quality(self) -> tuple[str, ...]:
+        """Ids of the models, the best on the valid rows first."""
+        return tuple(self.level)
 
     def at(self, prompts: Sequence[Prompt], willingness_to_pay: float) -> list[Prompt]:
         """Prompts, decided at a willingness to pay."""
@@ -229,12 +238,33 @@ class Way(NamedTuple):
         variants: The strategy by what its arguments are.
         willingness_to_pay: That the router decides by, and the choice.
         roles: What judges and controllers say.
+        sureness: What log-probabilities say.
     """
 
     name: str
     variants: Mapping[str, Strategy]
     willingness_to_pay: float
     roles: Mapping[str, Policy]
+    sureness: Sureness | None
+
+    def outcomes(self, prompts: Sequence[Prompt], arguments: str) -> FloatArray:
+        """[3, n] scores, costs in USD, and asks."""
+        strategy = self.variants[arguments]
+        return np.array(
+            [call(prompt, strategy, self.roles, self.sureness) for prompt in prompts], np.float64
+        ).T
+
+    def chosen(self, traffic: Traffic) -> str:
+        """The arguments that are worth most on the valid prompts."""
+        names = list(self.variants)
+        if len(names) == 1:
+            return names[0]
+        prompts = traffic.at(traffic.valid, self.willingness_to_pay)
+        worth = []
+        for name in names:
+            score, cost, _ = self.outcomes(prompts, name)
+            worth.append(float((score - cost / self.willingness_to_pay).mean()))
+        return names[int(np.argmax(worth))]
 
 
 def way(
@@ -242,9 +272,10 @@ def way(
     strategy: Strategy | Mapping[str, Strategy],
     willingness_to_pay: float = LAVISH,
     roles: Mapping[str, Policy] | None = None,
+    sureness: Sureness | None = None,
 ) -> Way:
     variants = strategy if isinstance(strategy, Mapping) else {"": strategy}
-    return Way(name, variants, willingness_to_pay, roles or {})
+    return Way(name, variants, willingness_to_pay, roles or {}, sureness)
 
 
 def baselines(traffic: Traffic) -> list[Way]:
@@ -260,6 +291,7 @@ def baselines(traffic: Traffic) -> list[Way]:
 
 def strategies(traffic: Traffic) -> list[Way]:
     """What is compared with these."""
+    best = traffic.by_quality[0]
     known, blind = ({"judge": judging(one)} for one in (traffic.judges, None))
     mixtures = {
         f"rounds={rounds}, stop_above={stop}": Mixture(rounds=rounds, stop_above=stop)
@@ -269,14 +301,23 @@ def strategies(traffic: Traffic) -> list[Way]:
     probes = {
         f"width={width}, judge={judge}": Probe(width=width, judge=judge)
         for width in (2, 4)
-        for judge in (None, traffic.by_quality[0])
+        for judge in (None, best)
     }
+    controllers = {f"model={model}": Controller(model) for model in (None, best)}
+    handoffs = {
+        f"cheap={model}": Handoff(tau=-1.0, cheap=model, strong=best)
+        for model in traffic.by_quality[1:]
+    }
+    handoff = way("`Handoff`, if the signal knew", handoffs, sureness=knows)
+    pair = handoff.chosen(traffic)
+    cheap = {pair: handoffs[pair]}
+    wrong = 1 - traffic.level[pair.removeprefix("cheap=")]
     return [
         way(
             "`Vote`",
             {
                 f"the {count} best, options={options}": Vote(
-                    tuple(traffic.by_quality[:count]), extract=said, options=options, in_turn=True
+                    traffic.by_quality[:count], extract=said, options=options, in_turn=True
                 )
                 for count in (3, 5)
                 for options in (4, 10)
@@ -284,7 +325,7 @@ def strategies(traffic: Traffic) -> list[Way]:
         ),
         *(
             way(f"`Arms` at ${value:g}", Arms(traffic.panels, extract=said), value)
-            for value in (THRIFTY, USUAL, LAVISH)
+            for value in (USUAL, LAVISH)
         ),
         way("`Mixture`, as it comes", Mixture(), roles=known),
         way("`Mixture`", mixtures, roles=known),
@@ -298,6 +339,16 @@ def strategies(traffic: Traffic) -> list[Way]:
         way("`Probe`", probes, roles=known),
         way("`Probe`, blind judge", Probe(), roles=blind),
         way("`Probe`, fuse=True", Probe(fuse=True), roles=known),
+        *(
+            way(
+                f"`Controller`, by a script that asks {count}",
+                controllers,
+                roles={"control": controlling(count)},
+            )
+            for count in (1, 2)
+        ),
+        handoff._replace(variants=cheap),
+        way("`Handoff`, if the signal knew nothing", cheap, sureness=guesses(wrong)),
     ]
 
 
@@ -320,25 +371,10 @@ class Measured(NamedTuple):
 
 
 def measured(traffic: Traffic, one: Way) -> Measured:
-    """Choose the arguments on the valid prompts, and measure with them on the test prompts."""
-    arguments = next(iter(one.variants))
-    if len(one.variants) > 1:
-        prompts = traffic.at(traffic.valid, one.willingness_to_pay)
-        worth = {}
-        for name, strategy in one.variants.items():
-            score, cost, _ = outcomes(prompts, strategy, one.roles)
-            worth[name] = float((score - cost / one.willingness_to_pay).mean())
-        arguments = max(worth, key=lambda name: worth[name])
+    """What a way of answering brings on the test prompts."""
+    arguments = one.chosen(traffic)
     prompts = traffic.at(traffic.test, one.willingness_to_pay)
-    return Measured(one.name, arguments, *outcomes(prompts, one.variants[arguments], one.roles))
-
-
-def outcomes(
-    prompts: Sequence[Prompt], strategy: Strategy, roles: Mapping[str, Policy]
-) -> FloatArray:
-    """[3, n] scores, costs in USD, and asks."""
-    found = [call(prompt, strategy, roles) for prompt in prompts]
-    return np.array(found, np.float64).T
+    return Measured(one.name, arguments, *one.outcomes(prompts, arguments))
 
 
 def table(traffic: Traffic, found: Sequence[Measured]) -> list[str]:

@@ -162,8 +162,16 @@ class Replay:
         if mine.says is not None and votes[mine.says] == most:
             return Part(mine.text, mine.output_tokens, mine.score)
         says = next(one for one in shown if votes[one] == most)
-        score = self.prompt.score(says)
+        score = self.score(says)
         return Part(mine._replace(says=says).text, mine.output_tokens, score)
+
+    def score(self, says: str | None) -> float:
+        """How right an answer is that was shown: as those were that said it in this call.
+
+        Of answers that are alike, a grader has at times taken one and not the other.
+        """
+        found = [one.whole.score for one in self.exchanges if says and said(one.whole.text) == says]
+        return float(np.mean(found)) if found else self.prompt.score(says)
 
     def report(self, failure: dict[str, Any]) -> None:
         """Nobody listens."""

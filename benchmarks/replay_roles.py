@@ -112,10 +112,10 @@ def knowing(replay: Replay, ask: Ask) -> Part:
     It says what is best of the answers that it is shown, and of its own.
     """
     mine = replay.prompt.answers[ask.model]
-    best = max(filter(None, shown_in(ask)), key=replay.prompt.score, default=None)
-    if best is None or replay.prompt.score(best) <= mine.score:
+    best = max(filter(None, shown_in(ask)), key=replay.score, default=None)
+    if best is None or replay.score(best) <= mine.score:
         return Part(mine.text, mine.output_tokens, mine.score)
-    return Part(mine._replace(says=best).text, mine.output_tokens, replay.prompt.score(best))
+    return Part(mine._replace(says=best).text, mine.output_tokens, replay.score(best))
 
 
 def controlling(experts: int) -> Policy:
@@ -156,7 +156,7 @@ def controlling(experts: int) -> Policy:
 def relayed(replay: Replay, model: str, says: str | None) -> Part:
     """What another one has said, in a model's own words."""
     mine = replay.prompt.answers[model]
-    return Part(mine._replace(says=says).text, mine.output_tokens, replay.prompt.score(says))
+    return Part(mine._replace(says=says).text, mine.output_tokens, replay.score(says))
 
 
 def tool_of(ask: Ask, model: str) -> str | None:

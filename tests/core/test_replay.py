@@ -158,6 +158,20 @@ def test_a_limit_on_output_cuts_the_answer_and_its_cost(prompts: list[Prompt]) -
     assert estimate_tokens(part.text) == pytest.approx(20, abs=4)
 
 
+def test_an_answer_that_is_passed_on_is_as_right_as_the_one_that_was_heard(
+    prompts: list[Prompt],
+) -> None:
+    # Two say the same, of which the grader took one.
+    answers = {**prompts[0].answers}
+    answers["middle"] = answers["middle"]._replace(score=0.0)
+    replay = Replay(replace(prompts[0], answers=answers))
+    assert replay.score("1") == pytest.approx(2 / 3)
+    for model, score in (("large", 1.0), ("middle", 0.5)):
+        replay.exchange(Ask(model, role="draft"), {})
+        assert replay.score("1") == score
+    assert (replay.score("2"), replay.score(None)) == (0.0, 0.0)
+
+
 def test_an_answer_has_the_recorded_length(prompts: list[Prompt]) -> None:
     for prompt in prompts:
         for one in prompt.answers.values():

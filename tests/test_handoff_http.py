@@ -36,7 +36,7 @@ from llama_index.llms.openai_like import OpenAILike
 from openai_server import OpenAIServer, Reply
 
 from crossroute import CrossRouter, ModelPool
-from crossroute.strategies import Handoff
+from crossroute.strategies import Handoff, within
 from crossroute.strategies.going_on import GO_ON
 from langchain_crossroute import ChatCrossRoute
 from llamaindex_crossroute import CrossRouteLLM
@@ -226,3 +226,27 @@ def test_nothing_kept_streams_natively(server: OpenAIServer) -> None:
         answer = reduce(add, chat(server).stream(QUESTION))
         decision = answer.response_metadata["crossroute"]
         assert asks_of(decision)[1][:2] == (LARGE, "answer")
+
+
+@pytest.mark.parametrize("way", ["invoke", "stream"])
+@pytest.mark.parametrize("usd", [0.02, 0.03, 0.05])
+def test_a_limit_leaves_room_for_who_goes_on(way: str, usd: float, server: OpenAIServer) -> None:
+    routed = ChatCrossRoute(
+        models={model: client(server, model) for model in MODELS},
+        strategy=within(usd, HANDOFF),
+        willingness_to_pay=1e9,
+    )
+    with told_of(server, GOOD):
+        parts = [routed.invoke(QUESTION)] if way == "invoke" else [*routed.stream(QUESTION)]
+        answer = reduce(add, parts)
+    assert answer.text == TEXT
+    bill = answer.response_metadata["crossroute"]["bill"]
+    assert [ask["model"] for ask in bill["asks"]] == [MINI, LARGE]
+    # What the two may say at most is paid for.
+    prices = {model: routed.router.pool[model].price for model in MODELS}
+    most = 0.0
+    for request in server.requests:
+        price = prices[request.body["model"]]
+        assert price is not None
+        most += float(price.cost_usd(60, request.body["max_completion_tokens"]))
+    assert most <= usd

@@ -151,6 +151,7 @@ class Ask:
             `AskTimeoutError`. None is the client's own.
         fresh: Whether it is to be a sample of its own, from no cache of the framework.
         reason: Why it is asked, in a line of text for whoever reads the decision.
+        reserve_usd: What of a hard limit on cost it leaves for asks that are to come.
         max_tokens: The most output tokens that a hard limit leaves; the driver sets it.
     """
 
@@ -164,6 +165,7 @@ class Ask:
     seconds: float | None = None
     fresh: bool = False
     reason: str = ""
+    reserve_usd: float = 0.0
     max_tokens: int | None = None
 
 

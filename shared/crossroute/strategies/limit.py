@@ -97,7 +97,7 @@ def limited(
     Returns:
         The ask, and why it cannot be asked, if it cannot.
     """
-    spent = spent_usd(ceiling, before)
+    spent = min(spent_usd(ceiling, before) + ask.reserve_usd, ceiling.usd)
     # Those that are asked with it get equal parts of what is left.
     spent += (ceiling.usd - spent) * (1 - 1 / at_once)
     found = ceiling.longest_answer(
@@ -116,6 +116,18 @@ def spent_usd(ceiling: Ceiling, before: Iterable[Spent]) -> float:
 def most_usd(ceiling: Ceiling, ask: Ask, output_tokens: float) -> float:
     """What an ask with so many output tokens costs at most, in USD."""
     return ceiling.most_usd(ask.model, output_tokens, more_input=_more_input(ask))
+
+
+def reserve_usd(task: Task, ask: Ask, output_tokens: float) -> float:
+    """What of a call's hard limit is to be left for an ask to come: half of it at most, in USD.
+
+    Args:
+        task: What is answered.
+        ask: The ask, with about what it adds to the messages.
+        output_tokens: How long its answer may be.
+    """
+    ceiling = task.ceiling
+    return 0.0 if ceiling is None else min(most_usd(ceiling, ask, output_tokens), ceiling.usd / 2)
 
 
 def _more_input(ask: Ask) -> float:

@@ -189,12 +189,25 @@ class Handoff:
         if kept:
             yield Show(reply, end=len(kept), close=False)
         goes_on = not (reply.failed or reply.refused) and bool(reply.text.strip())
-        others = task.decision.without({reply.model: "it has begun"}).preferring(handing.to.model)
+        out = {reply.model: "it has begun"}
+        if goes_on:
+            # It goes on itself rather than a worse one.
+            out |= {one.model: "it is no better" for one in self._worse(task, reply.model, handing)}
+        others = task.decision.without(out).preferring(handing.to.model)
         reason = f"handed over after {cut} characters: {handing.why}"
         reason += f"; {reply.model} goes on if all fail" if goes_on else ""
         found: Reply = yield from self._gone_on(task, others, kept, reason)
         fails = found.failed or (found.refused and self.pass_refusals)
         return reply if fails and goes_on else found
+
+    def _worse(self, task: Task, cheap: str, handing: _Handing) -> list[CandidateScore]:
+        """Candidates that are predicted to be no better than the cheap one."""
+        quality = {one.model: one.quality for one in task.decision.candidates}
+        return [
+            one
+            for one in task.decision.candidates
+            if one.model not in (cheap, handing.to.model) and one.quality <= quality[cheap]
+        ]
 
     def _gone_on(self, task: Task, decision: Decision, kept: str, reason: str) -> Flow:
         """What the first candidate says that goes on; where nothing is kept, that answers."""

@@ -367,11 +367,15 @@ def test_no_calls_are_none(server: OpenAIServer) -> None:
 
 def test_what_is_bound_to_a_candidate_stays(server: OpenAIServer) -> None:
     strategy = Looks()
-    models = {model: chat.bind(seed=7) for model, chat in chats(server).items()}
+    models = {
+        model: chat.bind_tools([other], tool_choice="other", parallel_tool_calls=False).bind(seed=7)
+        for model, chat in chats(server).items()
+    }
     assert (
         CrossRouteRunnable(models=models, strategy=strategy).invoke(QUESTION).text.startswith("It")
     )
     assert [request.body["seed"] for request in server.requests] == [7, 7]
+    # But for its tools, as those of the ask stand in their place.
     check_wire(server)
 
 
@@ -386,14 +390,17 @@ def test_a_candidate_that_binds_no_tools(kind: str, server: OpenAIServer) -> Non
     assert server.requests == []
 
 
-def test_an_llm_that_calls_no_tools(server: OpenAIServer) -> None:
-    for models in (
-        llms(server, is_function_calling_model=False),
-        {MINI: MockLLM(), LARGE: MockLLM()},
-    ):
-        with pytest.raises(StrategyError, match=f"asks '{MINI}' with tools, which .* cannot call"):
-            CrossRouteLLM(models=models, strategy=Looks()).complete(QUESTION)
-    assert server.requests == []
+def test_an_llm_that_calls_no_tools() -> None:
+    models = {MINI: MockLLM(), LARGE: MockLLM()}
+    with pytest.raises(StrategyError, match=f"asks '{MINI}' with tools, which .* cannot call"):
+        CrossRouteLLM(models=models, strategy=Looks()).complete(QUESTION)
+
+
+def test_an_llm_whose_client_does_not_say_that_it_calls_tools(server: OpenAIServer) -> None:
+    # As OpenAILike is, if it is not told otherwise; tools of the caller go to it, too.
+    models = llms(server, is_function_calling_model=False)
+    assert CrossRouteLLM(models=models, strategy=Looks()).complete(QUESTION).text.startswith("It")
+    check_wire(server)
 
 
 class Whole(FakeListChatModel):

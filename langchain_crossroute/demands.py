@@ -42,7 +42,7 @@ class LateCall:
 
     @property
     def has_schema(self) -> bool:
-        """Whether the answer is in the form of a schema, be it by JSON mode, which needs nothing."""
+        """Whether a schema is bound, be it by JSON mode, which needs no capability."""
         return self._method != "bind_tools"
 
     def beside(self, settings: Mapping[str, Any]) -> dict[str, Any]:

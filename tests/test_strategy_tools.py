@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -297,6 +298,57 @@ async def test_a_controller_keeps_to_its_limit(
         told = str(server.requests[1].body["messages"])
         assert "could cost more than is left for it" in told
     assert decision["bill"]["cost_usd"] <= usd
+
+
+@pytest.mark.parametrize("way", ["invoke", "astream", "chat", "astream_chat"])
+@pytest.mark.parametrize("code", ["invalid_request", "content_filter"])
+async def test_a_question_that_is_wrong_costs_the_call_no_answer(
+    code: str, way: str, server: OpenAIServer
+) -> None:
+    """The question is the controller's, so that it may be wrong where the call is not."""
+    error = {"message": "No.", "type": "invalid_request_error", "param": None, "code": code}
+    wrong = Reply(status=400, raw=json.dumps({"error": error}))
+    server.answers = {MINI: _controls, LARGE: wrong}
+    strategy = Controller(MINI, rounds=1)
+    if "chat" in way:
+        answer = await li_answer(way, CrossRouteLLM(models=llms(server), strategy=strategy))
+        text = answer.message.content
+    else:
+        chat = ChatCrossRoute(models=chats(server), strategy=strategy)
+        text = (await answer_of(way, chat, QUESTION)).text
+    assert text == "Rain."
+    # What is the caller's is wrong for all.
+    server.answers = {MINI: wrong, LARGE: _expert}
+    with pytest.raises(Exception, match="400"):
+        if "chat" in way:
+            await li_answer(way, CrossRouteLLM(models=llms(server), strategy=strategy))
+        else:
+            await answer_of(way, chat, QUESTION)
+
+
+@dataclass(frozen=True)
+class Aside:
+    """Asks something of its own, and then what the caller asks."""
+
+    def answer(self, task: Task) -> Flow:
+        question = {"role": "user", "content": "Which city?"}
+        yield Ask(LARGE, keep=(), then=[question], role="draft")
+        return (yield Ask(MINI))
+
+
+@pytest.mark.parametrize("way", ["invoke", "chat"])
+def test_a_question_of_its_own_is_not_asked_in_the_form_of_the_answer(
+    way: str, server: OpenAIServer
+) -> None:
+    server.answers[MINI] = Reply("{}")
+    form = {"type": "json_object"}
+    if way == "chat":
+        llm = CrossRouteLLM(models=llms(server), strategy=Aside())
+        llm.chat([ChatMessage("As JSON, please.")], response_format=form)
+    else:
+        chat = ChatCrossRoute(models=chats(server), strategy=Aside())
+        chat.invoke("As JSON, please.", response_format=form)
+    assert [request.body.get("response_format") for request in server.requests] == [None, form]
 
 
 # What a model writes as arguments

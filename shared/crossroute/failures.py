@@ -225,6 +225,17 @@ def decision_after(
     }
 
 
+def may_pass(error: BaseException, *, refusals: bool, own: bool) -> bool:
+    """`may_pass_elsewhere`, and where a strategy asks in words of its own also if these are wrong.
+
+    Args:
+        error: What the candidate raised.
+        refusals: Whether a refusal to answer passes.
+        own: Whether nothing of the request is the caller's. Then a refusal passes in any case.
+    """
+    return may_pass_elsewhere(error, refusals=refusals or own) or (own and has_status(error))
+
+
 def has_status(error: BaseException) -> bool:
     """Whether a server answered with an error: it has made nothing, and bills nothing."""
     return status_of(error) is not None

@@ -310,20 +310,19 @@ async def test_a_question_that_is_wrong_costs_the_call_no_answer(
     wrong = Reply(status=400, raw=json.dumps({"error": error}))
     server.answers = {MINI: _controls, LARGE: wrong}
     strategy = Controller(MINI, rounds=1)
-    if "chat" in way:
-        answer = await li_answer(way, CrossRouteLLM(models=llms(server), strategy=strategy))
-        text = answer.message.content
-    else:
+
+    async def text() -> str:
+        if "chat" in way:
+            llm = CrossRouteLLM(models=llms(server), strategy=strategy)
+            return str((await li_answer(way, llm)).message.content)
         chat = ChatCrossRoute(models=chats(server), strategy=strategy)
-        text = (await answer_of(way, chat, QUESTION)).text
-    assert text == "Rain."
+        return str((await answer_of(way, chat, QUESTION)).text)
+
+    assert await text() == "Rain."
     # What is the caller's is wrong for all.
     server.answers = {MINI: wrong, LARGE: _expert}
     with pytest.raises(Exception, match="400"):
-        if "chat" in way:
-            await li_answer(way, CrossRouteLLM(models=llms(server), strategy=strategy))
-        else:
-            await answer_of(way, chat, QUESTION)
+        await text()
 
 
 @dataclass(frozen=True)

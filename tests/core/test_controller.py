@@ -42,6 +42,7 @@ from crossroute.strategies import (
 from crossroute.strategies.bill import more_input
 from crossroute.strategies.controller import MOST_EXPERTS, MOST_QUESTION_CHARS
 from crossroute.strategies.experts import BUDGETS, LONGEST_NAME, clipped, experts_of
+from crossroute.strategies.limit import Heard, most_usd, spent_usd
 from crossroute.strategies.talk import KEPT_TOKENS, LEAST_TOKENS, MOST_TOKENS
 
 # The router prefers them in the order sage, clerk, poet.
@@ -668,6 +669,29 @@ def test_a_turn_is_not_cut_short_where_the_answer_would_not_be(task: Task) -> No
         }
     # An answer is, if nothing else is to be had.
     assert lengths == {("control", True), ("answer", True), ("answer", False)}
+
+
+@pytest.mark.parametrize(
+    ("calls", "error", "made"),
+    [
+        ([ToolCall("ask_sage", {"question": "word " * 1_800}, "1")], None, 1_800),
+        ([ToolCall("ask_sage", {}, "1")], None, 5_000),
+        ([], ConnectionError("the stream broke"), 5_000),
+    ],
+    ids=["read", "cut off", "broken"],
+)
+def test_calls_that_nobody_has_counted_are_paid(
+    calls: list[ToolCall], error: Exception | None, made: int, task: Task
+) -> None:
+    ceiling = Ceiling(1.0, task.pool, task.query)
+    tools = [one.definition(task.pool) for one in experts_of(task.decision.candidates)]
+    ask = Ask("sage", tools=tools, max_tokens=5_000)
+    heard = Heard(ask, Reply("sage", error=error, done=True, tool_calls=calls), ceiling)
+    assert spent_usd(ceiling, [heard]) >= most_usd(ceiling, ask, made)
+    # No more than it could be.
+    assert spent_usd(ceiling, [heard]) <= most_usd(ceiling, ask, 5_000)
+    if calls and calls[0].arguments:
+        assert heard.charge["output_tokens"] > 0.9 * made
 
 
 @pytest.mark.parametrize("longest", [None, 50])

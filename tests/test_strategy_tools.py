@@ -23,6 +23,7 @@ from llama_index.llms.openai_like import OpenAILike
 from openai_server import OpenAIServer, Reply
 
 from crossroute import StrategyError
+from crossroute.cooldown import DEFAULT_COOLDOWN
 from crossroute.strategies import Ask, Controller, Flow, Task, ToolCall, within
 from crossroute.strategies import Reply as Heard
 from langchain_crossroute import ChatCrossRoute, CrossRouteMiddleware, CrossRouteRunnable
@@ -323,6 +324,20 @@ async def test_a_question_that_is_wrong_costs_the_call_no_answer(
     server.answers = {MINI: wrong, LARGE: _expert}
     with pytest.raises(Exception, match="400"):
         await text()
+
+
+def test_nobody_rests_for_a_question_that_is_wrong(server: OpenAIServer) -> None:
+    server.answers = {MINI: _controls, LARGE: Reply("No.", status=400)}
+    chat = ChatCrossRoute(models=chats(server), strategy=Controller(MINI, rounds=1))
+    roles = ["control", "draft", "answer"]
+    for _ in range(2 * DEFAULT_COOLDOWN.failures):
+        bill = chat.invoke(QUESTION).response_metadata["crossroute"]["bill"]
+        assert [ask["role"] for ask in bill["asks"]] == roles
+    # For one that is not answered it does.
+    server.answers[LARGE] = Reply("Slow.", status=429)
+    for _ in range(DEFAULT_COOLDOWN.failures + 1):
+        bill = chat.invoke(QUESTION).response_metadata["crossroute"]["bill"]
+    assert [ask["role"] for ask in bill["asks"]] == ["answer"]
 
 
 @dataclass(frozen=True)

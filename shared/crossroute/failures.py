@@ -30,6 +30,9 @@ MASK = "***"
 _PASSING_STATUSES = frozenset({401, 402, 403, 404, 408, 409, 410, 429, *range(500, 600)})
 """By these the failure is the vendor's or of the account there, not the request's."""
 
+WRONG_STATUSES = frozenset({400, 413, 422})
+"""By these the request is."""
+
 _PASSING_ERRORS = {
     "httpx": ("TimeoutException", "NetworkError", "RemoteProtocolError", "ProxyError"),
     "httpx2": ("TimeoutException", "NetworkError", "RemoteProtocolError", "ProxyError"),

@@ -10,9 +10,9 @@ from typing import NamedTuple, Protocol
 from crossroute.ceiling import INPUT_MARGIN, TOOLS_FRAME_TOKENS, Ceiling
 from crossroute.errors import CostLimitError, Reason, StrategyError
 from crossroute.failures import has_status
-from crossroute.query import LONGEST_ANSWER, estimate_tokens, given_limit
+from crossroute.query import LONGEST_ANSWER, given_limit
 from crossroute.strategies.base import Ask, Limit, Reply, Task
-from crossroute.strategies.bill import Charge, charge, more_input
+from crossroute.strategies.bill import Charge, charge, made_tokens, more_input
 
 
 class Exchanged(Protocol):
@@ -150,5 +150,8 @@ def _spent_usd(ceiling: Ceiling, one: Spent) -> float:
     if reply.error is not None and not reply.text and has_status(reply.error):
         return 0.0
     # Nobody has counted, as of a stream that broke: what was sent, and what came.
-    came = INPUT_MARGIN * estimate_tokens(reply.text)
+    came = INPUT_MARGIN * made_tokens(reply)
+    if ask.tools and (reply.failed or not all(call.arguments for call in reply.tool_calls)):
+        # What a call says that has not come whole, or cannot be read, may be all of the answer.
+        came = max(came, ask.max_tokens or 0)
     return ceiling.most_usd(ask.model, came, more_input=more)

@@ -351,6 +351,28 @@ async def test_parts_of_two_streams_are_events_of_one(way: str) -> None:
     )
 
 
+@dataclass(frozen=True)
+class Broken:
+    """Shows the beginning of a stream that breaks, and goes on with another model."""
+
+    def answer(self, task: Task) -> Flow:
+        begun = yield Ask(SMALL, until=lambda reply: bool(reply.text))
+        yield Show(begun, close=False)
+        (begun,) = yield GoOn((begun,))
+        assert begun.failed
+        return (yield Ask(LARGE))
+
+
+@pytest.mark.parametrize("way", [*WAYS, "v3", "av3"])
+@pytest.mark.filterwarnings("ignore::langchain_core._api.LangChainBetaWarning")
+async def test_what_was_shown_of_a_stream_that_broke(way: str) -> None:
+    broken = models()
+    broken[SMALL].error, broken[SMALL].drops_after = TimeoutError("too slow"), 2
+    answer = await answer_of(way, ChatCrossRoute(models=broken, strategy=Broken()), QUESTION)
+    assert answer.text == f"I aI am {LARGE}."
+    assert answer.response_metadata["crossroute"]["model"] == LARGE
+
+
 @pytest.mark.filterwarnings("ignore::langchain_core._api.LangChainBetaWarning")
 def test_the_events_of_two_streams_are_in_order() -> None:
     chat = ChatCrossRoute(models=models(), strategy=Spliced())

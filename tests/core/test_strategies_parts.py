@@ -256,6 +256,21 @@ def test_a_refusal_is_read_to_where_it_is_looked_at_again(way: str, task: Task) 
     assert "".join(answered(way, task, flow, transport)).replace("sage: ", "") == "I will not."
 
 
+@WAYS
+def test_a_time_limit_of_going_on_is_for_once(way: str, task: Task, gate: Gate) -> None:
+    def flow(task: Task) -> Flow:
+        replies = yield (Ask("sage", role="probe", until=has_words, seconds=SOON),)
+        (reply,) = yield GoOn(replies, lambda reply: len(reply.text) >= 2, seconds=LATE)
+        if not reply.failed:
+            (reply,) = yield GoOn((reply,))
+        assert reply.failed
+        return (yield Ask("clerk"))
+
+    transport = Gated({"sage": ["a", "b", gate], "clerk": ["c"]})
+    assert answered(way, task, flow, transport) == ["clerk: c"]
+    assert "within 0.1 s" in transport.told[0]["error"]
+
+
 def of_nothing(task: Task) -> Flow:
     yield Ask("sage")
     yield GoOn(())

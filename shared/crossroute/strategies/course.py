@@ -262,8 +262,8 @@ def course(
         elif isinstance(step, GoOn):
             ones, again = _again(step, asked)
             for one in ones:
-                one.until = step.until
-                one.seconds = one.seconds if step.seconds is None else step.seconds
+                seconds = one.ask.seconds if step.seconds is None else step.seconds
+                one.until, one.seconds = step.until, math.inf if seconds is None else seconds
             # What was told of the others already is not told again.
             latest = [one for one in ones if not (one.reply.done or one.reply.refused)]
             yield from _listen_to_all(ones, again, task, failures)
@@ -526,5 +526,5 @@ def _fail(one: Asked[Any], task: Task, failures: list[Failure], error: Exception
 def _too_late(one: Asked[Any]) -> AskTimeoutError:
     return AskTimeoutError(
         f"{one.ask.model} gave no answer within {one.seconds:g} s, the time limit that the "
-        "strategy set. Raise the seconds of its Ask, or ask a faster model."
+        "strategy set. Raise the seconds of its Ask or GoOn, or ask a faster model."
     )

@@ -306,6 +306,23 @@ async def test_what_is_shown_of_a_whole_answer(way: str, end: int) -> None:
 
 
 @pytest.mark.parametrize("way", ASKS)
+@pytest.mark.parametrize("until", [None, bool])
+async def test_what_was_shown_as_a_whole_may_be_the_answer(way: str, until: Any) -> None:
+    def shown(task: Task) -> Flow:
+        draft = yield Ask(SMALL, role="draft", until=until)
+        (draft,) = yield GoOn((draft,))
+        yield Show(draft)
+        return draft
+
+    found = await answers_of(way, routed(Own(shown), scripted()))
+    assert text_of(found[-1]) == f"I am {SMALL}."
+    if way in ASK_STREAMS:
+        assert "".join(chunk.delta for chunk in found) == text_of(found[-1])
+    decision = found[-1].additional_kwargs["crossroute"]
+    assert [ask["model"] for ask in decision["bill"]["asks"]] == [SMALL]
+
+
+@pytest.mark.parametrize("way", ASKS)
 @pytest.mark.parametrize("start", [1, 2, 4])
 async def test_a_beginning_that_is_dropped_is_in_no_chunk(way: str, start: int) -> None:
     """Be it a part of a chunk, or chunks as they came."""

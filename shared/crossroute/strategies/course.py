@@ -254,7 +254,9 @@ def course(
             one = _of(step.reply, asked)
             yield from (Emit(part) for part in _shown(one, step, call))
             if step.close:
-                one.held, one.reply.done = [], True
+                # How it ended is handed on if it is the answer.
+                one.held = [held for held in one.held if held.start >= len(one.reply.text)]
+                one.reply.done = True
                 yield Close(one)
             sent = one.reply
         elif isinstance(step, Limit):
@@ -334,7 +336,9 @@ def _shown(one: Asked[Any], show: Show, call: Call[Any]) -> list[Any]:
     given: list[Any] = []
     rest: list[Held] = []
     span = Shown(one, max(one.position, show.start), show.end)
-    end = math.inf if show.end is None else show.end
+    # How a stream ended is said by its last parts, after all of its text.
+    last = len(one.reply.text) if one.reply.done else math.inf
+    end = last if show.end is None else min(show.end, last)
     for part, begins, ends in one.held:
         if begins >= end:
             rest.append(Held(part, begins, ends))

@@ -4,24 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from functools import cache, lru_cache
-from importlib.resources import files
 
 import numpy as np
 from llama_index.core.base.base_selector import BaseSelector, SelectorResult, SingleSelection
 from llama_index.core.prompts.mixin import PromptDictType
 from llama_index.core.schema import QueryBundle
 from llama_index.core.tools.types import ToolMetadata
-from numpy.typing import NDArray
-from safetensors.numpy import load
 
-from crossroute import PoolError, Query, QueryEncoder, StaticEncoder
+from crossroute import PoolError, Query, QueryEncoder
+from crossroute.network.text_attention import FloatArray, TextAttention
 
-# The last digits of a sum depend on the processor and on the order of the choices: with float32
-# they would show in the shares.
-FloatArray = NDArray[np.float64]
-
-CACHED_CHOICES = 4096
 DECIMALS = 9
 """Shares that differ less are equal."""
 
@@ -70,9 +62,7 @@ class CrossRouteTextSelector(BaseSelector):
     """
 
     def __init__(self, encoder: QueryEncoder | None = None) -> None:
-        self._encoder = _static_encoder() if encoder is None else encoder
-        self._projected = encoder is None
-        self._choice_vector = lru_cache(CACHED_CHOICES)(self._vector)
+        self._attention = TextAttention(encoder)
 
     def _select(
         self, choices: Sequence[ToolMetadata], query: QueryBundle
@@ -98,37 +88,13 @@ class CrossRouteTextSelector(BaseSelector):
         """How well each choice fits the query; a query without text fits all alike."""
         if query.is_blank:
             return np.zeros(len(choices))
-        keys = np.stack([self._choice_vector(_text(choice)) for choice in choices])
-        return np.asarray(keys @ self._vector(query.text) / np.sqrt(keys.shape[1]))
-
-    def _vector(self, text: str) -> FloatArray:
-        """The vector of a text, [d], of length sqrt(d)."""
-        vector = self._encoder.encode([text])[0].astype(np.float64)
-        if self._projected:
-            mean, projection = _projection()
-            vector = (vector - mean) @ projection
-        norm = max(float(np.linalg.norm(vector)), 1e-9)
-        return np.asarray(vector * (np.sqrt(vector.size) / norm))
+        return self._attention.scores(query.text, [_text(choice) for choice in choices])
 
     def _get_prompts(self) -> PromptDictType:
         return {}
 
     def _update_prompts(self, prompts_dict: PromptDictType) -> None:
         """There is no prompt to update: no LLM is asked."""
-
-
-@cache
-def _static_encoder() -> StaticEncoder:
-    # It holds no state and reading it takes a while, so that one serves all.
-    return StaticEncoder()
-
-
-@cache
-def _projection() -> tuple[FloatArray, FloatArray]:
-    """Mean [d] and projection [d, d] of the static encoder's vectors."""
-    path = files("llamaindex_crossroute") / "assets" / "text_attention.safetensors"
-    tensors = load(path.read_bytes())
-    return tensors["mean"].astype(np.float64), tensors["projection"].astype(np.float64)
 
 
 def _text(choice: ToolMetadata) -> str:

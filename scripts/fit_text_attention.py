@@ -1,4 +1,4 @@
-"""Fit the projection with which `CrossRouteTextSelector` compares questions and descriptions.
+"""Fit the projection with which questions and other texts are compared (`TextAttention`).
 
     python scripts/fit_text_attention.py ../shared/data/*.jsonl.gz
 
@@ -19,9 +19,10 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from crossroute import StaticEncoder
+from crossroute.network.text_attention import FILE
 from crossroute.training.data import RoutingData
 
-OUT = Path(__file__).resolve().parent.parent / "llamaindex_crossroute" / "assets"
+OUT = Path(str(FILE))
 FEWEST_WORDS = 4
 RIDGE = 1e-4
 """Added to the variances, of which the smallest are about four times as large."""
@@ -40,16 +41,15 @@ def main(files: list[str]) -> None:
     vectors = StaticEncoder().encode(sentences).astype(np.float64)
     variances, directions = np.linalg.eigh(np.cov(vectors.T))
     projection = directions * (variances + RIDGE) ** -0.25 @ directions.T
-    OUT.mkdir(exist_ok=True)
     save_file(
         {
             "mean": vectors.mean(axis=0).astype(np.float16),
             "projection": projection.astype(np.float16),
         },
-        OUT / "text_attention.safetensors",
+        OUT,
         metadata={"encoder": StaticEncoder.name, "sentences": str(len(sentences))},
     )
-    print(f"{OUT / 'text_attention.safetensors'}: fitted to {len(sentences)} sentences")
+    print(f"{OUT}: fitted to {len(sentences)} sentences")
 
 
 if __name__ == "__main__":

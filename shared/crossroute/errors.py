@@ -4,6 +4,7 @@
     ├── QueryError               a query that cannot be routed
     ├── WillingnessToPayError    a willingness to pay that is not a number of USD
     ├── ConstraintError          a demand on the candidates that makes no sense
+    ├── ContextError             a budget that what must stay of a conversation does not fit
     ├── NoCandidateError         a query that no model of the pool may serve
     ├── InfeasibleError          a demand on many queries together that cannot be met
     ├── DailySpendError          a call that no model may serve today, by what was spent
@@ -65,6 +66,24 @@ class WillingnessToPayError(CrossRouteError, ValueError):
 
 class ConstraintError(CrossRouteError, ValueError):
     """A demand on the candidates of a call that makes no sense, for example a negative limit."""
+
+
+class ContextError(CrossRouteError, ValueError):
+    """A budget that the part of a conversation which must stay does not fit.
+
+    Attributes:
+        tokens: What must stay has.
+        budget_tokens: It may have.
+    """
+
+    def __init__(self, tokens: int, budget_tokens: int) -> None:
+        self.tokens = tokens
+        self.budget_tokens = budget_tokens
+        super().__init__(
+            f"The system prompt, the last question and what follows it have {tokens} tokens, "
+            f"{tokens - budget_tokens} more than budget_tokens={budget_tokens}; nothing of them is "
+            f"cut. Give a budget of {tokens} or more, or shorten them."
+        )
 
 
 class Reason(NamedTuple):

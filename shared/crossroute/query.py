@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import index
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, cast, get_args
 
 from crossroute.asked import asked_tokens
 from crossroute.errors import QueryError, did_you_mean, shortened
@@ -308,7 +308,7 @@ def _read_messages(messages: Sequence[Message]) -> _Conversation:
                 f'{{"role": "user", "content": "..."}}, got {shortened(message)}.'
             )
         content = message.get("content")
-        part = _content_text(content, position)
+        part = content_text(content, position)
         if message["role"] in ("user", "human"):
             turns.append(part)
         elif message["role"] in ("assistant", "ai"):
@@ -319,9 +319,18 @@ def _read_messages(messages: Sequence[Message]) -> _Conversation:
             part += shortened(calls, limit=10**9)  # Counted in whatever form they are.
         parts.append(part)
         if content and not isinstance(content, str):
-            needs.update(_needs(content))
+            needs.update(part_needs(content))
     text = _routed_text(turns or parts)
     return _Conversation(text, tuple(parts), past, frozenset(needs), "\n\n".join(system))
+
+
+def check_messages(messages: object) -> None:
+    """See that something is a list of messages in OpenAI's dict form.
+
+    Raises:
+        QueryError: If it is none.
+    """
+    _read_messages(cast("Sequence[Message]", messages))
 
 
 def encodable(text: str) -> str:
@@ -329,7 +338,8 @@ def encodable(text: str) -> str:
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
-def _needs(content: Iterable[object]) -> Iterator[Capability]:
+def part_needs(content: Iterable[object]) -> Iterator[Capability]:
+    """What each part of a message's content that is an attachment needs of a model."""
     for part in content:
         kind = part.get("type") if isinstance(part, Mapping) else None
         if isinstance(kind, str) and (need := _PART_NEEDS.get(kind)):
@@ -410,7 +420,7 @@ def _routed_text(turns: Sequence[str]) -> str:
     return "\n".join(text for text in reversed(taken) if text.strip())
 
 
-def _content_text(content: object, position: int) -> str:
+def content_text(content: object, position: int) -> str:
     """The text of a message's content: a string, None (a tool call), or a list of parts."""
     if content is None:
         return ""

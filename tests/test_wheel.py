@@ -18,7 +18,6 @@ def test_the_wheel_has_all_that_is_read(tmp_path: Path) -> None:
     assert {f"{package}/py.typed" for package in packages} <= names
     assets = [
         *ROOT.glob("shared/crossroute/assets/**/*.*"),
-        *ROOT.glob("llamaindex_crossroute/assets/*"),
     ]
     assert len(assets) > 40
     for asset in assets:

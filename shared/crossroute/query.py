@@ -420,7 +420,7 @@ def _routed_text(turns: Sequence[str]) -> str:
     return "\n".join(text for text in reversed(taken) if text.strip())
 
 
-def content_text(content: object, position: int) -> str:
+def content_text(content: object, position: int = 0) -> str:
     """The text of a message's content: a string, None (a tool call), or a list of parts."""
     if content is None:
         return ""

@@ -11,8 +11,7 @@ from crossroute.context.scores import (
     ContextWeights,
     Item,
     Stage,
-    ranked,
-    scores,
+    choose,
 )
 from crossroute.context.tokens import Count, count_tokens, message_tokens
 from crossroute.context.units import Unit, calls_of, units_of
@@ -123,26 +122,29 @@ def fit_context(
         if place not in kept
     }
     rest = [unit for unit in units if fixed.isdisjoint(unit)]
-    if sum(tokens[place] for unit in rest for place in unit) <= room:
+    items = [_item(messages, unit, tokens) for unit in rest]
+    if sum(item.tokens for item in items) <= room:
         kept.update(place for unit in rest for place in unit)
-        rest = []
-    found = scores(
-        [_item(messages, unit) for unit in rest],
-        content_text(messages[last].get("content"), last) if messages else "",
+        items = []
+    choice = choose(
+        items,
+        room,
+        _text(messages[last : last + 1]),
+        beside=_text(messages[last + 1 :]),
         role=role,
         stage=stage,
         weights=weights,
         attention=attention,
     )
-    for place in ranked(found):
-        unit = rest[place]
-        needed = sum(tokens[position] for position in unit)
-        if needed <= room:
-            room -= needed
-            kept.update(unit)
-        else:
-            why = f"no room for its {needed} tokens: its score is {found[place]:.2f}"
-            dropped.update(dict.fromkeys(unit, why))
+    for place in choice.kept:
+        kept.update(rest[place])
+    for place in range(len(items)):
+        if kept.isdisjoint(rest[place]):
+            why = (
+                f"no room for its {items[place].tokens} tokens at a score of "
+                f"{choice.scores[place]:.2f}"
+            )
+            dropped.update(dict.fromkeys(rest[place], why))
     positions = tuple(sorted(kept))
     return FittedContext(
         messages=[messages[position] for position in positions],
@@ -176,15 +178,20 @@ def _last_turn(messages: Sequence[Message]) -> int:
     return max(turns, default=max(len(messages) - 1, 0))
 
 
-def _item(messages: Sequence[Message], unit: Unit) -> Item:
-    texts = [text for position in unit for text in _texts(messages[position], position)]
-    stages = [stage for position in unit if (stage := _stage(messages[position]))]
-    return Item("\n".join(texts), stages[0] if stages else None)
+def _item(messages: Sequence[Message], unit: Unit, tokens: Sequence[int]) -> Item:
+    parts = [messages[position] for position in unit]
+    stages = [stage for message in parts if (stage := _stage(message))]
+    needed = sum(tokens[position] for position in unit)
+    return Item(_text(parts), needed, stages[0] if stages else None)
 
 
-def _texts(message: Message, position: int) -> Iterator[str]:
+def _text(messages: Sequence[Message]) -> str:
+    return "\n".join(text for message in messages for text in _texts(message))
+
+
+def _texts(message: Message) -> Iterator[str]:
     """What a message is about: ids say nothing of it."""
-    yield content_text(message.get("content"), position)
+    yield content_text(message.get("content"))
     for call in calls_of(message):
         if isinstance(call, Mapping):
             # In OpenAI's form, or in LangChain's.

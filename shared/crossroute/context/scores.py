@@ -1,4 +1,4 @@
-"""How much each part of a context is worth to the next call."""
+"""What each part of a context is worth to the next call, and which parts are kept."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ from functools import cache
 from math import isfinite
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
+from crossroute.context.names import Links, names
 from crossroute.errors import ConstraintError, shortened
 from crossroute.network.text_attention import TextAttention
 from crossroute.query import clip
@@ -26,6 +30,8 @@ class ContextWeights:
 
     Attributes:
         meaning: Of the cosine of an item with the question.
+        names: Of the names, numbers and codes that it shares with the question, or with what is
+            kept already, from 0 to 1: what leads from one fact to the next.
         role: Of its cosine with the description of the role; nothing where there is none.
         stage: Of the priority of its stage; nothing where no stage is given.
         recency: Of how recent it is: 1 for the last item, half of it `half_life` items before.
@@ -36,6 +42,7 @@ class ContextWeights:
     """
 
     meaning: float = 1.0
+    names: float = 0.7
     role: float = 0.5
     stage: float = 0.3
     recency: float = 0.2
@@ -57,26 +64,52 @@ DEFAULT_WEIGHTS = ContextWeights()
 
 
 class Item(NamedTuple):
-    """What is scored: its text, and the stage at which it was written."""
+    """A part of a context that is kept or dropped as a whole.
+
+    Attributes:
+        text: What it says.
+        tokens: How many it has.
+        stage: At which it was written.
+    """
 
     text: str
+    tokens: int
     stage: str | None = None
 
 
-def scores(
+class Choice(NamedTuple):
+    """Which items are kept.
+
+    Attributes:
+        kept: Their places.
+        scores: Of every item, when its turn came.
+    """
+
+    kept: list[int]
+    scores: list[float]
+
+
+def choose(
     items: Sequence[Item],
+    room: int,
     question: str,
     *,
+    beside: str = "",
     role: str | None = None,
     stage: Stage | None = None,
     weights: ContextWeights = DEFAULT_WEIGHTS,
     attention: TextAttention | None = None,
-) -> list[float]:
-    """The score of each item; the last item is the most recent one.
+) -> Choice:
+    """Keep the items of the highest scores, as long as there is room for them.
+
+    One that has no room left is passed over for a smaller one of a lower score. Of equal ones the
+    more recent is taken.
 
     Args:
-        items: In the order in which they were written.
+        items: In the order in which they were written; the last one is the most recent.
+        room: In tokens.
         question: What the next call is about; blank if that is not known.
+        beside: What else the next call reads anyway; its names count.
         role: What whoever gets the context does, in words.
         stage: Where the work is; items of that stage have priority 1, others 0.
         weights: Of the parts of a score.
@@ -85,26 +118,32 @@ def scores(
     check_text("role", role)
     priorities = stage_priorities(stage)
     if not items:
-        return []
+        return Choice([], [])
     attention = shared_attention() if attention is None else attention
     texts = [clip(item.text) for item in items]
-    meaning = _likeness(attention, question, texts)
-    relevance = _likeness(attention, role or "", texts)
-    return [
-        round(
-            weights.meaning * meaning[place]
-            + weights.role * relevance[place]
-            + weights.stage * priorities.get(item.stage or "", 0.0)
-            + weights.recency * 0.5 ** ((len(items) - 1 - place) / weights.half_life),
-            DECIMALS,
-        )
-        for place, item in enumerate(items)
-    ]
-
-
-def ranked(found: Sequence[float]) -> list[int]:
-    """Places by score, the best first; of equal ones the more recent."""
-    return sorted(range(len(found)), key=lambda place: (-found[place], -place))
+    ages = np.arange(len(items) - 1, -1, -1)
+    base = (
+        weights.meaning * _likeness(attention, question, texts)
+        + weights.role * _likeness(attention, role or "", texts)
+        + weights.stage * np.array([priorities.get(item.stage or "", 0.0) for item in items])
+        + weights.recency * 0.5 ** (ages / weights.half_life)
+    )
+    links = Links(texts)
+    links.meet(names(clip(question)) | names(clip(beside)))
+    kept: list[int] = []
+    scores = [0.0] * len(items)
+    waiting = np.ones(len(items), bool)
+    for _ in items:
+        found = np.round(base + weights.names * links.strength, DECIMALS)
+        # From behind: the first of the highest is the most recent.
+        place = len(items) - 1 - int(np.where(waiting, found, -np.inf)[::-1].argmax())
+        waiting[place] = False
+        scores[place] = float(found[place])
+        if items[place].tokens <= room:
+            room -= items[place].tokens
+            kept.append(place)
+            links.meet_text(place)
+    return Choice(sorted(kept), scores)
 
 
 def stage_priorities(stage: Stage | None) -> Mapping[str, float]:
@@ -132,8 +171,5 @@ def shared_attention() -> TextAttention:
     return TextAttention()
 
 
-def _likeness(attention: TextAttention, to: str, texts: Sequence[str]) -> Sequence[float]:
-    if not to.strip():
-        return [0.0] * len(texts)
-    found: list[float] = attention.likeness(clip(to), texts).tolist()
-    return found
+def _likeness(attention: TextAttention, to: str, texts: Sequence[str]) -> NDArray[np.float64]:
+    return attention.likeness(clip(to), texts) if to.strip() else np.zeros(len(texts))

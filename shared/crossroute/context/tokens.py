@@ -6,10 +6,9 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
-from functools import cache
 
 from crossroute.errors import ConstraintError, shortened
-from crossroute.network.encoders import StaticEncoder
+from crossroute.network.encoders import shared_encoder
 from crossroute.query import Message, content_text, part_needs
 from crossroute.ranking import amount
 
@@ -45,7 +44,7 @@ def count_tokens(text: str) -> int:
     """
     kinds = [[piece for piece in kind if piece] for kind in zip(*_PIECE.findall(text), strict=True)]
     words, digits, runs, spaces, cyrillic, letters, astral, others = kinds or [[]] * 8
-    parts = len(_encoder().token_ids(" ".join(words)))
+    parts = len(shared_encoder().token_ids(" ".join(words)))
     return math.ceil(
         _WORD * len(words)
         + _PART * max(parts - len(words), 0)
@@ -121,8 +120,3 @@ def _structures(message: Message) -> Iterator[str]:
             # Such as a model's thoughts, or a vendor's own form of a tool call.
             if isinstance(part, Mapping) and "text" not in part and not any(part_needs([part])):
                 yield json.dumps(dict(part), default=str, ensure_ascii=False)
-
-
-@cache
-def _encoder() -> StaticEncoder:
-    return StaticEncoder()

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load
 
-from crossroute.network.encoders import QueryEncoder, StaticEncoder, load_encoder
+from crossroute.network.encoders import QueryEncoder, shared_encoder
 
 # The last digits of a sum depend on the processor and on the order of the texts: with float32 they
 # would show in what is made of the scores.
@@ -35,7 +35,7 @@ class TextAttention:
 
     def __init__(self, encoder: QueryEncoder | None = None) -> None:
         self._projected = encoder is None
-        self._encoder = load_encoder(StaticEncoder.name) if encoder is None else encoder
+        self._encoder: QueryEncoder = shared_encoder() if encoder is None else encoder
         self._key = lru_cache(CACHED_TEXTS)(self._vector)
 
     def scores(self, question: str, texts: Sequence[str]) -> FloatArray:

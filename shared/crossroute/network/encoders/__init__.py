@@ -6,6 +6,7 @@ from crossroute.network.encoders.base import (
     EncoderSignature,
     QueryEncoder,
     load_encoder,
+    shared_encoder,
     sign,
 )
 from crossroute.network.encoders.sentence_transformers import SentenceTransformersEncoder
@@ -17,5 +18,6 @@ __all__ = [
     "SentenceTransformersEncoder",
     "StaticEncoder",
     "load_encoder",
+    "shared_encoder",
     "sign",
 ]

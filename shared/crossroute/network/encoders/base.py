@@ -96,7 +96,7 @@ def load_encoder(name: str) -> QueryEncoder:
     """
     kind, _, model = name.partition(":")
     if name == StaticEncoder.name:
-        return _static()
+        return shared_encoder()
     if kind == SentenceTransformersEncoder.kind and model:
         return SentenceTransformersEncoder(model)
     raise CheckpointError(
@@ -106,6 +106,6 @@ def load_encoder(name: str) -> QueryEncoder:
 
 
 @lru_cache(maxsize=1)
-def _static() -> StaticEncoder:
-    """It never changes, so that all routers of a process share it."""
+def shared_encoder() -> StaticEncoder:
+    """The static encoder, which never changes: all of a process share it."""
     return StaticEncoder()

@@ -14,9 +14,12 @@ from langchain_crossroute.runnable import CrossRouteRunnable
 
 if TYPE_CHECKING:
     from langchain_crossroute.chat_model import ChatCrossRoute
+    from langchain_crossroute.context import fit_messages
+    from langchain_crossroute.context_middleware import FitContextMiddleware
     from langchain_crossroute.ledger import CostLedger
     from langchain_crossroute.middleware import CrossRouteMiddleware
     from langchain_crossroute.recorder import CrossRouteRecorder
+    from langchain_crossroute.store_memory import StoreMemory
 
 __all__ = [
     "ChatCrossRoute",
@@ -24,6 +27,9 @@ __all__ = [
     "CrossRouteMiddleware",
     "CrossRouteRecorder",
     "CrossRouteRunnable",
+    "FitContextMiddleware",
+    "StoreMemory",
+    "fit_messages",
 ]
 
 # Chat models and agents take most of a second to import.
@@ -32,6 +38,9 @@ _LATE = {
     "CostLedger": "ledger",
     "CrossRouteMiddleware": "middleware",
     "CrossRouteRecorder": "recorder",
+    "FitContextMiddleware": "context_middleware",
+    "StoreMemory": "store_memory",
+    "fit_messages": "context",
 }
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from llamaindex_crossroute.recorder import CrossRouteRecorder
 
 try:
+    from llamaindex_crossroute.context import FitContextMemoryBlock, fit_messages
     from llamaindex_crossroute.events import CrossRouteAnswerEvent, CrossRouteDecisionEvent
     from llamaindex_crossroute.ledger import CostLedger
     from llamaindex_crossroute.llm import CrossRouteLLM
@@ -44,7 +45,9 @@ __all__ = [
     "CrossRouteSelectorResult",
     "CrossRouteTextSelector",
     "CrossRouteTextSelectorResult",
+    "FitContextMemoryBlock",
     "call_settings",
+    "fit_messages",
 ]
 
 

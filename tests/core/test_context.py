@@ -117,6 +117,14 @@ def test_a_message_too_long_makes_room_for_smaller_ones() -> None:
     assert fitted.kept == (1, 2, 3)
 
 
+def test_texts_that_cannot_be_encoded_and_long_ones() -> None:
+    odd = [says("user", text) for text in ("\ud800", "x" * 100_000, "\x00", "🙂" * 999, " ")]
+    for count in (count_tokens, lambda text: len(text.encode())):
+        fitted = fit_context([*odd, says("user", "\udfff?")], budget_tokens=60, count=count)
+        assert fitted.tokens <= 60
+        assert 5 in fitted.kept
+
+
 # Tools
 
 

@@ -31,6 +31,9 @@ def test_exported_names() -> None:
         "CrossRouteMiddleware",
         "CrossRouteRecorder",
         "CrossRouteRunnable",
+        "FitContextMiddleware",
+        "StoreMemory",
+        "fit_messages",
     ]
     for name in langchain_crossroute.__all__:
         assert getattr(langchain_crossroute, name).__name__ == name

@@ -43,7 +43,9 @@ def test_exports() -> None:
         "CrossRouteSelectorResult",
         "CrossRouteTextSelector",
         "CrossRouteTextSelectorResult",
+        "FitContextMemoryBlock",
         "call_settings",
+        "fit_messages",
     ]
     assert issubclass(CrossRouteSelector, BaseSelector)
     assert issubclass(CrossRouteSelectorResult, SelectorResult)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NotRequired, TypedDict
+from typing import TypedDict
 
 from crossroute.context.scores import (
     DEFAULT_WEIGHTS,
@@ -28,16 +28,21 @@ ANSWER_SHARE = 0.25
 """How much of a model's context window is left to its answer, at most."""
 
 
-class ContextSettings(TypedDict):
-    """How a context is fitted: the arguments of `fit_context`, which are explained there."""
+class ScoreSettings(TypedDict, total=False):
+    """What parts of a context are scored and counted by; `fit_context` explains each."""
 
-    budget_tokens: NotRequired[int | None]
-    model: NotRequired[ModelDescriptor | None]
-    role: NotRequired[str | None]
-    stage: NotRequired[Stage | None]
-    count: NotRequired[Count]
-    weights: NotRequired[ContextWeights]
-    attention: NotRequired[TextAttention | None]
+    role: str | None
+    stage: Stage | None
+    count: Count
+    weights: ContextWeights
+    attention: TextAttention | None
+
+
+class ContextSettings(ScoreSettings, total=False):
+    """The settings of `fit_context`, which explains each."""
+
+    budget_tokens: int | None
+    model: ModelDescriptor | None
 
 
 @dataclass(frozen=True, slots=True)

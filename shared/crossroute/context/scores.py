@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from crossroute.context.names import Links, names
 from crossroute.errors import ConstraintError, shortened
 from crossroute.network.text_attention import TextAttention
-from crossroute.query import clip
+from crossroute.query import clip, encodable
 from crossroute.strategies.checks import check_text
 
 Stage = str | Mapping[str, float]
@@ -120,16 +120,17 @@ def choose(
     if not items:
         return Choice([], [])
     attention = shared_attention() if attention is None else attention
-    texts = [clip(item.text) for item in items]
+    question, beside, role = _readable(question), _readable(beside), _readable(role or "")
+    texts = [_readable(item.text) for item in items]
     ages = np.arange(len(items) - 1, -1, -1)
     base = (
         weights.meaning * _likeness(attention, question, texts)
-        + weights.role * _likeness(attention, role or "", texts)
+        + weights.role * _likeness(attention, role, texts)
         + weights.stage * np.array([priorities.get(item.stage or "", 0.0) for item in items])
         + weights.recency * 0.5 ** (ages / weights.half_life)
     )
     links = Links(texts)
-    links.meet(names(clip(question)) | names(clip(beside)))
+    links.meet(names(question) | names(beside))
     kept: list[int] = []
     scores = [0.0] * len(items)
     waiting = np.ones(len(items), bool)
@@ -171,5 +172,10 @@ def shared_attention() -> TextAttention:
     return TextAttention()
 
 
+def _readable(text: str) -> str:
+    """What is read of a text: of a long one its beginning and its end."""
+    return encodable(clip(text))
+
+
 def _likeness(attention: TextAttention, to: str, texts: Sequence[str]) -> NDArray[np.float64]:
-    return attention.likeness(clip(to), texts) if to.strip() else np.zeros(len(texts))
+    return attention.likeness(to, texts) if to.strip() else np.zeros(len(texts))

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from crossroute.errors import ConstraintError, shortened
 from crossroute.network.encoders import shared_encoder
-from crossroute.query import Message, content_text, part_needs
+from crossroute.query import Message, content_text, encodable, part_needs
 from crossroute.ranking import amount
 
 Count = Callable[[str], float]
@@ -86,7 +86,7 @@ def text_tokens(text: str, count: Count) -> int:
     """
     if not callable(count):
         raise ConstraintError(f"count is {shortened(count)}; give a function of a text.")
-    said = count(text)
+    said = count(encodable(text))
     tokens = amount(said)
     if tokens is None or math.isinf(tokens):
         raise ConstraintError(

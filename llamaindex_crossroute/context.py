@@ -49,7 +49,7 @@ def fit_messages(
         ConstraintError: If a setting makes no sense.
     """
     given: ContextSettings = {"count": count_tokens, **settings}
-    return [messages[place] for place in fit_context(_dicts(messages), **given).kept]
+    return [messages[place] for place in fit_context(messages_as_dicts(messages), **given).kept]
 
 
 class FitContextMemoryBlock(BaseMemoryBlock[list[ChatMessage]]):
@@ -108,7 +108,9 @@ class FitContextMemoryBlock(BaseMemoryBlock[list[ChatMessage]]):
     ) -> list[ChatMessage] | None:
         """Give up what was scored least, so that at least so many tokens are saved."""
         # `Memory` counts a message without its frame.
-        tokens = sum(message_tokens(one, self._count) - MESSAGE_TOKENS for one in _dicts(content))
+        tokens = sum(
+            message_tokens(one, self._count) - MESSAGE_TOKENS for one in messages_as_dicts(content)
+        )
         room = tokens - tokens_to_truncate
         if room < 1:
             return None
@@ -123,7 +125,7 @@ class FitContextMemoryBlock(BaseMemoryBlock[list[ChatMessage]]):
         self, messages: list[ChatMessage], question: ChatMessage, budget: int
     ) -> list[ChatMessage]:
         # The question is not given back: its own tokens come on top.
-        more = message_tokens(_dicts([question])[0], self._count)
+        more = message_tokens(messages_as_dicts([question])[0], self._count)
         return fit_messages(
             [*messages, question],
             budget_tokens=budget + more,
@@ -135,7 +137,7 @@ class FitContextMemoryBlock(BaseMemoryBlock[list[ChatMessage]]):
         )[:-1]
 
 
-def _dicts(messages: Sequence[ChatMessage]) -> list[Message]:
+def messages_as_dicts(messages: Sequence[ChatMessage]) -> list[Message]:
     """Messages in OpenAI's dict form, with what says which result belongs to which call."""
     found: list[Message] = []
     for message, read in zip(messages, to_dicts(messages), strict=True):

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -24,6 +25,7 @@ from crossroute.context import (
 from crossroute.context.tokens import message_text, message_tokens
 
 Dict = dict[str, Any]
+ROOT = Path(__file__).parents[2]
 
 
 def words(text: str) -> int:
@@ -324,6 +326,20 @@ def test_the_estimate_is_near_a_real_tokenizer() -> None:
     prose = "The town council met on Tuesday to talk about the bridge that was closed in May. " * 4
     for text in (code, table, prose, json.dumps({"city": "Paris", "days": [1, 2, 3]}) * 5):
         assert count_tokens(text) == pytest.approx(len(tokenize(text)), rel=0.12)
+
+
+@pytest.mark.parametrize("pattern", ["docs/**/*.md", "shared/**/*.py", "benchmarks/**/*.yaml"])
+def test_the_estimate_keeps_a_budget_by_a_real_tokenizer(pattern: str) -> None:
+    tokenize, random = get_tokenizer(), Random(0)
+    whole = "".join(path.read_text("utf-8") for path in sorted(ROOT.glob(pattern)))
+    messages = [
+        says("user", whole[start : start + random.randrange(20, 900)])
+        for start in random.sample(range(len(whole)), 60)
+    ]
+    fitted = fit_context([*messages, ASKED], budget_tokens=2_000)
+    assert fitted.tokens > 1_900
+    real = sum(MESSAGE_TOKENS + len(tokenize(one["content"])) for one in fitted.messages)
+    assert real <= 1.05 * 2_000
 
 
 @pytest.mark.parametrize("seed", range(20))

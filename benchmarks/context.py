@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import cache, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from crossroute.context import ContextWeights, fit_context
+from crossroute.context import ContextWeights, count_tokens, fit_context
 from crossroute.context.tokens import message_tokens
 
 QUESTIONS = 400
@@ -30,6 +30,9 @@ SEED = 7
 """Seed 1 was looked at while the weights were set."""
 BUDGETS = (200, 400, 600, 800)
 RESAMPLES = 10_000
+
+COUNT = cache(count_tokens)
+"""Each text is counted once, however often it is."""
 
 Shorten = Callable[[Sequence[Message]], Sequence[int]]
 """The positions of what is kept."""
@@ -47,7 +50,7 @@ def fitted(
     messages: Sequence[Message], budget: int, weights: ContextWeights | None = None
 ) -> Sequence[int]:
     weights = ContextWeights() if weights is None else weights
-    return fit_context(messages, budget_tokens=budget, weights=weights).kept
+    return fit_context(messages, budget_tokens=budget, weights=weights, count=COUNT).kept
 
 
 def last(messages: Sequence[Message], count: int) -> Sequence[int]:
@@ -60,7 +63,7 @@ def trimmed(messages: Sequence[Message], budget: int) -> Sequence[int]:
     converted = convert_to_messages(list(messages))
     for place, message in enumerate(converted):
         message.id = str(place)
-    tokens = [message_tokens(message) for message in messages]
+    tokens = [message_tokens(message, COUNT) for message in messages]
 
     def count(some: list[BaseMessage]) -> int:
         return sum(tokens[int(message.id or 0)] for message in some)
@@ -83,7 +86,7 @@ def measure(shorten: Shorten, questions: Sequence[Case]) -> Measured:
         found = len(case.needed.intersection(kept))
         recall.append(found / len(case.needed))
         whole.append(found == len(case.needed))
-        tokens.append(sum(message_tokens(case.messages[place]) for place in kept))
+        tokens.append(sum(message_tokens(case.messages[place], COUNT) for place in kept))
     return Measured(*(np.array(values, np.float64) for values in (recall, whole, tokens)))
 
 
@@ -96,7 +99,7 @@ def interval(values: NDArray[np.float64]) -> tuple[float, float]:
 
 def ways(budget: int, questions: Sequence[Case]) -> Mapping[str, Shorten]:
     """What is compared at a budget, by its name."""
-    lengths = [message_tokens(message) for case in questions for message in case.messages[1:-1]]
+    lengths = [message_tokens(one, COUNT) for case in questions for one in case.messages[1:-1]]
     count = max(int(budget / np.mean(lengths)), 1)
     return {
         "fit_context": partial(fitted, budget=budget),

@@ -22,6 +22,7 @@ from crossroute.context import (
     count_tokens,
     fit_context,
 )
+from crossroute.context.names import names
 from crossroute.context.tokens import message_text, message_tokens
 
 Dict = dict[str, Any]
@@ -286,6 +287,33 @@ def test_of_equal_messages_the_more_recent_stays() -> None:
     budget = 2 * message_tokens(messages[0]) + message_tokens(messages[5])
     for weights in (ContextWeights(), ContextWeights(recency=0), ContextWeights(half_life=1e-3)):
         assert fit_context(messages, budget_tokens=budget, weights=weights).kept == (3, 4, 5)
+
+
+def test_what_is_a_name() -> None:
+    found = names("What did Paul and the zqxv do in 1984, please? Since then: INV-17, in York.")
+    assert found == {"paul", "zqxv", "1984", "inv", "17", "york"}
+    assert names("") == frozenset()
+    assert names("ich \u4fa1\u683c") >= {"\u4fa1\u683c"}
+
+
+def test_a_name_leads_from_one_message_to_the_next() -> None:
+    def told(*facts: str) -> list[Dict]:
+        return [says("assistant", fact) for fact in facts]
+
+    messages = [
+        *told("Kavostro lives on a boat called Melti.", "Tibor lives on a boat called Quilan."),
+        *told("The Quilan was painted green.", "The Melti was painted red."),
+        says("user", "Where does Tibor live, and what colour is it?"),
+    ]
+    budget = sum(message_tokens(messages[place]) for place in (1, 2, 4))
+    assert fit_context(messages, budget_tokens=budget).kept == (1, 2, 4)
+
+
+def test_a_first_word_that_questions_share_is_no_name() -> None:
+    other = says("user", "What about the bill for the roof?")
+    messages = [CAT, other, ASKED]
+    budget = message_tokens(CAT) + message_tokens(ASKED)
+    assert fit_context(messages, budget_tokens=budget).kept == (0, 2)
 
 
 def test_blank_questions_go_by_recency() -> None:

@@ -146,3 +146,11 @@ def test_the_order_of_tokens_does_not_show_in_the_digits(static: StaticEncoder) 
     one, other = static.encode([" ".join(words), " ".join(sorted(words))])
     # Hardly any number lies where two roundings meet.
     assert (one == other).mean() > 0.99
+
+
+def test_common_words_are_told_by_their_vectors() -> None:
+    encoder = StaticEncoder()
+    for word in ("what", "The", "please", "since", "thank"):
+        assert encoder.is_common(word), word
+    for word in ("York", "anna", "price", "zqxv", "", "two words"):
+        assert not encoder.is_common(word), word

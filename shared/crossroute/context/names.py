@@ -18,9 +18,9 @@ CACHED_WORDS = 65_536
 
 
 def names(text: str) -> frozenset[str]:
-    """Words with a capital or a digit, and those that the shipped encoder has no vector for.
+    """Words with a digit or a capital, and those that the shipped encoder has no vector for.
 
-    The first word of a sentence is among them, too; it weighs little where many texts have it.
+    A capital at the beginning of a sentence counts, too, but for the most common words.
     """
     return frozenset(word.lower() for word in _WORD.findall(text) if _is_name(word))
 
@@ -64,6 +64,9 @@ class Links:
 
 @lru_cache(CACHED_WORDS)
 def _is_name(word: str) -> bool:
-    if word[0].isupper() or any(map(str.isdigit, word)):
+    encoder = shared_encoder()
+    if any(map(str.isdigit, word)):
         return True
-    return len(shared_encoder().token_ids(word)) > 1
+    if word[0].isupper():
+        return not encoder.is_common(word)
+    return len(encoder.token_ids(word)) > 1

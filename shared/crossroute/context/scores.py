@@ -42,7 +42,7 @@ class ContextWeights:
     """
 
     meaning: float = 1.0
-    names: float = 0.7
+    names: float = 1.0
     role: float = 0.5
     stage: float = 0.3
     recency: float = 0.2

@@ -21,6 +21,11 @@ _WORD = re.compile(r"[a-z0-9]+|[!-/:-@\[-`{-~]")
 """What the tokenizer splits such a text into: words, and each mark of punctuation by itself."""
 
 
+COMMON_LENGTH = 3.3
+"""Of a token's vector, which is learned: those of `what` and `please` are shorter, those of `York` and
+`price` are not."""
+
+
 class StaticEncoder:
     """The mean of static token embeddings, as a unit vector; no network, no torch.
 
@@ -59,6 +64,14 @@ class StaticEncoder:
                 total = self._scales.take(tokens) @ rows
                 vector[:] = total / max(float(np.linalg.norm(total)), 1e-9)
         return vectors
+
+    def is_common(self, word: str) -> bool:
+        """Whether a word is one token that says next to nothing of what a text is about."""
+        tokens = self.token_ids(word)
+        if len(tokens) != 1:
+            return False
+        vector = self._embeddings[tokens[0]] * self._scales[tokens[0]]
+        return bool(np.linalg.norm(vector) < COMMON_LENGTH)
 
     def token_ids(self, text: str) -> list[int]:
         """The tokens of a text, as its tokenizer file says.

@@ -339,12 +339,22 @@ def test_what_a_message_counts() -> None:
     assert "Hm." in message_text(thought)
 
 
+def test_a_message_without_the_form_of_one_is_not_counted() -> None:
+    with pytest.raises(QueryError, match="Message 7"):
+        message_tokens({"role": "user", "content": 3}, position=7)
+
+
 @pytest.mark.parametrize(
     "text", ["", " ", "🙂" * 50, "\ud800", "a" * 10_000, "\n" * 99, "\uff11\uff12", "\x00"]
 )
 def test_any_text_can_be_counted(text: str) -> None:
     assert count_tokens(text) >= 0
     assert count_tokens(text + " word") > 0
+
+
+def test_a_long_text_is_counted_by_its_beginning_and_end() -> None:
+    text = "The town council met on Tuesday, at 7:30.\n"
+    assert count_tokens(text * 20_000) == pytest.approx(200 * count_tokens(text * 100), rel=0.01)
 
 
 def test_the_estimate_is_near_a_real_tokenizer() -> None:

@@ -50,7 +50,7 @@ class Links:
 
     def meet(self, found: frozenset[str]) -> None:
         """Names that are known from now on."""
-        for name in found - self._met:
+        for name in sorted(found - self._met):
             if places := self._places.get(name):
                 # As in the product of two vectors of inverse document frequencies.
                 rarity = 1 - math.log(len(places)) / math.log(len(self._names) + 1)
@@ -64,9 +64,9 @@ class Links:
 
 @lru_cache(CACHED_WORDS)
 def _is_name(word: str) -> bool:
-    encoder = shared_encoder()
     if any(map(str.isdigit, word)):
         return True
+    encoder = shared_encoder()
     if word[0].isupper():
         return not encoder.is_common(word)
     return len(encoder.token_ids(word)) > 1

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from crossroute.errors import ConstraintError, shortened
 from crossroute.network.encoders import shared_encoder
-from crossroute.query import Message, content_text, encodable, part_needs
+from crossroute.query import Message, clip, content_text, encodable, part_needs
 from crossroute.ranking import amount
 
 Count = Callable[[str], float]
@@ -20,6 +20,9 @@ MESSAGE_TOKENS = 4
 
 ATTACHMENT_TOKENS = 1_000
 """Of an image, a sound or a file; vendors count by its size, each in a way of its own."""
+
+COUNTED_CHARS = 200_000
+"""How much of a text is counted; a longer one as much as its beginning and its end tell."""
 
 _PIECE = re.compile(
     r"([A-Za-z\u00c0-\u024f]+)|([0-9]{1,3})|([!-/:-@\[-`{-~]+)"
@@ -44,7 +47,10 @@ def count_tokens(text: str) -> int:
     For budgets: on code, tables, numbers and most languages it is nearer to a real tokenizer than
     `estimate_tokens`, and slower; how near, is in `docs/context.md`.
     """
-    kinds = [[piece for piece in kind if piece] for kind in zip(*_PIECE.findall(text), strict=True)]
+    counted = clip(text, COUNTED_CHARS // 2, COUNTED_CHARS // 2)
+    kinds = [
+        [piece for piece in kind if piece] for kind in zip(*_PIECE.findall(counted), strict=True)
+    ]
     words, digits, runs, spaces, cyrillic, letters, astral, others = kinds or [[]] * 8
     parts = len(shared_encoder().token_ids(" ".join(words)))
     tokens = (
@@ -59,7 +65,7 @@ def count_tokens(text: str) -> int:
         + _ASTRAL * len(astral)
         + _OTHER * len(others)
     )
-    return math.ceil(_MARGIN * tokens)
+    return math.ceil(_MARGIN * tokens * len(text) / max(len(counted), 1))
 
 
 def message_tokens(message: Message, count: Count = count_tokens, position: int = 0) -> int:
@@ -74,9 +80,9 @@ def message_tokens(message: Message, count: Count = count_tokens, position: int 
         QueryError: If its content has not that form.
         ConstraintError: If `count` is no function, or what it says is no number of tokens.
     """
+    text = message_text(message, position)
     content = message.get("content")
     attachments = 0 if isinstance(content, str) else sum(1 for _ in part_needs(content or ()))
-    text = message_text(message, position)
     frame = MESSAGE_TOKENS + ATTACHMENT_TOKENS * attachments
     return frame + (text_tokens(text, count) if text else 0)
 

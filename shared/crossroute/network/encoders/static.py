@@ -22,8 +22,8 @@ _WORD = re.compile(r"[a-z0-9]+|[!-/:-@\[-`{-~]")
 
 
 COMMON_LENGTH = 3.3
-"""Of a token's vector, which is learned: those of `what` and `please` are shorter, those of `York` and
-`price` are not."""
+"""Of a token's vector, which is learned: those of `what` and `please` are shorter, those of `York`
+and `price` are not."""
 
 
 class StaticEncoder:

@@ -10,6 +10,7 @@ from random import Random
 from typing import Any
 
 import pytest
+import yaml
 from llama_index.core.utils import get_tokenizer
 
 from crossroute import ConstraintError, ContextError, CrossRouteError, ModelDescriptor, QueryError
@@ -364,6 +365,29 @@ def test_the_estimate_is_near_a_real_tokenizer() -> None:
     prose = "The town council met on Tuesday to talk about the bridge that was closed in May. " * 4
     for text in (code, table, prose, json.dumps({"city": "Paris", "days": [1, 2, 3]}) * 5):
         assert count_tokens(text) == pytest.approx(len(tokenize(text)), rel=0.12)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ACGTTGCA" * 500,
+        "x" * 10_000,
+        "\n" * 5_000,
+        " " * 5_000 + "x",
+        "THE QUICK BROWN FOX JUMPS OVER THE LAZY DOG AND RUNS ON. " * 20,
+        "\u2200x\u2208\u211d: x\u00b2 \u2265 0 \u2227 \u2211\u03b1\u1d62 \u2264 \u221e " * 20,
+        "გამარჯობა " * 50,
+    ],
+)
+def test_no_text_is_counted_far_too_low(text: str) -> None:
+    assert count_tokens(text) >= 0.85 * len(get_tokenizer()(text))
+
+
+def test_no_language_is_counted_too_low() -> None:
+    texts = yaml.safe_load((ROOT / "benchmarks" / "data" / "languages.yaml").read_text("utf-8"))
+    assert len(texts) > 15
+    for language, text in texts.items():
+        assert count_tokens(text) >= 0.94 * len(get_tokenizer()(text)), language
 
 
 @pytest.mark.parametrize("pattern", ["docs/**/*.md", "shared/**/*.py", "benchmarks/**/*.yaml"])

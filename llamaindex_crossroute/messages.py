@@ -15,6 +15,7 @@ from llama_index.core.base.llms.types import (
     ContentBlock,
     MessageRole,
     TextBlock,
+    ThinkingBlock,
     ToolCallBlock,
 )
 from llama_index.core.tools import BaseTool
@@ -147,6 +148,8 @@ def _parts(blocks: Iterable[ContentBlock]) -> Iterator[dict[str, str]]:
     for block in blocks:
         if isinstance(block, TextBlock):
             yield {"type": "text", "text": block.text}
+        elif isinstance(block, ThinkingBlock):
+            yield {"type": "thinking", "thinking": block.content or ""}
         elif isinstance(block, CitableBlock):
             yield from _parts(block.content)
         elif isinstance(block, CitationBlock):

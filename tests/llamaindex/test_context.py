@@ -8,6 +8,7 @@ from llama_index.core.base.llms.types import (
     ImageBlock,
     MessageRole,
     TextBlock,
+    ThinkingBlock,
     ToolCallBlock,
 )
 from llama_index.core.bridge.pydantic import PrivateAttr
@@ -95,6 +96,19 @@ def test_a_stage_and_an_image() -> None:
     assert budget > ATTACHMENT_TOKENS
     weights = ContextWeights(stage=2)
     assert fit_messages(messages, budget_tokens=budget, stage="plan", weights=weights)[0] is plan
+
+
+def test_results_of_calls_without_an_id() -> None:
+    # As Ollama's: the id of a result is the name of the tool.
+    block = ToolCallBlock(tool_name="cat", tool_kwargs={"who": "Tom"})
+    call = ChatMessage(role=MessageRole.ASSISTANT, blocks=[block])
+    messages = [call, result("cat", "It eats fish."), ASKED]
+    assert fit_messages(messages, budget_tokens=999) == messages
+
+
+def test_what_a_model_thought_is_counted() -> None:
+    thought = ChatMessage(role=MessageRole.ASSISTANT, blocks=[ThinkingBlock(content="hm " * 50)])
+    assert tokens([thought]) > 50
 
 
 def test_what_is_refused() -> None:

@@ -61,7 +61,11 @@ def fit_messages(
     if messages is None:
         # What makes no sense is refused here, not in a call.
         fit_context([], **settings)
-        return RunnableLambda(partial(fit_messages, **settings), name="fit_messages")
+        return RunnableLambda(partial(_fitted, **settings), name="fit_messages")
+    return _fitted(messages, **settings)
+
+
+def _fitted(messages: Messages, **settings: Unpack[ContextSettings]) -> list[BaseMessage]:
     taken = to_messages(messages)
     taken = [HumanMessage(taken)] if isinstance(taken, str) else taken
     return [taken[place] for place in fit_context(messages_as_dicts(taken), **settings).kept]
@@ -79,5 +83,7 @@ def messages_as_dicts(messages: Sequence[BaseMessage]) -> list[Message]:
         if isinstance(message, AIMessage) and message.invalid_tool_calls:
             # A provider gets these as well, and their results.
             more["tool_calls"] = [*message.tool_calls, *message.invalid_tool_calls]
+        # The form of before there were tool calls.
+        more["function_call"] = message.additional_kwargs.get("function_call")
         found.append({**read, **more})
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from threading import Lock
 from time import time_ns
 from typing import TYPE_CHECKING, Any, Unpack
@@ -97,7 +98,8 @@ class StoreMemory:
         found: list[SearchItem] = []
         while page := await self._store.asearch(self._namespace, limit=PAGE, offset=len(found)):
             found += page
-        return fit_items(self._read(found), **settings)
+        # Many items that were not seen before take a while to read.
+        return await asyncio.to_thread(lambda: fit_items(self._read(found), **settings))
 
     def _key(self) -> str:
         # Of one process, never two with the same time.

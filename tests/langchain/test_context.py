@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from threading import get_ident
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from langchain.agents import create_agent
 from langchain_core.messages import (
     AIMessage,
     BaseMessage,
+    FunctionMessage,
     HumanMessage,
     SystemMessage,
     ToolMessage,
@@ -136,6 +138,24 @@ def test_settings_are_checked_where_they_are_given() -> None:
     for make in (fit_messages, FitContextMiddleware):
         with pytest.raises(ConstraintError, match="budget_tokens is -1"):
             make(budget_tokens=-1)
+        with pytest.raises(ConstraintError, match="count is 3"):
+            make(budget_tokens=9, count=3)
+        with pytest.raises(ConstraintError, match="weights is 3"):
+            make(budget_tokens=9, weights=3)
+
+
+def test_a_chain_that_is_given_nothing() -> None:
+    with pytest.raises(QueryError, match="NoneType"):
+        fit_messages(budget_tokens=9).invoke(None)  # type: ignore[arg-type]
+
+
+def test_calls_of_before_there_were_tool_calls() -> None:
+    call = AIMessage(
+        "", additional_kwargs={"function_call": {"name": "cat", "arguments": '{"who": "Tom"}'}}
+    )
+    messages = [call, FunctionMessage("It eats fish.", name="cat"), RAIN, ASKED]
+    assert fit_messages(messages, budget_tokens=999) == messages
+    assert tokens([call]) > tokens([AIMessage("")])
 
 
 # In an agent
@@ -218,6 +238,20 @@ async def test_without_blocking(store: InMemoryStore) -> None:
     written = await memory.aadd({"sum": 4310}, author="accountant", stage="check")
     assert await memory.aitems() == [written]
     assert await memory.aitems(budget_tokens=1) == []
+
+
+async def test_reading_does_not_hold_the_loop(store: InMemoryStore) -> None:
+    memory = StoreMemory(store, ("case",))
+    memory.add("One.", author="a")
+    threads: set[int] = set()
+
+    def count(text: str) -> int:
+        threads.add(get_ident())
+        return len(text)
+
+    assert await memory.aitems(budget_tokens=99, count=count)
+    assert get_ident() not in threads
+    assert threads
 
 
 def test_many_items_and_other_namespaces(

@@ -178,6 +178,27 @@ def test_a_result_without_a_call_is_dropped_and_said() -> None:
     assert "call" in fitted.dropped[0]
 
 
+def test_a_result_without_a_call_is_dropped_after_the_question_too() -> None:
+    messages = [ASKED, calls("a"), result("a", "It eats fish."), result("gone", "It rains.")]
+    fitted = fit_context(messages, budget_tokens=10_000)
+    assert fitted.kept == (0, 1, 2)
+    assert "call" in fitted.dropped[3]
+    assert fit_context([result("gone", "It rains.")], budget_tokens=99).kept == ()
+
+
+def test_calls_without_an_id_have_the_name_of_what_they_call() -> None:
+    made = {"role": "assistant", "content": "", "tool_calls": [{"name": "cat", "id": None}]}
+    other = {
+        "role": "assistant",
+        "content": "",
+        "tool_calls": [{"function": {"name": "sky", "arguments": "{}"}}],
+    }
+    messages = [made, result("cat", "Tom eats fish."), other, result("sky", "Rain."), ASKED]
+    assert fit_context(messages, budget_tokens=999).kept == (0, 1, 2, 3, 4)
+    needed = sum(message_tokens(messages[place]) for place in (0, 1, 4))
+    assert fit_context(messages, budget_tokens=needed).kept == (0, 1, 4)
+
+
 def test_a_call_without_a_result_is_a_message_like_others() -> None:
     messages = [calls("a", "b"), result("a", "x"), ASKED]
     assert fit_context(messages, budget_tokens=999).kept == (0, 1, 2)
@@ -340,6 +361,21 @@ def test_what_a_message_counts() -> None:
     assert "Hm." in message_text(thought)
 
 
+@pytest.mark.parametrize("kind", ["tool_use", "function_call", "tool_call"])
+def test_a_call_that_the_content_repeats_is_counted_once(kind: str) -> None:
+    call = {"type": kind, "id": "a", "name": "look_up", "input": {"what": "fish " * 20}}
+    part = {"role": "assistant", "content": [call]}
+    assert message_tokens({**calls("a"), "content": [call]}) == message_tokens(calls("a"))
+    assert message_tokens(part) > 20
+
+
+def test_calls_that_are_no_json_are_counted() -> None:
+    loop: Dict = {}
+    loop["self"] = loop
+    for call in ({("a",): 1}, loop):
+        assert message_tokens({"role": "assistant", "tool_calls": [call]}) > MESSAGE_TOKENS
+
+
 def test_a_message_without_the_form_of_one_is_not_counted() -> None:
     with pytest.raises(QueryError, match="Message 7"):
         message_tokens({"role": "user", "content": 3}, position=7)
@@ -447,6 +483,9 @@ def test_a_models_window_is_a_budget() -> None:
         ({"budget_tokens": 99, "stage": {"plan": 2}}, "'plan': 2"),
         ({"budget_tokens": 99, "stage": {1: 1.0}}, "stage holds 1"),
         ({"budget_tokens": 99, "count": 3}, "count is 3"),
+        ({"budget_tokens": 99, "weights": {"names": 1}}, "weights is {'names': 1}"),
+        ({"budget_tokens": 99, "attention": "x"}, "attention is 'x'"),
+        ({"budget_tokens": 99, "model": "gpt"}, "model is 'gpt'"),
         ({"budget_tokens": 99, "count": lambda text: -1}, "has -1 tokens"),
         ({"budget_tokens": 99, "count": lambda text: float("nan")}, "has nan tokens"),
         ({"budget_tokens": 99, "count": lambda text: None}, "has None tokens"),

@@ -13,9 +13,9 @@ from crossroute.context.scores import (
     Stage,
     choose,
 )
-from crossroute.context.tokens import Count, count_tokens, message_tokens
+from crossroute.context.tokens import Count, check_function, count_tokens, message_tokens
 from crossroute.context.units import Unit, calls_of, units_of
-from crossroute.errors import ConstraintError, ContextError
+from crossroute.errors import ConstraintError, ContextError, shortened
 from crossroute.models.descriptor import ModelDescriptor
 from crossroute.network.text_attention import TextAttention
 from crossroute.query import Message, check_messages, content_text
@@ -80,10 +80,10 @@ def fit_context(
     """Keep what the next call needs most of a conversation, under a budget of tokens.
 
     System prompts, the last user turn and everything after it always stay. A tool call and its
-    results are kept or dropped together; a result whose call is not there is dropped. The rest is
-    scored by what it has to do with the last question and with the role, by stage and by recency,
-    and kept from the highest score on as long as there is room. What is kept stays as it is, in
-    its order. Where all of it fits, all of it is kept.
+    results are kept or dropped together; a result whose call is not there is dropped, wherever it
+    stands. The rest is scored by what it has to do with the last question and with the role, by
+    stage and by recency, and kept from the highest score on as long as there is room. What is kept
+    stays as it is, in its order. Where all of it fits, all of it is kept.
 
     Args:
         messages: In OpenAI's dict form. A message may say the `stage` at which it was written, by
@@ -106,6 +106,7 @@ def fit_context(
         ConstraintError: If another argument makes no sense.
     """
     budget = _budget(budget_tokens, model)
+    check_function(count)
     check_messages(messages)
     tokens = [message_tokens(message, count, place) for place, message in enumerate(messages)]
     units, orphans = units_of(messages)
@@ -114,18 +115,15 @@ def fit_context(
         place
         for place, message in enumerate(messages)
         if place >= last or message["role"] in SYSTEM_ROLES
-    }
+    }.difference(orphans)
     must = [unit for unit in units if not fixed.isdisjoint(unit)]
     kept = {place for unit in must for place in unit}
-    kept.update(fixed)
     room = budget - sum(tokens[place] for place in kept)
     if room < 0:
         raise ContextError(budget - room, budget)
-    dropped = {
-        place: "the tool call that it is the result of is not among the messages"
-        for place in orphans
-        if place not in kept
-    }
+    dropped = dict.fromkeys(
+        orphans, "the tool call that it is the result of is not among the messages"
+    )
     rest = [unit for unit in units if fixed.isdisjoint(unit)]
     items = [_item(messages, unit, tokens) for unit in rest]
     if sum(item.tokens for item in items) <= room:
@@ -164,6 +162,8 @@ def fit_context(
 def _budget(budget_tokens: int | None, model: ModelDescriptor | None) -> int:
     if budget_tokens is not None:
         check_count("budget_tokens", budget_tokens)
+    if not isinstance(model, ModelDescriptor | None):
+        raise ConstraintError(f"model is {shortened(model)}; give a ModelDescriptor.")
     window = None if model is None else model.context_window_tokens
     if model is None or window is None:
         if budget_tokens is None:

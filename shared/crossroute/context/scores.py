@@ -82,7 +82,7 @@ class Choice(NamedTuple):
 
     Attributes:
         kept: Their places.
-        scores: Of every item, when its turn came.
+        scores: Of each item: when it was kept, or at the end.
     """
 
     kept: list[int]
@@ -116,6 +116,13 @@ def choose(
         attention: Compares texts; the shipped encoder's if None.
     """
     check_text("role", role)
+    if not isinstance(weights, ContextWeights):
+        raise ConstraintError(f"weights is {shortened(weights)}; give a ContextWeights.")
+    if not isinstance(attention, TextAttention | None):
+        raise ConstraintError(
+            f"attention is {shortened(attention)}; give a TextAttention, such as "
+            "TextAttention(encoder)."
+        )
     priorities = stage_priorities(stage)
     if not items:
         return Choice([], [])
@@ -131,20 +138,21 @@ def choose(
     )
     links = Links(texts)
     links.meet(names(question) | names(beside))
-    kept: list[int] = []
-    scores = [0.0] * len(items)
-    waiting = np.ones(len(items), bool)
-    for _ in items:
-        found = np.round(base + weights.names * links.strength, DECIMALS)
+    tokens = np.array([item.tokens for item in items], float)
+    kept: dict[int, float] = {}
+    while True:
+        scores = np.round(base + weights.names * links.strength, DECIMALS)
+        fits = tokens <= room
+        fits[list(kept)] = False
+        if not fits.any():
+            break
         # From behind: the first of the highest is the most recent.
-        place = len(items) - 1 - int(np.where(waiting, found, -np.inf)[::-1].argmax())
-        waiting[place] = False
-        scores[place] = float(found[place])
-        if items[place].tokens <= room:
-            room -= items[place].tokens
-            kept.append(place)
-            links.meet_text(place)
-    return Choice(sorted(kept), scores)
+        place = len(items) - 1 - int(np.where(fits, scores, -np.inf)[::-1].argmax())
+        kept[place] = float(scores[place])
+        room -= items[place].tokens
+        links.meet_text(place)
+    scores[list(kept)] = list(kept.values())
+    return Choice(sorted(kept), scores.tolist())
 
 
 def stage_priorities(stage: Stage | None) -> Mapping[str, float]:

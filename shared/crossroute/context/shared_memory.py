@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from crossroute.context.fit import ScoreSettings
 from crossroute.context.scores import DEFAULT_WEIGHTS, ContextWeights, Item, Stage, choose
-from crossroute.context.tokens import Count, count_tokens, text_tokens
+from crossroute.context.tokens import Count, check_function, count_tokens, text_tokens
 from crossroute.errors import ConstraintError, problems
 from crossroute.network.text_attention import TextAttention
 from crossroute.strategies.checks import check_count
@@ -94,6 +94,7 @@ def fit_items(
     """
     if budget_tokens is not None:
         check_count("budget_tokens", budget_tokens)
+    check_function(count)
     # With the line break after it.
     read = [Item(one.text, text_tokens(f"{one.text}\n", count), one.stage) for one in items]
     room = sum(item.tokens for item in read) if budget_tokens is None else budget_tokens

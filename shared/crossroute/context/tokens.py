@@ -24,6 +24,9 @@ ATTACHMENT_TOKENS = 1_000
 COUNTED_CHARS = 200_000
 """How much of a text is counted; a longer one as much as its beginning and its end tell."""
 
+_CALLS = ("tool_call", "tool_use", "function_call")
+"""Types of content parts that repeat a message's `tool_calls` in a vendor's form."""
+
 _PIECE = re.compile(
     r"([A-Za-z\u00c0-\u024f]{1,32})|([0-9]{1,3})|([!-/:-@\[-`{-~]+)"
     r"|([\r\n]\s{0,31}|[^\S\r\n]{2,64}|\t| (?=[0-9]))"
@@ -97,14 +100,23 @@ def message_tokens(message: Message, count: Count = count_tokens, position: int 
     return frame + (text_tokens(text, count) if text else 0)
 
 
+def check_function(count: object) -> None:
+    """See that something can be asked how many tokens a text has.
+
+    Raises:
+        ConstraintError: If it is no function.
+    """
+    if not callable(count):
+        raise ConstraintError(f"count is {shortened(count)}; give a function of a text.")
+
+
 def text_tokens(text: str, count: Count) -> int:
     """What `count` says, as a whole number.
 
     Raises:
         ConstraintError: If it is no function, or says no number of tokens.
     """
-    if not callable(count):
-        raise ConstraintError(f"count is {shortened(count)}; give a function of a text.")
+    check_function(count)
     said = count(encodable(text))
     tokens = amount(said)
     if tokens is None or math.isinf(tokens):
@@ -132,10 +144,19 @@ def _structures(message: Message) -> Iterator[str]:
             yield message[name]
     for name in ("tool_calls", "function_call"):
         if message.get(name):
-            yield json.dumps(message[name], default=str, ensure_ascii=False)
+            yield _json(message[name])
     content = message.get("content")
     if content and not isinstance(content, str):
         for part in content:
-            # Such as a model's thoughts, or a vendor's own form of a tool call.
-            if isinstance(part, Mapping) and "text" not in part and not any(part_needs([part])):
-                yield json.dumps(dict(part), default=str, ensure_ascii=False)
+            if not isinstance(part, Mapping) or "text" in part or any(part_needs([part])):
+                continue
+            # Such as a model's thoughts. Calls are sent once, in whatever form.
+            if not (message.get("tool_calls") and part.get("type") in _CALLS):
+                yield _json(dict(part))
+
+
+def _json(value: object) -> str:
+    try:
+        return json.dumps(value, default=str, ensure_ascii=False)
+    except (TypeError, ValueError, RecursionError):
+        return shortened(value, limit=10**9)

@@ -15,8 +15,9 @@ def units_of(messages: Sequence[Message]) -> tuple[list[Unit], list[int]]:
     """A conversation's messages, each in one unit, and the results whose call is not among them.
 
     A result belongs to the last message before it that made a call of its id; some models give the
-    same ids again and again. Where there is none before it, to the first one after it. A result
-    that does not say its id belongs to the last message before it that made a call.
+    same ids again and again, others none: then the name of what is called is the id. Where there is
+    none before it, to the first one after it. A result that does not say its id belongs to the last
+    message before it that made a call.
     """
     calls: dict[str | None, list[int]] = {}
     for position, message in enumerate(messages):
@@ -55,10 +56,14 @@ def _home(calls: Sequence[int], position: int) -> int | None:
 
 def _ids(message: Message) -> Iterator[str]:
     for call in calls_of(message):
-        # Some clients have objects of their own for it.
-        id_ = call.get("id") if isinstance(call, Mapping) else getattr(call, "id", None)
-        if found := _text(id_):
+        name = _of(_of(call, "function") or call, "name")
+        if found := _text(_of(call, "id")) or _text(name):
             yield found
+
+
+def _of(value: object, name: str) -> object:
+    """What a part of a call is; some clients have objects of their own for it."""
+    return value.get(name) if isinstance(value, Mapping) else getattr(value, name, None)
 
 
 def _text(value: object) -> str | None:

@@ -13,6 +13,7 @@ from llama_index.core.bridge.pydantic import Field
 from llama_index.core.memory import BaseMemoryBlock
 from llama_index.core.utils import get_tokenizer
 
+from crossroute import ContextError
 from crossroute.context import MESSAGE_TOKENS, ContextSettings, ContextWeights, fit_context
 from crossroute.context.tokens import message_tokens
 from crossroute.network.text_attention import TextAttention
@@ -72,11 +73,13 @@ class FitContextMemoryBlock(BaseMemoryBlock[list[ChatMessage]]):
         stored: The messages of each conversation, by its session id.
 
     Raises:
+        ValidationError: If an attribute is of another type.
         ConstraintError: When asked, if an attribute makes no sense.
+        ContextError: When asked, if the flushed system prompts are more than the budget.
     """
 
     name: str = Field(default="EarlierMessages")
-    budget_tokens: int
+    budget_tokens: int = Field(ge=1, strict=True)
     role: str | None = None
     stage: str | dict[str, float] | None = None
     count: Callable[[str], float] | None = Field(default=None, exclude=True)
@@ -115,7 +118,11 @@ class FitContextMemoryBlock(BaseMemoryBlock[list[ChatMessage]]):
         if room < 1:
             return None
         blank = ChatMessage("", role=MessageRole.USER)
-        return await asyncio.to_thread(self._fitted, content, blank, room) or None
+        try:
+            return await asyncio.to_thread(self._fitted, content, blank, room) or None
+        except ContextError:
+            # So that the memory gives up the whole block.
+            return None
 
     @property
     def _count(self) -> Callable[[str], float]:
@@ -126,15 +133,18 @@ class FitContextMemoryBlock(BaseMemoryBlock[list[ChatMessage]]):
     ) -> list[ChatMessage]:
         # The question is not given back: its own tokens come on top.
         more = message_tokens(messages_as_dicts([question])[0], self._count)
-        return fit_messages(
-            [*messages, question],
-            budget_tokens=budget + more,
-            role=self.role,
-            stage=self.stage,
-            count=self._count,
-            weights=self.weights,
-            attention=self.attention,
-        )[:-1]
+        try:
+            return fit_messages(
+                [*messages, question],
+                budget_tokens=budget + more,
+                role=self.role,
+                stage=self.stage,
+                count=self._count,
+                weights=self.weights,
+                attention=self.attention,
+            )[:-1]
+        except ContextError as error:
+            raise ContextError(error.tokens - more, budget) from None
 
 
 def messages_as_dicts(messages: Sequence[ChatMessage]) -> list[Message]:

@@ -239,6 +239,22 @@ async def test_truncating() -> None:
     assert await block.atruncate([], 1) is None
 
 
+async def test_system_prompts_that_do_not_fit() -> None:
+    block = FitContextMemoryBlock(budget_tokens=9)
+    await block.aput([SYSTEM, CAT], from_short_term_memory=True)
+    needed = tokens([SYSTEM])
+    assert needed > 9
+    with pytest.raises(ContextError, match=f"have {needed} tokens, {needed - 9} more than .*=9;"):
+        await block.aget([ASKED])
+    assert await block.atruncate([SYSTEM, CAT], tokens([CAT]) + 2) is None
+
+
+@pytest.mark.parametrize("budget", [0, -1, True, 9.5])
+def test_budgets_of_a_block_that_make_no_sense(budget: int) -> None:
+    with pytest.raises(ValueError, match="budget_tokens"):
+        FitContextMemoryBlock(budget_tokens=budget)
+
+
 async def test_a_chat_engine_and_another_block() -> None:
     asked: list[list[ChatMessage]] = []
 

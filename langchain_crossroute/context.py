@@ -16,7 +16,9 @@ from langchain_core.messages import (
 from langchain_core.prompt_values import PromptValue
 from langchain_core.runnables import Runnable, RunnableLambda
 
+from crossroute import QueryError
 from crossroute.context import ContextSettings, fit_context
+from crossroute.errors import shortened
 from crossroute.query import Message
 from langchain_crossroute.messages import to_messages, to_query
 
@@ -66,6 +68,11 @@ def fit_messages(
 
 
 def _fitted(messages: Messages, **settings: Unpack[ContextSettings]) -> list[BaseMessage]:
+    if not isinstance(messages, (PromptValue, Sequence)):
+        raise QueryError(
+            f"fit_messages is given {shortened(messages)}; give a list of messages, a prompt value "
+            "or a text."
+        )
     taken = to_messages(messages)
     taken = [HumanMessage(taken)] if isinstance(taken, str) else taken
     return [taken[place] for place in fit_context(messages_as_dicts(taken), **settings).kept]

@@ -145,7 +145,7 @@ def test_settings_are_checked_where_they_are_given() -> None:
 
 
 def test_a_chain_that_is_given_nothing() -> None:
-    with pytest.raises(QueryError, match="NoneType"):
+    with pytest.raises(QueryError, match="fit_messages is given None; give a list"):
         fit_messages(budget_tokens=9).invoke(None)  # type: ignore[arg-type]
 
 

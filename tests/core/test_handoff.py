@@ -492,15 +492,19 @@ def test_asked_at_once(task: Task) -> None:
     nobody = "asked at once: no candidate's text is worth looking at"
     # One candidate; none that gives log-probabilities; none that is cheaper; none that is here.
     alone = task_of({"small": (0.5, 0.001)}, math.inf, logprobs=["small"])
-    assert reason(alone, HANDOFF) == ("small", nobody)
+    assert reason(alone, Handoff(tau=-1)) == ("small", nobody)
     mute = task_of(MODELS, math.inf)
-    assert reason(mute, HANDOFF) == ("large", nobody)
+    assert reason(mute, Handoff(tau=-1)) == ("large", nobody)
+    unable = "asked at once: small cannot write first"
+    assert reason(alone, HANDOFF) == ("small", unable)
+    assert reason(mute, HANDOFF) == ("large", unable)
     assert reason(task_of(MODELS, math.inf, logprobs=["large"]), Handoff(tau=-1)) == (
         "large",
         nobody,
     )
-    gone = "asked at once: no text of gone is worth looking at"
-    assert reason(task, Handoff(tau=-1, cheap="gone")) == ("large", gone)
+    assert (
+        reason(task, Handoff(tau=-1, cheap="gone"))[1] == "asked at once: gone cannot write first"
+    )
     assert reason(task, by(known("gone"))) == ("large", nobody)
     # However sure it is, another one is worth more; or none ever is.
     sure = task_of({"small": (0.5, 0.001), "large": (0.995, 0.01)}, math.inf, logprobs=["small"])

@@ -120,9 +120,10 @@ class Handoff:
         """The cheap model's text, and from where it is unsure that of another one."""
         plan = self._plan(task)
         if plan is None:
-            whose = "candidate's text" if self.cheap is None else f"text of {self.cheap}"
-            reason = f"asked at once: no {whose} is worth looking at"
-            return (yield from self._in_turn(task, task.decision, reason))
+            why = "no candidate's text is worth looking at"
+            if self.cheap is not None:
+                why = f"{self.cheap} cannot write first"
+            return (yield from self._in_turn(task, task.decision, f"asked at once: {why}"))
         if math.isinf(plan.tau):
             heir = plan.heir(task.decision, math.inf)
             alone = task.decision.preferring((heir or plan.cheap).model)

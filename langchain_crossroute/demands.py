@@ -38,7 +38,12 @@ class LateCall:
     @property
     def hides_usage(self) -> bool:
         """Whether what the model gives then is no message with its usage."""
-        return self._method != "bind_tools" and not self._settings.get("include_raw")
+        return self.has_schema and not self._settings.get("include_raw")
+
+    @property
+    def has_schema(self) -> bool:
+        """Whether a schema is bound, be it by JSON mode, which needs no capability."""
+        return self._method != "bind_tools"
 
     def beside(self, settings: Mapping[str, Any]) -> dict[str, Any]:
         """The keyword arguments of a call without those that were only shown."""

@@ -331,7 +331,8 @@ class Dispatch:
         self, task: Task, value: Any, config: RunnableConfig, kwargs: dict[str, Any], form: Form
     ) -> Call:
         # Tools and schemas are bound to one model, unless a strategy says that it can take them.
-        is_bound = bool(task.query.needs & {"tools", "structured_output"})
+        has_schema = self.late is not None and self.late.has_schema
+        is_bound = has_schema or bool(task.query.needs & {"tools", "structured_output"})
         alone = PickOne(self.attempts, self.pass_refusals)
         strategy = for_call(self.strategy, alone, is_bound=is_bound)
         task = replace(task, is_whole=form.is_whole)

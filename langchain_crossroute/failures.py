@@ -12,7 +12,7 @@ from langchain_core.exceptions import ContextOverflowError
 from langchain_core.runnables import Runnable
 
 from crossroute import NoCandidateError
-from crossroute.failures import may_pass_elsewhere, secrets_of
+from crossroute.failures import may_pass, secrets_of
 from langchain_crossroute.lazy import LazyChatModel
 from langchain_crossroute.metadata import message_of
 
@@ -51,9 +51,9 @@ def is_refusal(output: Any) -> bool:
     )
 
 
-def passes(error: BaseException, *, refusals: bool) -> bool:
+def passes(error: BaseException, *, refusals: bool, own: bool = False) -> bool:
     """Whether another candidate may succeed where this one failed."""
-    return _is_no_answer(error) or may_pass_elsewhere(error, refusals=refusals)
+    return _is_no_answer(error) or may_pass(error, refusals=refusals, own=own)
 
 
 def secrets_in(candidate: Runnable[Any, Any]) -> list[str]:

@@ -23,14 +23,16 @@ def with_tools(model: Any, ask: Ask) -> Any:
     """A candidate with the tools of an ask bound, in the way of its provider.
 
     Args:
-        model: A chat model, or one with arguments or a config bound, which stay.
+        model: A chat model, or one with arguments or a config bound; these stay, but for tools.
         ask: It has tools.
 
     Raises:
         StrategyError: If it cannot bind any.
     """
     if isinstance(model, RunnableBindingBase):
-        return model.model_copy(update={"bound": with_tools(model.bound, ask)})
+        # What is bound outside would be sent in the place of what is bound within.
+        kwargs = {name: value for name, value in model.kwargs.items() if name not in OF_TOOLS}
+        return model.model_copy(update={"bound": with_tools(model.bound, ask), "kwargs": kwargs})
     try:
         return model.bind_tools([dict(tool) for tool in ask.tools])
     except (AttributeError, NotImplementedError) as error:

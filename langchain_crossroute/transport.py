@@ -251,7 +251,8 @@ class Exchange:
         """A failure in a line of text, where another candidate may not share it."""
         # One that cannot be built was not asked: a package or a key of it is missing.
         unbuilt = not self.reply.was_asked
-        if not unbuilt and not passes(error, refusals=self._transport.pass_refusals):
+        refusals, own = self._transport.pass_refusals, self._ask.is_own
+        if not unbuilt and not passes(error, refusals=refusals, own=own):
             return None
         text = describe(error, self._secrets)
         if unbuilt and isinstance(self._candidate, LazyChatModel):
@@ -350,6 +351,9 @@ class Exchange:
         if ask.keep is not None or ask.then:
             value = _chosen(value, ask)
         given = transport.kwargs
+        if ask.is_own:
+            # The form is one of the answer to the caller.
+            given = {name: value for name, value in given.items() if name != "response_format"}
         if ask.tools:
             # In the place of the caller's, bound or given.
             given = {name: value for name, value in given.items() if name not in OF_TOOLS}

@@ -62,6 +62,9 @@ class Request:
     def arguments(self, ask: Ask) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The positional and the keyword arguments of a candidate's method."""
         conversation, options = self.conversation, {**self.options, **ask.settings}
+        if ask.is_own:
+            # The form is one of the answer to the caller.
+            options.pop("response_format", None)
         if self.becomes_chat(ask):
             conversation = [ChatMessage(conversation)]
             # Of a prompt alone.

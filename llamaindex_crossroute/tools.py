@@ -60,10 +60,11 @@ def check_calls_tools(model: LLM, ask: Ask) -> None:
     Raises:
         StrategyError: If it cannot.
     """
-    if not (model.metadata.is_function_calling_model and hasattr(model, "chat_with_tools")):
+    # Where the class can, the descriptor says whether the model can, as for tools of the caller.
+    if not hasattr(model, "chat_with_tools"):
         raise StrategyError(
             f"A strategy asks {ask.model!r} with tools, which {model.class_name()} cannot call. "
-            "Give an LLM whose metadata says is_function_calling_model, or take tools off the "
+            "Give an LLM with chat_with_tools (a FunctionCallingLLM), or take tools off the "
             "capabilities in its descriptor."
         )
 

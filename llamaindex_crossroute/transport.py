@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from crossroute import NoAnswerError, UnfinishedAnswerError
 from crossroute.candidates import Candidates
-from crossroute.failures import describe, mask_error, may_pass_elsewhere
+from crossroute.failures import describe, mask_error, may_pass
 from crossroute.query import given_limit
 from crossroute.strategies import Ask, Charge, Reply, Task, bill, charge
 from crossroute.strategies.base import begun
@@ -261,9 +261,8 @@ class Exchange:
         """A failure in a line of text, where another candidate may not share it."""
         # One that cannot be built was not asked: a package or a key of it is missing.
         unbuilt = not self.reply.was_asked
-        if not unbuilt and not may_pass_elsewhere(
-            error, refusals=self._transport.llm.pass_refusals
-        ):
+        refusals, own = self._transport.llm.pass_refusals, self._ask.is_own
+        if not unbuilt and not may_pass(error, refusals=refusals, own=own):
             return None
         text = describe(error, secrets_in(self._candidate))
         if unbuilt and isinstance(self._candidate, LazyLLM):

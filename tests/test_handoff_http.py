@@ -36,7 +36,7 @@ from llama_index.llms.openai_like import OpenAILike
 from openai_server import OpenAIServer, Reply
 
 from crossroute import CrossRouter, ModelPool
-from crossroute.strategies import Handoff
+from crossroute.strategies import Handoff, within
 from crossroute.strategies.going_on import GO_ON
 from langchain_crossroute import ChatCrossRoute
 from llamaindex_crossroute import CrossRouteLLM
@@ -173,13 +173,15 @@ async def test_a_strong_model_that_breaks(asynchronous: bool, server: OpenAIServ
             await read(routed, parts, asynchronous=asynchronous)
         assert "".join(parts) == f"{BEGUN} It is surely"
         assert [request.body["model"] for request in server.requests] == [MINI, LARGE]
-        # Whole, nothing was shown yet: the next one goes on.
+        # Whole, nothing was shown yet: the cheap one goes on itself, as the other one is worse.
+        guessed = GUESS.text
         answer = await routed.ainvoke(QUESTION) if asynchronous else routed.invoke(QUESTION)
-        assert answer.text == TEXT
-        assert answer.response_metadata["crossroute"]["model"] == SMALL
-        # One that never begins is followed in a stream, too.
+        assert answer.text == guessed
+        assert answer.response_metadata["crossroute"]["model"] == MINI
+        # It does so in a stream, too, if the other one never begins.
         server.answers[LARGE] = Reply("oops", status=500)
-        assert reduce(add, routed.stream(QUESTION)).text == TEXT
+        assert reduce(add, routed.stream(QUESTION)).text == guessed
+        assert SMALL not in [request.body["model"] for request in server.requests]
 
 
 @pytest.mark.parametrize(("who", "heard"), [(MINI, BEGUN), (LARGE, f"{BEGUN} It")])
@@ -226,3 +228,27 @@ def test_nothing_kept_streams_natively(server: OpenAIServer) -> None:
         answer = reduce(add, chat(server).stream(QUESTION))
         decision = answer.response_metadata["crossroute"]
         assert asks_of(decision)[1][:2] == (LARGE, "answer")
+
+
+@pytest.mark.parametrize("way", ["invoke", "stream"])
+@pytest.mark.parametrize("usd", [0.02, 0.03, 0.05])
+def test_a_limit_leaves_room_for_who_goes_on(way: str, usd: float, server: OpenAIServer) -> None:
+    routed = ChatCrossRoute(
+        models={model: client(server, model) for model in MODELS},
+        strategy=within(usd, HANDOFF),
+        willingness_to_pay=1e9,
+    )
+    with told_of(server, GOOD):
+        parts = [routed.invoke(QUESTION)] if way == "invoke" else [*routed.stream(QUESTION)]
+        answer = reduce(add, parts)
+    assert answer.text == TEXT
+    bill = answer.response_metadata["crossroute"]["bill"]
+    assert [ask["model"] for ask in bill["asks"]] == [MINI, LARGE]
+    # What the two may say at most is paid for.
+    prices = {model: routed.router.pool[model].price for model in MODELS}
+    most = 0.0
+    for request in server.requests:
+        price = prices[request.body["model"]]
+        assert price is not None
+        most += float(price.cost_usd(60, request.body["max_completion_tokens"]))
+    assert most <= usd

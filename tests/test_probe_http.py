@@ -33,7 +33,7 @@ from llama_index.core.base.llms.types import ChatMessage
 from llama_index.llms.openai_like import OpenAILike
 from openai_server import OpenAIServer
 
-from crossroute.strategies import Probe, Strategy
+from crossroute.strategies import Probe, Strategy, within
 from langchain_crossroute import ChatCrossRoute
 from llamaindex_crossroute import CrossRouteLLM
 
@@ -288,3 +288,25 @@ async def test_a_graph_that_is_cancelled_leaves_nothing_behind(
         await cancelled(run, lambda: len(server.left) == (1 if fuse else 2))
         await wait_until(lambda: sorted(server.left) == sorted(MODELS))
     assert len(server.requests) == 3
+
+
+@pytest.mark.parametrize("way", LANGCHAIN)
+@pytest.mark.parametrize("usd", [0.02, 0.05])
+async def test_a_limit_leaves_room_for_the_judge(
+    way: str, usd: float, running: OpenAIServer
+) -> None:
+    probe = within(usd, replace(PROBE, judge=SMALL))
+    routed = ChatCrossRoute(
+        models={model: client(running, model) for model in MODELS}, strategy=probe
+    )
+
+    def small(body: dict[str, Any]) -> Any:
+        is_judge = "Write nothing else" in str(body["messages"][-1]["content"])
+        return says(SMALL, "1: 0.9\n2: 0.1\n3: 0.2" if is_judge else WRONG)
+
+    answers = {MINI: says(MINI, RIGHT), SMALL: small, LARGE: says(LARGE, WRONG)}
+    with told_of(running, answers):
+        answer = await answer_of(way, routed, QUESTION)
+    assert answer.text == RIGHT
+    asks = answer.response_metadata["crossroute"]["bill"]["asks"]
+    assert [(ask["model"], ask["role"]) for ask in asks] == [*ROLES, (SMALL, "judge")]

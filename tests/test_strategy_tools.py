@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -22,6 +23,7 @@ from llama_index.llms.openai_like import OpenAILike
 from openai_server import OpenAIServer, Reply
 
 from crossroute import StrategyError
+from crossroute.cooldown import DEFAULT_COOLDOWN
 from crossroute.strategies import Ask, Controller, Flow, Task, ToolCall, within
 from crossroute.strategies import Reply as Heard
 from langchain_crossroute import ChatCrossRoute, CrossRouteMiddleware, CrossRouteRunnable
@@ -299,6 +301,70 @@ async def test_a_controller_keeps_to_its_limit(
     assert decision["bill"]["cost_usd"] <= usd
 
 
+@pytest.mark.parametrize("way", ["invoke", "astream", "chat", "astream_chat"])
+@pytest.mark.parametrize("code", ["invalid_request", "content_filter"])
+async def test_a_question_that_is_wrong_costs_the_call_no_answer(
+    code: str, way: str, server: OpenAIServer
+) -> None:
+    """The question is the controller's, so that it may be wrong where the call is not."""
+    error = {"message": "No.", "type": "invalid_request_error", "param": None, "code": code}
+    wrong = Reply(status=400, raw=json.dumps({"error": error}))
+    server.answers = {MINI: _controls, LARGE: wrong}
+    strategy = Controller(MINI, rounds=1)
+
+    async def text() -> str:
+        if "chat" in way:
+            llm = CrossRouteLLM(models=llms(server), strategy=strategy)
+            return str((await li_answer(way, llm)).message.content)
+        chat = ChatCrossRoute(models=chats(server), strategy=strategy)
+        return str((await answer_of(way, chat, QUESTION)).text)
+
+    assert await text() == "Rain."
+    # What is the caller's is wrong for all.
+    server.answers = {MINI: wrong, LARGE: _expert}
+    with pytest.raises(Exception, match="400"):
+        await text()
+
+
+def test_nobody_rests_for_a_question_that_is_wrong(server: OpenAIServer) -> None:
+    server.answers = {MINI: _controls, LARGE: Reply("No.", status=400)}
+    chat = ChatCrossRoute(models=chats(server), strategy=Controller(MINI, rounds=1))
+    roles = ["control", "draft", "answer"]
+    for _ in range(2 * DEFAULT_COOLDOWN.failures):
+        bill = chat.invoke(QUESTION).response_metadata["crossroute"]["bill"]
+        assert [ask["role"] for ask in bill["asks"]] == roles
+    # For one that is not answered it does.
+    server.answers[LARGE] = Reply("Slow.", status=429)
+    for _ in range(DEFAULT_COOLDOWN.failures + 1):
+        bill = chat.invoke(QUESTION).response_metadata["crossroute"]["bill"]
+    assert [ask["role"] for ask in bill["asks"]] == ["answer"]
+
+
+@dataclass(frozen=True)
+class Aside:
+    """Asks something of its own, and then what the caller asks."""
+
+    def answer(self, task: Task) -> Flow:
+        question = {"role": "user", "content": "Which city?"}
+        yield Ask(LARGE, keep=(), then=[question], role="draft")
+        return (yield Ask(MINI))
+
+
+@pytest.mark.parametrize("way", ["invoke", "chat"])
+def test_a_question_of_its_own_is_not_asked_in_the_form_of_the_answer(
+    way: str, server: OpenAIServer
+) -> None:
+    server.answers[MINI] = Reply("{}")
+    form = {"type": "json_object"}
+    if way == "chat":
+        llm = CrossRouteLLM(models=llms(server), strategy=Aside())
+        llm.chat([ChatMessage("As JSON, please.")], response_format=form)
+    else:
+        chat = ChatCrossRoute(models=chats(server), strategy=Aside())
+        chat.invoke("As JSON, please.", response_format=form)
+    assert [request.body.get("response_format") for request in server.requests] == [None, form]
+
+
 # What a model writes as arguments
 
 ODD: list[tuple[Any, Any]] = [
@@ -367,11 +433,15 @@ def test_no_calls_are_none(server: OpenAIServer) -> None:
 
 def test_what_is_bound_to_a_candidate_stays(server: OpenAIServer) -> None:
     strategy = Looks()
-    models = {model: chat.bind(seed=7) for model, chat in chats(server).items()}
+    models = {
+        model: chat.bind_tools([other], tool_choice="other", parallel_tool_calls=False).bind(seed=7)
+        for model, chat in chats(server).items()
+    }
     assert (
         CrossRouteRunnable(models=models, strategy=strategy).invoke(QUESTION).text.startswith("It")
     )
     assert [request.body["seed"] for request in server.requests] == [7, 7]
+    # But for its tools, as those of the ask stand in their place.
     check_wire(server)
 
 
@@ -386,14 +456,17 @@ def test_a_candidate_that_binds_no_tools(kind: str, server: OpenAIServer) -> Non
     assert server.requests == []
 
 
-def test_an_llm_that_calls_no_tools(server: OpenAIServer) -> None:
-    for models in (
-        llms(server, is_function_calling_model=False),
-        {MINI: MockLLM(), LARGE: MockLLM()},
-    ):
-        with pytest.raises(StrategyError, match=f"asks '{MINI}' with tools, which .* cannot call"):
-            CrossRouteLLM(models=models, strategy=Looks()).complete(QUESTION)
-    assert server.requests == []
+def test_an_llm_that_calls_no_tools() -> None:
+    models = {MINI: MockLLM(), LARGE: MockLLM()}
+    with pytest.raises(StrategyError, match=f"asks '{MINI}' with tools, which .* cannot call"):
+        CrossRouteLLM(models=models, strategy=Looks()).complete(QUESTION)
+
+
+def test_an_llm_whose_client_does_not_say_that_it_calls_tools(server: OpenAIServer) -> None:
+    # As OpenAILike is, if it is not told otherwise; tools of the caller go to it, too.
+    models = llms(server, is_function_calling_model=False)
+    assert CrossRouteLLM(models=models, strategy=Looks()).complete(QUESTION).text.startswith("It")
+    check_wire(server)
 
 
 class Whole(FakeListChatModel):

@@ -30,6 +30,9 @@ MASK = "***"
 _PASSING_STATUSES = frozenset({401, 402, 403, 404, 408, 409, 410, 429, *range(500, 600)})
 """By these the failure is the vendor's or of the account there, not the request's."""
 
+WRONG_STATUSES = frozenset({400, 413, 422})
+"""By these the request is."""
+
 _PASSING_ERRORS = {
     "httpx": ("TimeoutException", "NetworkError", "RemoteProtocolError", "ProxyError"),
     "httpx2": ("TimeoutException", "NetworkError", "RemoteProtocolError", "ProxyError"),
@@ -223,6 +226,17 @@ def decision_after(
         "kept": decision.kept and model == decision.model,
         **({"attempts": list(failures)} if failures else {}),
     }
+
+
+def may_pass(error: BaseException, *, refusals: bool, own: bool) -> bool:
+    """`may_pass_elsewhere`, and where a strategy asks in words of its own also if these are wrong.
+
+    Args:
+        error: What the candidate raised.
+        refusals: Whether a refusal to answer passes.
+        own: Whether nothing of the request is the caller's. Then a refusal passes in any case.
+    """
+    return may_pass_elsewhere(error, refusals=refusals or own) or (own and has_status(error))
 
 
 def has_status(error: BaseException) -> bool:

@@ -42,7 +42,8 @@ from crossroute.strategies import (
 from crossroute.strategies.bill import more_input
 from crossroute.strategies.controller import MOST_EXPERTS, MOST_QUESTION_CHARS
 from crossroute.strategies.experts import BUDGETS, LONGEST_NAME, clipped, experts_of
-from crossroute.strategies.talk import LEAST_TOKENS, MOST_TOKENS
+from crossroute.strategies.limit import Heard, most_usd, spent_usd
+from crossroute.strategies.talk import KEPT_TOKENS, LEAST_TOKENS, MOST_TOKENS
 
 # The router prefers them in the order sage, clerk, poet.
 MODELS = {"sage": (0.9, 0.02), "clerk": (0.7, 0.003), "poet": (0.5, 0.001)}
@@ -354,11 +355,22 @@ def test_a_refusal_of_the_controller(text: str, task: Task) -> None:
 def test_the_limits_of_the_call_bound_what_is_asked(task: Task) -> None:
     # Controlling twice, and the clerk: 0.005; with the sage 0.022.
     cheap = replace(task, limits=Constraints(max_cost_usd=0.0051))
-    script = Script({"poet": [*[calling(("ask_clerk", SUB))] * 2, "391"], "clerk": "A"})
+    script = Script({"poet": [calling(("ask_clerk", SUB)), "391"], "clerk": "A"})
     assert script.play(Controller().answer(cheap)).text == "391"
     assert [tool["function"]["name"] for tool in script.asked[0].tools] == ["ask_clerk"]
-    assert script.models == ["poet", "clerk", "poet", "poet"]
-    assert "expected to cost or to take more than it may" in content(script.asked[3])
+    # After another turn it could ask nobody, so there is none.
+    assert [(ask.model, ask.role) for ask in script.asked] == [
+        ("poet", "control"),
+        ("clerk", "draft"),
+        ("poet", "answer"),
+    ]
+    # Each of them alone, and not both.
+    one = replace(task, limits=Constraints(max_cost_usd=0.0245))
+    both = calling(("ask_clerk", "a"), ("ask_sage", "b"))
+    script = Script({"poet": [both, "391"], "clerk": "A"})
+    assert script.play(Controller().answer(one)).text == "391"
+    assert script.models == ["poet", "clerk", "poet"]
+    assert "expected to cost or to take more than it may" in content(script.asked[2])
     none = replace(task, limits=Constraints(max_cost_usd=0.001))
     script = Script(dict.fromkeys(MODELS, "391"))
     script.play(Controller().answer(none))
@@ -641,6 +653,56 @@ def test_a_limit_that_pays_for_no_turn_is_one_ask(task: Task) -> None:
     assert market.roles == ["answer"]
     with pytest.raises(CostLimitError, match="of max_cost_usd of the controller are left"):
         answered(Controller(max_cost_usd=1e-9), task, Market(task, Random(0)))
+
+
+def test_a_turn_is_not_cut_short_where_the_answer_would_not_be(task: Task) -> None:
+    """What it says in a turn may be the answer."""
+    lengths = set()
+    for millionths in range(30, 900, 2):
+        market = Market(task, Random(0))
+        with suppress(CostLimitError):
+            answered(Controller(max_cost_usd=millionths * 1e-6), task, market)
+        lengths |= {
+            (one.ask.role, one.ask.max_tokens >= KEPT_TOKENS)
+            for one in market.asked
+            if one.ask.max_tokens is not None and one.ask.model == "poet"
+        }
+    # An answer is, if nothing else is to be had.
+    assert lengths == {("control", True), ("answer", True), ("answer", False)}
+
+
+@pytest.mark.parametrize(
+    ("calls", "error", "made"),
+    [
+        ([ToolCall("ask_sage", {"question": "word " * 1_800}, "1")], None, 1_800),
+        ([ToolCall("ask_sage", {}, "1")], None, 5_000),
+        ([], ConnectionError("the stream broke"), 5_000),
+    ],
+    ids=["read", "cut off", "broken"],
+)
+def test_calls_that_nobody_has_counted_are_paid(
+    calls: list[ToolCall], error: Exception | None, made: int, task: Task
+) -> None:
+    ceiling = Ceiling(1.0, task.pool, task.query)
+    tools = [one.definition(task.pool) for one in experts_of(task.decision.candidates)]
+    ask = Ask("sage", tools=tools, max_tokens=5_000)
+    heard = Heard(ask, Reply("sage", error=error, done=True, tool_calls=calls), ceiling)
+    assert spent_usd(ceiling, [heard]) >= most_usd(ceiling, ask, made)
+    # No more than it could be.
+    assert spent_usd(ceiling, [heard]) <= most_usd(ceiling, ask, 5_000)
+    if calls and calls[0].arguments:
+        assert heard.charge["output_tokens"] > 0.9 * made
+
+
+@pytest.mark.parametrize("longest", [None, 50])
+def test_a_short_answer_of_the_caller_leaves_the_experts_theirs(
+    longest: int | None, task: Task
+) -> None:
+    script = Script({"poet": [calling(("ask_sage", SUB)), "391"], "sage": "word " * 5_000})
+    query = Query.of("What is 17 * 23?", output_tokens=longest)
+    limited = replace(task, query=query, ceiling=Ceiling(1.0, task.pool, query))
+    script.play(Controller(rounds=1).answer(limited))
+    assert estimate_tokens(content(script.asked[2])) > MOST_TOKENS * 0.8
 
 
 def test_the_limit_stands_where_nobody_controls(task: Task) -> None:

@@ -398,3 +398,27 @@ def test_the_limit_stays_where_one_model_answers(is_bound: bool, is_prompt: bool
     assert for_call(within(1, tools), alone, **how) == within(1, alone if is_prompt else tools)
     assert within(1, tools).takes_tools  # type: ignore[attr-defined]
     assert not within(1, twice).takes_tools  # type: ignore[attr-defined]
+
+
+@WAYS
+def test_an_ask_leaves_what_is_reserved(way: str, task: Task) -> None:
+    usd = least_usd(task, "sage") * 10
+
+    def flow(task: Task) -> Flow:
+        yield Limit(usd, "it")
+        replies = yield (
+            Ask("sage", role="draft", reserve_usd=usd / 2),
+            Ask("clerk", role="draft", reserve_usd=usd / 2),
+        )
+        last = yield Ask("poet", reserve_usd=2 * usd)
+        assert last.failed
+        return replies[0]
+
+    transport = Gated({"sage": ["It"], "clerk": ["I"], "poet": ["391"]}, price=PRICE)
+    answered(way, task, flow, transport)
+    *given, none = [ask.max_tokens for ask in transport.asked]
+    assert none is None
+    ceiling = Ceiling(usd, task.pool, task.query)
+    most = [ceiling.most_usd("sage", tokens or 0) for tokens in given]
+    assert most == pytest.approx([usd / 4] * 2, rel=0.02)
+    assert sum(most) <= usd / 2

@@ -392,7 +392,10 @@ async def test_with_tools_or_a_schema_one_model_answers(name: str, server: OpenA
     assert reduce(add, with_tools.stream(QUESTION)).text == "391."
     assert with_schema.invoke(QUESTION) == Person(name="Ada", age=36)
     assert await with_schema.ainvoke(QUESTION) == Person(name="Ada", age=36)
-    assert len(server.requests) == 5
+    in_json_mode = chat.with_structured_output(Person, method="json_mode")
+    assert in_json_mode.invoke(QUESTION) == Person(name="Ada", age=36)
+    assert [*in_json_mode.stream(QUESTION)][-1] == Person(name="Ada", age=36)
+    assert len(server.requests) == 7
     assert not any("logprobs" in request.body for request in server.requests)
 
 

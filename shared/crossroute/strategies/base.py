@@ -151,6 +151,7 @@ class Ask:
             `AskTimeoutError`. None is the client's own.
         fresh: Whether it is to be a sample of its own, from no cache of the framework.
         reason: Why it is asked, in a line of text for whoever reads the decision.
+        reserve_usd: What of a hard limit on cost it leaves for asks that are to come.
         max_tokens: The most output tokens that a hard limit leaves; the driver sets it.
     """
 
@@ -164,7 +165,13 @@ class Ask:
     seconds: float | None = None
     fresh: bool = False
     reason: str = ""
+    reserve_usd: float = 0.0
     max_tokens: int | None = None
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it has nothing of the caller's: it may be wrong where the call is not."""
+        return self.keep is not None and not self.keep
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,7 +271,8 @@ class Strategy(Protocol):
         """Say what to ask, one thing after the other, and return the reply that is the answer.
 
         What is sent is a reply that is done, or one at which `until` is true. A failure is sent
-        only where another model may not share it; any other is raised past the strategy.
+        only where another model may not share it, or where a provider refuses an ask that has
+        nothing of the caller's (`Ask.is_own`); any other is raised past the strategy.
         """
         ...
 

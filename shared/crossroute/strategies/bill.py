@@ -49,7 +49,7 @@ def charge(ask: Ask, reply: Reply, price: Price | None, query: Query) -> Charge:
     """
     usage, cost = reply.usage, reply.cost_usd
     # Each token that came had its log-probability, where there are any.
-    said = max(round(estimate_tokens(reply.text)), len(reply.logprobs))
+    said = max(round(made_tokens(reply)), len(reply.logprobs))
     if usage is None:
         is_free = not reply.was_asked if reply.left else reply.failed and not reply.text
         sent = 0 if is_free else round(query.input_tokens + more_input(ask))
@@ -68,6 +68,12 @@ def charge(ask: Ask, reply: Reply, price: Price | None, query: Query) -> Charge:
         "cost_usd": cost,
         "estimated": estimated,
     }
+
+
+def made_tokens(reply: Reply) -> float:
+    """Estimated tokens of what a reply says, and of the calls of tools in it."""
+    calls = (json.dumps([call.name, call.arguments], default=str) for call in reply.tool_calls)
+    return sum(map(estimate_tokens, (reply.text, *calls)))
 
 
 def more_input(ask: Ask) -> float:

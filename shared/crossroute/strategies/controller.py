@@ -138,6 +138,9 @@ class Controller:
 
     def _turn(self, talk: Talk, number: int) -> Ask | None:
         """A turn in which the controller may ask; None where there is no room or money for it."""
+        own = talk.own.model
+        if all(talk.exceeds_limits([own], [one.score.model]) for one in talk.experts):
+            return None
         left = f"You may ask in {self.rounds - number + 1} more of {self.rounds} rounds."
         if (rest := talk.left_usd()) is not None:
             left += f" {usd(rest)} are left for it; what could cost more is not asked."
@@ -151,14 +154,14 @@ class Controller:
             MOST_TOKENS,
         )
         ask = Ask(
-            talk.own.model,
+            own,
             then=then,
             tools=[one.definition(talk.task.pool) for one in talk.experts],
             role="control",
             seconds=self.seconds,
             reason=f"controls with a {self.budget} budget, round {number} of {self.rounds}",
         )
-        if not with_room(talk.task, [talk.own], then):
+        if not with_room(talk.task, [talk.own], then) or not talk.pays(ask, beside_answer=True):
             return None
         paid = talk.paid([ask])[0]
         return paid if isinstance(paid, Ask) else None

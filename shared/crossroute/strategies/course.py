@@ -10,7 +10,15 @@ from sys import float_info
 from typing import Any, Generic, NamedTuple
 
 from crossroute.errors import AskTimeoutError, StrategyError, shortened
-from crossroute.failures import REFUSED, Failure, decision_after, describe, note
+from crossroute.failures import (
+    REFUSED,
+    WRONG_STATUSES,
+    Failure,
+    decision_after,
+    describe,
+    note,
+    status_of,
+)
 from crossroute.strategies.base import (
     Ask,
     Drop,
@@ -433,7 +441,10 @@ def _note_failure(one: Asked[Any], task: Task, error: Exception) -> None:
     one.failure = one.exchange.failure(error)
     if one.failure is None and isinstance(error, AskTimeoutError):
         one.failure = describe(error)
-    if task.watch is not None and one.failure is not None and one.reply.was_asked:
+    if task.watch is None or one.failure is None or not one.reply.was_asked:
+        return
+    # That a request of the strategy's own is wrong is no fault of the model.
+    if not (one.ask.is_own and status_of(error) in WRONG_STATUSES):
         task.watch.failed(one.ask.model, error)
 
 

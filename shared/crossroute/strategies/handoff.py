@@ -33,9 +33,13 @@ from crossroute.strategies.checks import (
 )
 from crossroute.strategies.going_on import going_on
 from crossroute.strategies.in_turn import in_turn
+from crossroute.strategies.limit import reserve_usd
 from crossroute.strategies.lookout import Lookout
 from crossroute.strategies.signals import WindowLogprob
 from crossroute.strategies.worth import beside, most_worth, worth, worth_of, worth_of_draft
+
+RESERVED_TOKENS = 500
+"""Of what is handed over, and of what follows it: the cheap model leaves money for so many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +130,7 @@ class Handoff:
             )
             return (yield from self._in_turn(task, alone, reason))
         lookout = Lookout(self.window, plan.tau, shows=not task.is_whole)
-        reply: Reply = yield self._first_ask(plan, lookout)
+        reply: Reply = yield self._first_ask(task, plan, lookout)
         while (handing := self._handing(task, plan, lookout, reply)) is None:
             is_mute = not reply.logprobs
             if reply.done or (is_mute and not task.is_whole):
@@ -137,7 +141,8 @@ class Handoff:
             (reply,) = yield GoOn((reply,), None if is_mute else lookout.until)
         return (yield from self._handed_over(task, reply, lookout.cut, handing))
 
-    def _first_ask(self, plan: _Plan, lookout: Lookout) -> Ask:
+    def _first_ask(self, task: Task, plan: _Plan, lookout: Lookout) -> Ask:
+        then = ({"role": "user", "content": "word " * RESERVED_TOKENS},)
         return Ask(
             plan.cheap.model,
             settings={"logprobs": True},
@@ -146,6 +151,7 @@ class Handoff:
             seconds=self.seconds,
             reason=f"writes as long as {self.window} tokens have a mean log-probability of "
             f"{plan.tau:.2f} or more",
+            reserve_usd=reserve_usd(task, Ask(plan.heirs[0].model, then=then), RESERVED_TOKENS),
         )
 
     def _handing(self, task: Task, plan: _Plan, lookout: Lookout, reply: Reply) -> _Handing | None:
@@ -183,12 +189,25 @@ class Handoff:
         if kept:
             yield Show(reply, end=len(kept), close=False)
         goes_on = not (reply.failed or reply.refused) and bool(reply.text.strip())
-        others = task.decision.without({reply.model: "it has begun"}).preferring(handing.to.model)
+        out = {reply.model: "it has begun"}
+        if goes_on:
+            # It goes on itself rather than a worse one.
+            out |= {one.model: "it is no better" for one in self._worse(task, reply.model, handing)}
+        others = task.decision.without(out).preferring(handing.to.model)
         reason = f"handed over after {cut} characters: {handing.why}"
         reason += f"; {reply.model} goes on if all fail" if goes_on else ""
         found: Reply = yield from self._gone_on(task, others, kept, reason)
         fails = found.failed or (found.refused and self.pass_refusals)
         return reply if fails and goes_on else found
+
+    def _worse(self, task: Task, cheap: str, handing: _Handing) -> list[CandidateScore]:
+        """Candidates that are predicted to be no better than the cheap one."""
+        quality = {one.model: one.quality for one in task.decision.candidates}
+        return [
+            one
+            for one in task.decision.candidates
+            if one.model not in (cheap, handing.to.model) and one.quality <= quality[cheap]
+        ]
 
     def _gone_on(self, task: Task, decision: Decision, kept: str, reason: str) -> Flow:
         """What the first candidate says that goes on; where nothing is kept, that answers."""

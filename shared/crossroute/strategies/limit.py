@@ -10,9 +10,9 @@ from typing import NamedTuple, Protocol
 from crossroute.ceiling import INPUT_MARGIN, TOOLS_FRAME_TOKENS, Ceiling
 from crossroute.errors import CostLimitError, Reason, StrategyError
 from crossroute.failures import has_status
-from crossroute.query import LONGEST_ANSWER, estimate_tokens, given_limit
+from crossroute.query import LONGEST_ANSWER, given_limit
 from crossroute.strategies.base import Ask, Limit, Reply, Task
-from crossroute.strategies.bill import Charge, charge, more_input
+from crossroute.strategies.bill import Charge, charge, made_tokens, more_input
 
 
 class Exchanged(Protocol):
@@ -97,7 +97,7 @@ def limited(
     Returns:
         The ask, and why it cannot be asked, if it cannot.
     """
-    spent = spent_usd(ceiling, before)
+    spent = min(spent_usd(ceiling, before) + ask.reserve_usd, ceiling.usd)
     # Those that are asked with it get equal parts of what is left.
     spent += (ceiling.usd - spent) * (1 - 1 / at_once)
     found = ceiling.longest_answer(
@@ -116,6 +116,18 @@ def spent_usd(ceiling: Ceiling, before: Iterable[Spent]) -> float:
 def most_usd(ceiling: Ceiling, ask: Ask, output_tokens: float) -> float:
     """What an ask with so many output tokens costs at most, in USD."""
     return ceiling.most_usd(ask.model, output_tokens, more_input=_more_input(ask))
+
+
+def reserve_usd(task: Task, ask: Ask, output_tokens: float) -> float:
+    """What of a call's hard limit is to be left for an ask to come: half of it at most, in USD.
+
+    Args:
+        task: What is answered.
+        ask: The ask, with about what it adds to the messages.
+        output_tokens: How long its answer may be.
+    """
+    ceiling = task.ceiling
+    return 0.0 if ceiling is None else min(most_usd(ceiling, ask, output_tokens), ceiling.usd / 2)
 
 
 def _more_input(ask: Ask) -> float:
@@ -138,5 +150,8 @@ def _spent_usd(ceiling: Ceiling, one: Spent) -> float:
     if reply.error is not None and not reply.text and has_status(reply.error):
         return 0.0
     # Nobody has counted, as of a stream that broke: what was sent, and what came.
-    came = INPUT_MARGIN * estimate_tokens(reply.text)
+    came = INPUT_MARGIN * made_tokens(reply)
+    if ask.tools and (reply.failed or not all(call.arguments for call in reply.tool_calls)):
+        # What a call says that has not come whole, or cannot be read, may be all of the answer.
+        came = max(came, ask.max_tokens or 0)
     return ceiling.most_usd(ask.model, came, more_input=more)

@@ -26,6 +26,7 @@ from crossroute.strategies.checks import (
     check_text,
 )
 from crossroute.strategies.in_turn import in_turn
+from crossroute.strategies.limit import reserve_usd
 from crossroute.strategies.mixture_scores import ROUNDING, groups
 from crossroute.strategies.numbered import ANEW, material, stated_scores
 
@@ -107,7 +108,8 @@ class Probe:
         if exceeds_limits(task, self._steps(task, members)):
             reason = "asked at once: probes are expected to pass the limits of the call"
             return (yield from self._in_turn(task, task.decision, reason))
-        probes: Sequence[Reply] = yield tuple(map(self._ask, members))
+        reserve = self._reserve_usd(task, len(members))
+        probes: Sequence[Reply] = yield tuple(self._ask(model, reserve) for model in members)
         begun = [one for one in probes if _is_answer(one)]
         failed = [one for one in probes if not _is_answer(one)]
         if not begun:
@@ -139,13 +141,24 @@ class Probe:
         writers = _by_quality(task.decision, task.decision.candidates)
         return [members, *judge] + [[_first(writers, self.fuser)]] * self.fuse
 
-    def _ask(self, model: str) -> Ask:
+    def _reserve_usd(self, task: Task, count: int) -> float:
+        """What the probes leave of a hard limit, for a judge that is a model."""
+        if callable(self.judge):
+            return 0.0
+        # The last part of a stream that is read may be a long one.
+        begun = [Reply("", text="word " * 2 * self.tokens)] * count
+        then = material(begun, SCORES.format(count=count), BEGUN)
+        ask = Ask(_first(task.decision.candidates, self.judge), then=then)
+        return reserve_usd(task, ask, self.judge_tokens * count)
+
+    def _ask(self, model: str, reserve: float) -> Ask:
         return Ask(
             model,
             until=self._has_begun,
             role="probe",
             seconds=self.seconds,
             reason=f"probe, judged by about {self.tokens} tokens",
+            reserve_usd=reserve,
         )
 
     def _has_begun(self, reply: Reply) -> bool:

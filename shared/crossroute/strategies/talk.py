@@ -88,9 +88,9 @@ class Talk:
             return f"the expert could not be reached ({type(reply.error).__name__})"
         return "the expert refuses to answer" if reply.refused else "the expert said nothing"
 
-    def exceeds_limits(self, models: Sequence[str]) -> bool:
-        """Whether a round with these experts is expected to exceed the limits of the call."""
-        return exceeds_limits(self.task, [*self.steps, models, [self.own.model]])
+    def exceeds_limits(self, *steps: Sequence[str]) -> bool:
+        """Whether steps more, and an answer, are expected to exceed the limits of the call."""
+        return exceeds_limits(self.task, [*self.steps, *steps, [self.own.model]])
 
     def left_usd(self) -> float | None:
         """What is left of the hard limit for the next asks; None where there is no limit."""
@@ -99,6 +99,20 @@ class Talk:
             return None
         spent = spent_usd(ceiling, self._before(ceiling))
         return max(ceiling.usd - spent - self._kept_usd(ceiling, ()), 0.0)
+
+    def pays(self, ask: Ask, *, beside_answer: bool = False) -> bool:
+        """Whether the hard limit pays for an ask of the controller with an answer of some length.
+
+        Args:
+            ask: What it is asked.
+            beside_answer: Whether its own answer is to be paid for afterwards.
+        """
+        ceiling = self.task.ceiling
+        if ceiling is None:
+            return True
+        kept = self._kept_usd(ceiling, ()) if beside_answer else 0.0
+        spent = spent_usd(ceiling, self._before(ceiling))
+        return spent + kept + most_usd(ceiling, ask, KEPT_TOKENS) <= ceiling.usd
 
     def paid(self, asks: Sequence[Ask]) -> list[Ask | CostLimitError]:
         """Asks with the longest answers that the hard limit leaves them, made at once.
@@ -127,18 +141,11 @@ class Talk:
         tokens = MOST_TOKENS
         while tokens > LEAST_TOKENS:
             then = conclusion(self.notes, tokens)
-            if with_room(self.task, [self.own], then) and self._pays(then):
+            ask = Ask(self.own.model, then=then)
+            if with_room(self.task, [self.own], then) and self.pays(ask):
                 return then
             tokens //= 2
         return conclusion(self.notes, LEAST_TOKENS)
-
-    def _pays(self, then: Sequence[Message]) -> bool:
-        """Whether the hard limit pays for an answer of some length."""
-        ceiling = self.task.ceiling
-        if ceiling is None:
-            return True
-        ask, error = limited(ceiling, Ask(self.own.model, then=then), self._before(ceiling))
-        return error is None and (ask.max_tokens is None or ask.max_tokens >= KEPT_TOKENS)
 
     def _before(self, ceiling: Ceiling) -> list[Heard]:
         return [Heard(ask, reply, ceiling) for ask, reply in self.asked]

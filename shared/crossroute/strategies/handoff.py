@@ -171,7 +171,9 @@ class Handoff:
                 f"below {plan.tau:.2f}"
             )
             return _Handing(plan.heir(task.decision, fall.mean) or first, said)
-        if not reply.logprobs and plan.calibration is not None:
+        # Of a share of the answers, the signal alone says which.
+        is_judged = plan.calibration is not None and self.escalate_at_most is None
+        if not reply.logprobs and is_judged:
             heir = plan.heir(task.decision, None)
             return None if heir is None else _Handing(heir, "no log-probabilities came")
         return None
@@ -310,8 +312,11 @@ class _Plan(NamedTuple):
         quality = self.cheap.quality
         if self.calibration is None:
             return most_worth(decision, self.heirs)
-        p = quality if mean is None else self.calibration.probability(mean, quality)
-        return self.worth_more(decision, p)
+        if mean is None:
+            # That it reaches an accuracy nobody knows.
+            unknown = self if self.threshold is None else self._replace(threshold=math.inf)
+            return unknown.worth_more(decision, quality)
+        return self.worth_more(decision, self.calibration.probability(mean, quality))
 
     def worth_more(self, decision: Decision, p: float) -> CandidateScore | None:
         """Who is worth more than a text that is right with a probability, as in a cascade."""

@@ -155,7 +155,7 @@ class Transport:
             return CHUNKS if looks_into else WHOLE
         if self.form is EVENTS:
             # What may be one of several parts of the answer is made events of with the others.
-            is_alone = ask.role == "answer" and all(one.reply.failed for one in self.asked)
+            is_alone = ask.role == "answer" and all(map(_gave_nothing, self.asked))
             return EVENTS if is_alone and not looks_into and not ask.tools else CHUNKS
         return self.form
 
@@ -179,11 +179,13 @@ class Exchange:
         reply: What the strategy sees of it.
         decision: The decision as plain values, with this candidate as its model.
         config: The config of the candidate's run.
+        has_come: Whether a part has come of it, which may be shown.
     """
 
     def __init__(self, transport: Transport, ask: Ask, decision: dict[str, Any]) -> None:
         self.reply = Reply(ask.model, was_asked=False)
         self.decision = decision
+        self.has_come = False
         metadata = {
             **transport.config.get("metadata", {}),
             "crossroute_model": ask.model,
@@ -245,6 +247,7 @@ class Exchange:
 
     def read(self, part: Any) -> None:
         """Note in the reply what a part says."""
+        self.has_come = True
         self._form.each(part, self._read)
 
     def failure(self, error: Exception) -> str | None:
@@ -413,6 +416,10 @@ class Exchange:
             if masked is error:
                 raise
             raise masked from None
+
+
+def _gave_nothing(one: Exchange) -> bool:
+    return one.reply.failed and not one.has_come
 
 
 def _chosen(value: Any, ask: Ask) -> list[BaseMessage]:

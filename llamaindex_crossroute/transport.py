@@ -150,7 +150,8 @@ class Transport:
         """
         is_other = self._shown not in (None, part.exchange)
         self._shown = part.exchange
-        self.is_joined = self.is_joined or is_other or part.is_cut
+        is_later = part.start > len(self._text)
+        self.is_joined = self.is_joined or is_other or is_later or part.is_cut
         new = part.text
         self._text += new
         output = part.output

@@ -278,7 +278,7 @@ async def test_a_controller_keeps_to_its_limit(
     way: str, usd: float, around: bool, server: OpenAIServer
 ) -> None:
     server.answers = {MINI: _controls, LARGE: _expert}
-    strategy = within(usd, Controller()) if around else Controller(max_cost_usd=usd)
+    strategy = within(usd, Controller()) if around else Controller(hard_max_cost_usd=usd)
     if "chat" in way:
         llm = CrossRouteLLM(models=llms(server), strategy=strategy)
         answer = await li_answer(way, llm)

@@ -243,6 +243,34 @@ def test_who_goes_on_may_have_another_time_limit(
     assert parts == (["clerk: b"] if late else ["sage: a", "sage: late"])
 
 
+@WAYS
+def test_a_refusal_is_read_to_where_it_is_looked_at_again(way: str, task: Task) -> None:
+    def flow(task: Task) -> Flow:
+        reply = yield Ask("sage", role="probe", until=has_words)
+        reply.refused = True
+        (again,) = yield GoOn((reply,))
+        assert (again.text, again.done) == ("I will not.", True)
+        return again
+
+    transport = Gated({"sage": ["I", " will", " not."]})
+    assert "".join(answered(way, task, flow, transport)).replace("sage: ", "") == "I will not."
+
+
+@WAYS
+def test_a_time_limit_of_going_on_is_for_once(way: str, task: Task, gate: Gate) -> None:
+    def flow(task: Task) -> Flow:
+        replies = yield (Ask("sage", role="probe", until=has_words, seconds=SOON),)
+        (reply,) = yield GoOn(replies, lambda reply: len(reply.text) >= 2, seconds=LATE)
+        if not reply.failed:
+            (reply,) = yield GoOn((reply,))
+        assert reply.failed
+        return (yield Ask("clerk"))
+
+    transport = Gated({"sage": ["a", "b", gate], "clerk": ["c"]})
+    assert answered(way, task, flow, transport) == ["clerk: c"]
+    assert "within 0.1 s" in transport.told[0]["error"]
+
+
 def of_nothing(task: Task) -> Flow:
     yield Ask("sage")
     yield GoOn(())
@@ -262,6 +290,25 @@ def drops_a_stranger(task: Task) -> Flow:
 def drops_nothing(task: Task) -> Flow:
     yield Drop(())
     raise AssertionError
+
+
+def goes_on_with_no_reply(task: Task) -> Flow:
+    yield Ask("sage", until=has_words)
+    yield GoOn(("sage",))  # type: ignore[arg-type]
+    raise AssertionError
+
+
+def goes_on_twice(task: Task) -> Flow:
+    reply = yield Ask("sage", until=has_words)
+    yield GoOn((reply, reply))
+    raise AssertionError
+
+
+def gives_what_was_dropped(task: Task) -> Flow:
+    reply = yield Ask("sage")
+    yield Drop((reply,))
+    assert not reply.left  # It had ended by itself.
+    return reply
 
 
 def goes_on_with_what_was_dropped(task: Task) -> Flow:
@@ -296,7 +343,10 @@ def below_nothing(task: Task) -> Flow:
         (of_a_stranger, "that it was not sent"),
         (drops_nothing, r"replies of Drop is \(\); give a tuple"),
         (drops_a_stranger, "that it was not sent"),
-        (goes_on_with_what_was_dropped, "or it was dropped"),
+        (goes_on_with_no_reply, "of 'sage' that it was not sent"),
+        (goes_on_twice, "replies of GoOn has a reply twice; give each once"),
+        (goes_on_with_what_was_dropped, "or was dropped"),
+        (gives_what_was_dropped, "or was dropped"),
         (no_time, "seconds of GoOn is 0; give a number above 0"),
         (enough_of_nothing, "enough of GoOn is 7; give a function"),
         (below_nothing, "limit of -1.0 USD; give a number from 0 up"),

@@ -351,6 +351,59 @@ async def test_parts_of_two_streams_are_events_of_one(way: str) -> None:
     )
 
 
+@dataclass(frozen=True)
+class Shown:
+    """Shows a whole draft, and goes on with another model, or with nothing more."""
+
+    goes_on: bool
+    is_streamed: bool
+
+    def answer(self, task: Task) -> Flow:
+        draft = yield Ask(SMALL, role="draft", until=bool if self.is_streamed else None)
+        (draft,) = yield GoOn((draft,))
+        yield Show(draft)
+        return (yield Ask(LARGE)) if self.goes_on else draft
+
+
+@pytest.mark.parametrize("way", [*WAYS, "v3", "av3"])
+@pytest.mark.parametrize("goes_on", [True, False])
+@pytest.mark.parametrize("is_streamed", [True, False])
+@pytest.mark.filterwarnings("ignore::langchain_core._api.LangChainBetaWarning")
+async def test_how_it_ended_is_said_by_the_answer_alone(
+    way: str, goes_on: bool, is_streamed: bool
+) -> None:
+    chat = ChatCrossRoute(models=models(), strategy=Shown(goes_on, is_streamed))
+    answer = await answer_of(way, chat, QUESTION)
+    metadata = answer.response_metadata
+    assert answer.text == f"I am {SMALL}." + goes_on * f"I am {LARGE}."
+    assert metadata["finish_reason"] == "stop"
+    assert metadata["model_name"] == metadata["crossroute"]["model"]
+    assert len(metadata["crossroute"]["bill"]["asks"]) == 1 + goes_on
+    assert answer.usage_metadata["output_tokens"] == 7
+
+
+@dataclass(frozen=True)
+class Broken:
+    """Shows the beginning of a stream that breaks, and goes on with another model."""
+
+    def answer(self, task: Task) -> Flow:
+        begun = yield Ask(SMALL, until=lambda reply: bool(reply.text))
+        yield Show(begun, close=False)
+        (begun,) = yield GoOn((begun,))
+        assert begun.failed
+        return (yield Ask(LARGE))
+
+
+@pytest.mark.parametrize("way", [*WAYS, "v3", "av3"])
+@pytest.mark.filterwarnings("ignore::langchain_core._api.LangChainBetaWarning")
+async def test_what_was_shown_of_a_stream_that_broke(way: str) -> None:
+    broken = models()
+    broken[SMALL].error, broken[SMALL].drops_after = TimeoutError("too slow"), 2
+    answer = await answer_of(way, ChatCrossRoute(models=broken, strategy=Broken()), QUESTION)
+    assert answer.text == f"I aI am {LARGE}."
+    assert answer.response_metadata["crossroute"]["model"] == LARGE
+
+
 @pytest.mark.filterwarnings("ignore::langchain_core._api.LangChainBetaWarning")
 def test_the_events_of_two_streams_are_in_order() -> None:
     chat = ChatCrossRoute(models=models(), strategy=Spliced())

@@ -305,6 +305,40 @@ async def test_what_is_shown_of_a_whole_answer(way: str, end: int) -> None:
         assert "".join(chunk.delta for chunk in found) == text_of(found[-1])
 
 
+@pytest.mark.parametrize("way", ASKS)
+@pytest.mark.parametrize("until", [None, bool])
+async def test_what_was_shown_as_a_whole_may_be_the_answer(way: str, until: Any) -> None:
+    def shown(task: Task) -> Flow:
+        draft = yield Ask(SMALL, role="draft", until=until)
+        (draft,) = yield GoOn((draft,))
+        yield Show(draft)
+        return draft
+
+    found = await answers_of(way, routed(Own(shown), scripted()))
+    assert text_of(found[-1]) == f"I am {SMALL}."
+    if way in ASK_STREAMS:
+        assert "".join(chunk.delta for chunk in found) == text_of(found[-1])
+    decision = found[-1].additional_kwargs["crossroute"]
+    assert [ask["model"] for ask in decision["bill"]["asks"]] == [SMALL]
+
+
+@pytest.mark.parametrize("way", ASKS)
+@pytest.mark.parametrize("start", [1, 2, 4])
+async def test_a_beginning_that_is_dropped_is_in_no_chunk(way: str, start: int) -> None:
+    """Be it a part of a chunk, or chunks as they came."""
+
+    def dropped(task: Task) -> Flow:
+        begun = yield Ask(SMALL, role="draft", until=lambda reply: len(reply.text) >= 5)
+        yield Show(begun, start=start, close=False)
+        return begun
+
+    found = await answers_of(way, routed(Own(dropped), scripted()))
+    assert text_of(found[-1]) == f"I am {SMALL}."[start:]
+    if way in ASK_STREAMS:
+        texts = [text_of(chunk) for chunk in found]
+        assert texts == ["".join(c.delta for c in found[: n + 1]) for n in range(len(found))]
+
+
 @pytest.mark.parametrize("way", CHATS)
 async def test_the_rest_of_what_is_shown_is_dropped(way: str) -> None:
     # Without recorded events, which hold the generator in the traceback of its end.

@@ -221,13 +221,14 @@ class Drop:
 class Show:
     """Hand on what is held of a reply.
 
-    What an earlier `Show` has handed on or dropped is not held any more.
+    What an earlier `Show` has handed on or dropped is not held any more. How the stream ended is
+    handed on if the reply is returned, and not before.
 
     Attributes:
         reply: Of a stream, as a rule.
         start: Position in its text; what is held before it is dropped.
         end: Position in its text; what comes after it stays held. None is all.
-        close: Whether nothing more is read of it, and nothing is held any more. If not, it may be
+        close: Whether nothing more is read of it, and no text is held any more. If not, it may be
             gone on with, shown further, and returned.
     """
 

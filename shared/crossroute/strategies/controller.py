@@ -49,8 +49,8 @@ class Controller:
             that can, by predicted cost.
         budget: How freely it is told to ask: `low`, `medium` or `high`.
         rounds: How often it may ask at most; afterwards it answers.
-        max_cost_usd: What the call may cost at most, all asks together: an ask that could break it
-            is not made, and the controller is told. A lower hard limit of the call stays.
+        hard_max_cost_usd: What the call may cost at most, all asks together: an ask that could
+            break it is not made, and the controller is told. A lower hard limit of the call stays.
         experts: Ids of the models that it may ask, of which those count that are candidates of the
             call; None are the others, the eight that the router prefers.
         seconds: Time limit of an expert, and of a turn in which the controller may ask.
@@ -64,7 +64,7 @@ class Controller:
     model: str | None = None
     budget: Budget = "medium"
     rounds: int = 3
-    max_cost_usd: float | None = None
+    hard_max_cost_usd: float | None = None
     experts: Sequence[str] | None = None
     seconds: float | None = None
     attempts: int = 3
@@ -77,7 +77,7 @@ class Controller:
                 f"budget is {shortened(self.budget)}; give one of {', '.join(BUDGETS)}."
             )
         check_count("rounds", self.rounds)
-        check_positive("max_cost_usd", self.max_cost_usd)
+        check_positive("hard_max_cost_usd", self.hard_max_cost_usd)
         if self.experts is not None and not check_models(self.experts, "experts"):
             raise ConstraintError("experts is empty; give ids of models, or None for all.")
         check_positive("seconds", self.seconds)
@@ -86,8 +86,8 @@ class Controller:
 
     def answer(self, task: Task) -> Flow:
         """The controller's turns, with the experts' in between, and its answer."""
-        if self.max_cost_usd is not None:
-            limit = Limit(self.max_cost_usd, "max_cost_usd of the controller")
+        if self.hard_max_cost_usd is not None:
+            limit = Limit(self.hard_max_cost_usd, "hard_max_cost_usd of the controller")
             yield limit
             task = replace(task, ceiling=lowered(task, task.ceiling, limit))
         own = self._own(task)
@@ -163,8 +163,7 @@ class Controller:
         )
         if not with_room(talk.task, [talk.own], then) or not talk.pays(ask, beside_answer=True):
             return None
-        paid = talk.paid([ask])[0]
-        return paid if isinstance(paid, Ask) else None
+        return talk.leaving([ask])[0]
 
     def _asks(self, talk: Talk, number: int, calls: Sequence[ToolCall]) -> dict[str, Ask]:
         """What is asked in a round, by the names of the tools; the other calls are refused."""
@@ -186,13 +185,7 @@ class Controller:
             )
         if len(calls) > most:
             talk.refuse(number, "all further calls", "these are too many at once")
-        found: dict[str, Ask] = {}
-        for tool, paid in zip(wanted, talk.paid([*wanted.values()]), strict=True):
-            if isinstance(paid, Ask):
-                found[tool] = paid
-            else:
-                talk.refuse(number, tool, talk.too_dear)
-        return found
+        return dict(zip(wanted, talk.leaving([*wanted.values()]), strict=True))
 
     def _fault(
         self,

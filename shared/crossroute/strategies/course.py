@@ -54,6 +54,7 @@ class Asked(Generic[Part]):
         until: When its strategy looks at it; None is at its end.
         seconds: Time limit, up to there.
         held: Those that nobody was shown yet.
+        is_dropped: Whether nothing of it is to be shown any more.
         failure: Its failure in a line of text, where another model may not share it.
         error: What its stream raised.
         reader: What reads its parts beside the call; nobody else may, as long as there is one.
@@ -65,6 +66,7 @@ class Asked(Generic[Part]):
     until: Any = None
     seconds: float = math.inf
     held: list[Held] = field(default_factory=list)
+    is_dropped: bool = False
     failure: str | None = None
     error: Exception | None = None
     reader: Any = None
@@ -260,23 +262,26 @@ def course(
             one = _of(step.reply, asked)
             yield from (Emit(part) for part in _shown(one, step, call))
             if step.close:
-                one.held, one.reply.done = [], True
+                # How it ended is handed on if it is the answer.
+                one.held = [held for held in one.held if held.start >= len(one.reply.text)]
+                one.reply.done = True
                 yield Close(one)
             sent = one.reply
         elif isinstance(step, Limit):
             ceiling, sent = lowered(task, ceiling, step), None
         elif isinstance(step, GoOn):
             ones, again = _again(step, asked)
+            for one in ones:
+                seconds = one.ask.seconds if step.seconds is None else step.seconds
+                one.until, one.seconds = step.until, math.inf if seconds is None else seconds
+            # What was told of the others already is not told again.
             latest = [one for one in ones if not (one.reply.done or one.reply.refused)]
-            for one in latest:
-                one.until = step.until
-                one.seconds = one.seconds if step.seconds is None else step.seconds
             yield from _listen_to_all(ones, again, task, failures)
             sent = tuple(one.reply for one in ones)
         elif isinstance(step, Drop):
             ones = _all_of(step, asked)
             for one in ones:
-                one.held = []
+                one.held, one.is_dropped = [], True
                 yield Close(one)
             sent = tuple(one.reply for one in ones)
         elif together := _together(step):
@@ -339,7 +344,9 @@ def _shown(one: Asked[Any], show: Show, call: Call[Any]) -> list[Any]:
     given: list[Any] = []
     rest: list[Held] = []
     span = Shown(one, max(one.position, show.start), show.end)
-    end = math.inf if show.end is None else show.end
+    # How a stream ended is said by its last parts, after all of its text.
+    last = len(one.reply.text) if one.reply.done else math.inf
+    end = last if show.end is None else min(show.end, last)
     for part, begins, ends in one.held:
         if begins >= end:
             rest.append(Held(part, begins, ends))
@@ -383,14 +390,17 @@ def _all_of(step: GoOn | Drop, asked: Sequence[Asked[Any]]) -> list[Asked[Any]]:
     """What the replies of a step are of.
 
     Raises:
-        StrategyError: If there are none, or one was not sent.
+        StrategyError: If there are none, one was not sent, or one is there twice.
     """
     if not isinstance(step.replies, (tuple, list)) or not step.replies:
         raise StrategyError(
             f"replies of {type(step).__name__} is {shortened(step.replies)}; give a tuple of at "
             "least one Reply."
         )
-    return [_of(reply, asked) for reply in step.replies]
+    found = [_of(reply, asked) for reply in step.replies]
+    if len({id(one) for one in found}) < len(found):
+        raise StrategyError(f"replies of {type(step).__name__} has a reply twice; give each once.")
+    return found
 
 
 def _is_limit(seconds: object) -> bool:
@@ -423,15 +433,15 @@ def _of(reply: Reply, asked: Sequence[Asked[Any]]) -> Asked[Any]:
     """What a reply is of, which is shown or returned."""
     for one in asked:
         if one.reply is reply:
-            if reply.left and not reply.failed:
+            if (reply.left or one.is_dropped) and not reply.failed:
                 raise StrategyError(
                     f"A strategy gives a reply of {shortened(reply.model)} that was left, as "
-                    "others were enough or it was dropped; it shows and returns one that is not "
-                    "`left`."
+                    "others were enough, or was dropped; it shows and returns one that was neither."
                 )
             return one
+    of = shortened(getattr(reply, "model", reply))
     raise StrategyError(
-        f"A strategy gives a reply of {shortened(reply.model)} that it was not sent; it shows and "
+        f"A strategy gives a reply of {of} that it was not sent; it shows and "
         "returns those that it was."
     )
 
@@ -531,5 +541,5 @@ def _fail(one: Asked[Any], task: Task, failures: list[Failure], error: Exception
 def _too_late(one: Asked[Any]) -> AskTimeoutError:
     return AskTimeoutError(
         f"{one.ask.model} gave no answer within {one.seconds:g} s, the time limit that the "
-        "strategy set. Raise the seconds of its Ask, or ask a faster model."
+        "strategy set. Raise the seconds of its Ask or GoOn, or ask a faster model."
     )

@@ -23,8 +23,12 @@ ANEW = (
     "mend what is wrong. Do not mention that there were others."
 )
 
-_PIECE = re.compile(r"[\n;{}]|,\s")
-_LABELLED = re.compile(r"\W*(?:answer\W+)?(\d{1,3})[\"'*`\s]{0,3}(?:[:=)]|\.(?=\s))(.*)", re.I)
+_PIECE = re.compile(r"[\n;{}]|,(?=[\s\"])")
+_LABELLED = re.compile(
+    r"\W*(?:answer\W+)?(\d{1,3})[\"'*`\s]{0,3}(?:[:\uff1a=)]|\.(?=\s))(.*)", re.IGNORECASE
+)
+# One number alone: in "2 - 0.9" nobody knows which is the score.
+_BARE = re.compile(r"\W*\d+(?:[.,]\d+)?(?:\s?%|\s?/\s?\d+)?\W*")
 _LETTER = re.compile(r"[^\W\d_]")
 
 
@@ -69,7 +73,11 @@ def stated_scores(text: str, count: int) -> list[float | None]:
             return [None] * count
         return [labelled.get(number) for number in range(1, count + 1)]
     bare = [piece for piece in pieces if piece.strip() and not _LETTER.search(piece)]
-    scores = [stated_share(piece) for piece in bare if any(map(str.isdecimal, piece))]
+    scores = [
+        stated_share(piece) if _BARE.fullmatch(piece) else None
+        for piece in bare
+        if any(map(str.isdecimal, piece))
+    ]
     return scores if len(scores) == count else [None] * count
 
 

@@ -12,7 +12,7 @@ from crossroute.query import Message
 from crossroute.strategies.base import Ask, Reply, Task
 from crossroute.strategies.bounds import exceeds_limits, with_room
 from crossroute.strategies.experts import Expert, Note, conclusion
-from crossroute.strategies.limit import Heard, limited, most_usd, spent_usd
+from crossroute.strategies.limit import Heard, most_usd, spent_usd
 
 MOST_TOKENS, LEAST_TOKENS = 2_000, 250
 """Of what an expert said, as its controller reads it: as many as it has room and money for."""
@@ -114,27 +114,13 @@ class Talk:
         spent = spent_usd(ceiling, self._before(ceiling))
         return spent + kept + most_usd(ceiling, ask, KEPT_TOKENS) <= ceiling.usd
 
-    def paid(self, asks: Sequence[Ask]) -> list[Ask | CostLimitError]:
-        """Asks with the longest answers that the hard limit leaves them, made at once.
-
-        What the controller's own answer costs is kept.
-        """
+    def leaving(self, asks: Sequence[Ask]) -> list[Ask]:
+        """Asks that leave what the controller's own answer costs of the hard limit."""
         ceiling = self.task.ceiling
         if ceiling is None:
             return [*asks]
-        rest = replace(ceiling, usd=max(ceiling.usd - self._kept_usd(ceiling, asks), 0.0))
-        before, found = self._before(ceiling), list[Ask | CostLimitError]()
-        for place, ask in enumerate(asks):
-            paid, error = limited(rest, ask, before, len(asks) - place)
-            if error is not None:
-                found.append(error)
-                continue
-            if paid.max_tokens is not None:
-                # The driver, which knows of nothing that is kept, would leave it all.
-                paid = replace(paid, settings={"max_tokens": paid.max_tokens})
-            before.append(Heard(paid, Reply(paid.model), ceiling))
-            found.append(paid)
-        return found
+        kept = self._kept_usd(ceiling, asks)
+        return [replace(ask, reserve_usd=kept) for ask in asks]
 
     def conclusion(self) -> tuple[Message, ...]:
         """What whoever answers is told, as long as the controller has room and money for it."""

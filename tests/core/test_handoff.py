@@ -228,6 +228,15 @@ def test_what_is_repeated_is_dropped(size: int, then: str, found: str, task: Tas
     assert text_of(answer(task, streams)) == found
 
 
+@pytest.mark.parametrize("space", [" ", "\n"])
+def test_much_white_space_before_what_is_new(space: str) -> None:
+    seam, text = Seam("All is well. "), "All is"
+    for more in (*[space] * 10_000, "well."):
+        text += more
+        assert seam.start(text, done=False) is None
+    assert seam.start(f"{text} So", done=True) == len(text) + 1
+
+
 def test_white_space_of_the_cheap_model_stays(task: Task) -> None:
     streams = Streams(
         {"small": unsure("# All\n\n- One\n", "    - It may"), "large": [Bit("- Two")]}

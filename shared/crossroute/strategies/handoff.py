@@ -18,7 +18,6 @@ from crossroute.decision import CandidateScore, Decision
 from crossroute.errors import ConstraintError, shortened
 from crossroute.strategies.base import Ask, Flow, GoOn, Reply, Show, Task
 from crossroute.strategies.calibration import (
-    ROUNDING,
     Calibration,
     Calibrations,
     check_calibrations,
@@ -36,7 +35,7 @@ from crossroute.strategies.in_turn import in_turn
 from crossroute.strategies.limit import reserve_usd
 from crossroute.strategies.lookout import Lookout
 from crossroute.strategies.signals import WindowLogprob
-from crossroute.strategies.worth import beside, most_worth, worth, worth_of, worth_of_draft
+from crossroute.strategies.worth import beside, most_worth, worth, worth_more, worth_of_draft
 
 RESERVED_TOKENS = 500
 """Of what is handed over, and of what follows it: the cheap model leaves money for so many."""
@@ -173,7 +172,9 @@ class Handoff:
                 f"below {plan.tau:.2f}"
             )
             return _Handing(plan.heir(task.decision, fall.mean) or first, said)
-        if not reply.logprobs and plan.calibration is not None:
+        # Of a share of the answers, the signal alone says which.
+        is_judged = plan.calibration is not None and self.escalate_at_most is None
+        if not reply.logprobs and is_judged:
             heir = plan.heir(task.decision, None)
             return None if heir is None else _Handing(heir, "no log-probabilities came")
         return None
@@ -312,20 +313,15 @@ class _Plan(NamedTuple):
         quality = self.cheap.quality
         if self.calibration is None:
             return most_worth(decision, self.heirs)
-        p = quality if mean is None else self.calibration.probability(mean, quality)
-        return self.worth_more(decision, p)
+        if mean is None:
+            # That it reaches an accuracy nobody knows.
+            threshold = None if self.threshold is None else math.inf
+            return worth_more(decision, self.heirs, quality, threshold)
+        return self.worth_more(decision, self.calibration.probability(mean, quality))
 
     def worth_more(self, decision: Decision, p: float) -> CandidateScore | None:
         """Who is worth more than a text that is right with a probability, as in a cascade."""
-        if self.threshold is None:
-            best = most_worth(decision, self.heirs)
-            is_more = worth(decision, [best])[0] > worth_of(decision, p, 0.0)
-            return best if is_more else None
-        # A share of the drafts may have just this p, but for the last digits.
-        better = [one for one in self.heirs if one.quality > p]
-        if not better or p >= self.threshold - ROUNDING:
-            return None
-        return most_worth(decision, better)
+        return worth_more(decision, self.heirs, p, self.threshold)
 
 
 class _Handing(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections import deque
 from dataclasses import dataclass, field
 from itertools import islice
@@ -64,7 +65,7 @@ class Lookout:
     _length: int = 0
 
     def __post_init__(self) -> None:
-        self._recent = deque(maxlen=self.window)
+        self._recent = deque(maxlen=min(self.window, sys.maxsize))
 
     def until(self, reply: Reply) -> bool:
         """Read on; whether there is something to do: to show, to cut, or to ask another one."""

@@ -231,6 +231,16 @@ def test_nothing_kept_streams_natively(server: OpenAIServer) -> None:
 
 
 @pytest.mark.parametrize("way", ["invoke", "stream"])
+def test_an_object_in_json_is_written_anew(way: str, server: OpenAIServer) -> None:
+    begun = Reply('{\n "sum": 391,\n "sure": false\n}', logprobs=[-0.01] * 3 + [-9.0] * 3)
+    server.answers = {MINI: begun, LARGE: Reply('{"sum": 391}')}
+    routed = chat(server, Handoff(tau=-1, window=2)).bind(response_format={"type": "json_object"})
+    parts = [routed.invoke(QUESTION)] if way == "invoke" else [*routed.stream(QUESTION)]
+    assert "".join(part.text for part in parts) == '{"sum": 391}'
+    assert [request.body["model"] for request in server.requests] == [MINI, LARGE]
+
+
+@pytest.mark.parametrize("way", ["invoke", "stream"])
 @pytest.mark.parametrize("usd", [0.02, 0.03, 0.05])
 def test_a_limit_leaves_room_for_who_goes_on(way: str, usd: float, server: OpenAIServer) -> None:
     routed = ChatCrossRoute(

@@ -61,6 +61,11 @@ def test_sentences_and_lines(text: str, found: list[str]) -> None:
     assert pieces(text) == found
 
 
+def test_an_object_in_json_stays_whole() -> None:
+    assert pieces('\n {\n  "a": "B. C",\n  "d": 1\n}\n') == []
+    assert pieces("So:\n{\n}\n") == ["So:", "{", "}"]
+
+
 @pytest.mark.parametrize(
     ("text", "found"),
     [

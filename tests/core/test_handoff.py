@@ -515,7 +515,8 @@ def test_asked_at_once(task: Task) -> None:
         "large",
         nobody,
     )
-    assert reason(task, Handoff(tau=-1, cheap="gone")) == ("large", nobody)
+    gone = "asked at once: no text of gone is worth looking at"
+    assert reason(task, Handoff(tau=-1, cheap="gone")) == ("large", gone)
     assert reason(task, by(known("gone"))) == ("large", nobody)
     # However sure it is, another one is worth more; or none ever is.
     sure = task_of({"small": (0.5, 0.001), "large": (0.995, 0.01)}, math.inf, logprobs=["small"])

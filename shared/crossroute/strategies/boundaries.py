@@ -25,6 +25,7 @@ _FULL_WIDTH_END = re.compile(
 # At the end of a text, these leave open whether a sentence ends there.
 _OPEN = re.compile(rf"{_MARKED}{_CLOSED}(?:{_SPACE})?+\Z|{_FULL_WIDTH_MARKED}{_CLOSED}\Z")
 _FENCE = re.compile(r"\s*+(?:[>*+-]\s++|\d{1,3}[.)]\s++){0,20}+(`{3,}|~{3,})(.*)", re.DOTALL)
+_OBJECT = re.compile(r"\s*\{")
 
 _ABBREVIATION = re.compile(
     "al|approx|bd|bsp|bspw|bzgl|bzw|ca|cf|ch|corp|dept|dr|ed|eds|eq|eqs|etc|fig|figs|ggf|inc|incl"
@@ -43,7 +44,8 @@ class Boundaries:
     """The boundaries of a text that grows: none of them goes away, whatever follows.
 
     They stand before white space where there is some. None stands in an open block of code, in
-    code within a line, in a number or an address, or after an abbreviation.
+    code within a line, in a number or an address, or after an abbreviation; and none in a text
+    that begins with a brace, as JSON does: a model that is held to JSON writes all of it anew.
 
     Attributes:
         found: Positions, increasing; the first is the beginning of the text.
@@ -63,6 +65,8 @@ class Boundaries:
         Args:
             text: All of the text so far.
         """
+        if _OBJECT.match(text):
+            return
         while (end := text.find("\n", self._at)) >= 0:
             self._read_line(text, end)
             self._line = self._at = end + 1

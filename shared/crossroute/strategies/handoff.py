@@ -119,7 +119,8 @@ class Handoff:
         """The cheap model's text, and from where it is unsure that of another one."""
         plan = self._plan(task)
         if plan is None:
-            reason = "asked at once: no candidate's text is worth looking at"
+            whose = "candidate's text" if self.cheap is None else f"text of {self.cheap}"
+            reason = f"asked at once: no {whose} is worth looking at"
             return (yield from self._in_turn(task, task.decision, reason))
         if math.isinf(plan.tau):
             heir = plan.heir(task.decision, math.inf)

@@ -508,9 +508,10 @@ def test_asked_at_once(task: Task) -> None:
     nobody = "asked at once: no candidate's text is worth looking at"
     # One candidate; none that gives log-probabilities; none that is cheaper; none that is here.
     alone = task_of({"small": (0.5, 0.001)}, math.inf, logprobs=["small"])
-    assert reason(alone, HANDOFF) == ("small", nobody)
+    small = "asked at once: no text of small is worth looking at"
+    assert reason(alone, HANDOFF) == ("small", small)
     mute = task_of(MODELS, math.inf)
-    assert reason(mute, HANDOFF) == ("large", nobody)
+    assert reason(mute, HANDOFF) == ("large", small)
     assert reason(task_of(MODELS, math.inf, logprobs=["large"]), Handoff(tau=-1)) == (
         "large",
         nobody,

@@ -262,3 +262,17 @@ def test_a_limit_leaves_room_for_who_goes_on(way: str, usd: float, server: OpenA
         assert price is not None
         most += float(price.cost_usd(60, request.body["max_completion_tokens"]))
     assert most <= usd
+
+
+def test_a_limit_that_pays_for_the_cheap_model_alone(server: OpenAIServer) -> None:
+    """It is asked without leaving anything, as nobody else can be paid."""
+    routed = ChatCrossRoute(
+        models={model: client(server, model) for model in MODELS if model != SMALL},
+        strategy=within(0.0001, HANDOFF),
+        willingness_to_pay=1e9,
+    )
+    with told_of(server, GOOD):
+        answer = routed.invoke(QUESTION)
+    assert answer.text == GUESS.text
+    bill = answer.response_metadata["crossroute"]["bill"]
+    assert [ask["model"] for ask in bill["asks"]] == [MINI]

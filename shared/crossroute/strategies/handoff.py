@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from crossroute.decision import CandidateScore, Decision
-from crossroute.errors import ConstraintError, shortened
+from crossroute.errors import ConstraintError, CostLimitError, shortened
 from crossroute.strategies.base import Ask, Flow, GoOn, Reply, Show, Task
 from crossroute.strategies.calibration import (
     Calibration,
@@ -192,7 +192,9 @@ class Handoff:
         if kept:
             yield Show(reply, end=len(kept), close=False)
         goes_on = not (reply.failed or reply.refused) and bool(reply.text.strip())
-        out = {reply.model: "it has begun"}
+        # One that was too dear with what it had to leave may be asked alone.
+        is_dear = isinstance(reply.error, CostLimitError)
+        out = {} if is_dear else {reply.model: "it has begun"}
         if goes_on:
             # It goes on itself rather than a worse one.
             out |= {one.model: "it is no better" for one in self._worse(task, reply.model, handing)}

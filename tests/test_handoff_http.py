@@ -150,6 +150,20 @@ async def test_a_cheap_model_that_hangs(asynchronous: bool, server: OpenAIServer
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
+async def test_nobody_waits_for_a_cheap_model_that_was_unsure(
+    asynchronous: bool, server: OpenAIServer
+) -> None:
+    """It hangs behind the token that decides, in a call that does not stream."""
+    with told_of(server, GOOD | {MINI: replace(GUESS, hold_after=6)}):
+        routed = chat(server)
+        answer = await routed.ainvoke(QUESTION) if asynchronous else routed.invoke(QUESTION)
+        assert "attempts" not in answer.response_metadata["crossroute"]
+        # Until its client gave up, its stream would not be left.
+        await wait_until(lambda: server.left == [MINI])
+    assert answer.text == TEXT
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
 async def test_a_cheap_model_that_breaks(asynchronous: bool, server: OpenAIServer) -> None:
     breaks = replace(says(MINI, f"{BEGUN} It is 391, I am sure."), fail_after=7, status=500)
     with told_of(server, {MINI: breaks, LARGE: says(LARGE, GOES_ON)}):

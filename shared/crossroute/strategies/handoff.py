@@ -140,7 +140,7 @@ class Handoff:
                 lookout.shown = lookout.sure
                 yield Show(reply, end=lookout.shown, close=False)
             (reply,) = yield GoOn((reply,), None if is_mute else lookout.until)
-        return (yield from self._handed_over(task, reply, lookout.cut, handing))
+        return (yield from self._handed_over(task, reply, lookout, handing))
 
     def _first_ask(self, task: Task, plan: _Plan, lookout: Lookout) -> Ask:
         then = ({"role": "user", "content": "word " * RESERVED_TOKENS},)
@@ -179,15 +179,16 @@ class Handoff:
             return None if heir is None else _Handing(heir, "no log-probabilities came")
         return None
 
-    def _handed_over(self, task: Task, reply: Reply, cut: int, handing: _Handing) -> Flow:
-        """What another one says after the cheap model's text up to a position.
+    def _handed_over(self, task: Task, reply: Reply, lookout: Lookout, handing: _Handing) -> Flow:
+        """What another one says after the cheap model's text, up to where it is cut.
 
         The cheap model's stream waits meanwhile, as it goes on itself if nobody else does; the
         driver closes it as soon as somebody has begun.
         """
-        if task.is_whole and not (reply.done or reply.refused):
+        if task.is_whole and lookout.parts == 1 and not (reply.done or reply.refused):
             # One that came in one part has ended with it, and is counted.
             (reply,) = yield GoOn((reply,), until=lambda _: True)
+        cut = lookout.cut
         kept = _with_space(reply.text, cut)
         if kept:
             yield Show(reply, end=len(kept), close=False)

@@ -63,6 +63,7 @@ def main() -> None:
             )
             for model in MODELS
         }
+        print(f"{QUESTION} (The answers are simulated.)")
         for name, strategy in STRATEGIES.items():
             chat = ChatCrossRoute(models=models, strategy=within(LIMIT_USD, strategy))
             print(f"{name}: ", end="")

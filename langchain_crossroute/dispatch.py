@@ -52,6 +52,7 @@ from crossroute.strategies import Ended, Flow, Listener, PickOne, Strategy, Task
 from crossroute.strategies.wrappers import for_call
 from langchain_crossroute.demands import LateCall, demands_of
 from langchain_crossroute.failures import RequestTooLongError
+from langchain_crossroute.graphs import ashown, readers, shown
 from langchain_crossroute.lazy import LazyChatModel
 from langchain_crossroute.messages import to_messages, to_query
 from langchain_crossroute.metadata import as_chunk, last_decision
@@ -154,19 +155,22 @@ class Dispatch:
     @_taking_config
     def invoke(self, value: Any, config: RunnableConfig, **kwargs: Any) -> Any:
         """Answer a call, in the config of the router's run."""
-        return joined([*drive(*self.decide(value, config, kwargs, WHOLE))])
+        call = self.decide(value, config, kwargs, WHOLE)
+        return joined([*shown(drive(*call), call.transport)])
 
     @_taking_config
     async def ainvoke(self, value: Any, config: RunnableConfig, **kwargs: Any) -> Any:
         """`invoke` without blocking the event loop."""
         call = await self.adecide(value, config, kwargs, WHOLE)
-        return joined([part async for part in adrive(*call)])
+        return joined([part async for part in ashown(adrive(*call), call.transport)])
 
     @_taking_config
     def stream(self, values: Iterator[Any], config: RunnableConfig, **kwargs: Any) -> Iterator[Any]:
         """Answer in chunks, in the config of the router's run; `values` holds the one input."""
         (value,) = values
-        yield from drive(*self.decide(value, config, kwargs, CHUNKS))
+        call = self.decide(value, config, kwargs, CHUNKS)
+        with closing(drive(*call)) as parts:
+            yield from shown(parts, call.transport)
 
     @_taking_config
     def events(self, values: Iterator[Any], config: RunnableConfig, **kwargs: Any) -> Iterator[Any]:
@@ -200,12 +204,11 @@ class Dispatch:
         self, values: AsyncIterator[Any], config: RunnableConfig, kwargs: dict[str, Any], form: Form
     ) -> AsyncGenerator[Any, None]:
         (value,) = [value async for value in values]
-        parts = adrive(*await self.adecide(value, config, kwargs, form))
-        try:
-            async for part in parts:
+        call = await self.adecide(value, config, kwargs, form)
+        parts = adrive(*call)
+        async with aclosing(parts), aclosing(ashown(parts, call.transport)) as told:
+            async for part in told:
                 yield part
-        finally:
-            await parts.aclose()
 
     def decide(
         self, value: Any, config: RunnableConfig, kwargs: dict[str, Any], form: Form, **beside: Any
@@ -335,7 +338,8 @@ class Dispatch:
         is_bound = has_schema or bool(task.query.needs & {"tools", "structured_output"})
         alone = PickOne(self.attempts, self.pass_refusals)
         strategy = for_call(self.strategy, alone, is_bound=is_bound)
-        task = replace(task, is_whole=form.is_whole)
+        # A graph shows what is handed on of a whole answer while it is made.
+        task = replace(task, is_whole=form.is_whole and not (form is WHOLE and readers(config)))
         transport = Transport(
             self.router,
             self.models,

@@ -127,6 +127,7 @@ class Transport:
         strict_streams: Whether a stream that ends without a finish reason is an error.
         asked: All exchanges so far.
         answered: The exchange that the answer is from, as soon as there is one.
+        muted: Ids of messages whose tokens nobody was shown.
     """
 
     router: CrossRouter
@@ -141,6 +142,7 @@ class Transport:
     strict_streams: bool
     asked: list[Exchange] = field(default_factory=list)
     answered: Any = None
+    muted: set[str] = field(default_factory=set)
 
     def exchange(self, ask: Ask, decision: dict[str, Any]) -> Exchange:
         """One ask, not opened yet."""
@@ -248,6 +250,8 @@ class Exchange:
     def read(self, part: Any) -> None:
         """Note in the reply what a part says."""
         self.has_come = True
+        if self._ask.role != "answer" and isinstance(part, BaseMessage) and part.id is not None:
+            self._transport.muted.add(part.id)
         self._form.each(part, self._read)
 
     def failure(self, error: Exception) -> str | None:

@@ -150,6 +150,20 @@ async def test_a_cheap_model_that_hangs(asynchronous: bool, server: OpenAIServer
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
+async def test_nobody_waits_for_a_cheap_model_that_was_unsure(
+    asynchronous: bool, server: OpenAIServer
+) -> None:
+    """It hangs behind the token that decides, in a call that does not stream."""
+    with told_of(server, GOOD | {MINI: replace(GUESS, hold_after=6)}):
+        routed = chat(server)
+        answer = await routed.ainvoke(QUESTION) if asynchronous else routed.invoke(QUESTION)
+        assert "attempts" not in answer.response_metadata["crossroute"]
+        # Until its client gave up, its stream would not be left.
+        await wait_until(lambda: server.left == [MINI])
+    assert answer.text == TEXT
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
 async def test_a_cheap_model_that_breaks(asynchronous: bool, server: OpenAIServer) -> None:
     breaks = replace(says(MINI, f"{BEGUN} It is 391, I am sure."), fail_after=7, status=500)
     with told_of(server, {MINI: breaks, LARGE: says(LARGE, GOES_ON)}):
@@ -231,6 +245,16 @@ def test_nothing_kept_streams_natively(server: OpenAIServer) -> None:
 
 
 @pytest.mark.parametrize("way", ["invoke", "stream"])
+def test_an_object_in_json_is_written_anew(way: str, server: OpenAIServer) -> None:
+    begun = Reply('{\n "sum": 391,\n "sure": false\n}', logprobs=[-0.01] * 3 + [-9.0] * 3)
+    server.answers = {MINI: begun, LARGE: Reply('{"sum": 391}')}
+    routed = chat(server, Handoff(tau=-1, window=2)).bind(response_format={"type": "json_object"})
+    parts = [routed.invoke(QUESTION)] if way == "invoke" else [*routed.stream(QUESTION)]
+    assert "".join(part.text for part in parts) == '{"sum": 391}'
+    assert [request.body["model"] for request in server.requests] == [MINI, LARGE]
+
+
+@pytest.mark.parametrize("way", ["invoke", "stream"])
 @pytest.mark.parametrize("usd", [0.02, 0.03, 0.05])
 def test_a_limit_leaves_room_for_who_goes_on(way: str, usd: float, server: OpenAIServer) -> None:
     routed = ChatCrossRoute(
@@ -252,3 +276,17 @@ def test_a_limit_leaves_room_for_who_goes_on(way: str, usd: float, server: OpenA
         assert price is not None
         most += float(price.cost_usd(60, request.body["max_completion_tokens"]))
     assert most <= usd
+
+
+def test_a_limit_that_pays_for_the_cheap_model_alone(server: OpenAIServer) -> None:
+    """It is asked without leaving anything, as nobody else can be paid."""
+    routed = ChatCrossRoute(
+        models={model: client(server, model) for model in MODELS if model != SMALL},
+        strategy=within(0.0001, HANDOFF),
+        willingness_to_pay=1e9,
+    )
+    with told_of(server, GOOD):
+        answer = routed.invoke(QUESTION)
+    assert answer.text == GUESS.text
+    bill = answer.response_metadata["crossroute"]["bill"]
+    assert [ask["model"] for ask in bill["asks"]] == [MINI]

@@ -61,6 +61,11 @@ def test_sentences_and_lines(text: str, found: list[str]) -> None:
     assert pieces(text) == found
 
 
+def test_an_object_in_json_stays_whole() -> None:
+    assert pieces('\n {\n  "a": "B. C",\n  "d": 1\n}\n') == []
+    assert pieces("So:\n{\n}\n") == ["So:", "{", "}"]
+
+
 @pytest.mark.parametrize(
     ("text", "found"),
     [
@@ -120,3 +125,23 @@ def test_a_huge_text() -> None:
         found.read(text[:end])
     assert found.found[:3] == [0, 50_001, 50_011]
     assert len(found.found) == 40_001
+
+
+@pytest.mark.parametrize("unit", ["!", "\u3002", ". ", "\u3002 ", "- ", "1. ", " ", "*)", "`"])
+def test_a_model_that_repeats_itself_is_read_bit_by_bit(unit: str) -> None:
+    """What is decided is not read again, nor a row of marks once more for each of them."""
+    text, found = "", Boundaries()
+    for _ in range(10_000):
+        text += unit
+        found.read(text)
+    at_once = Boundaries()
+    at_once.read(text)
+    assert found.found == at_once.found
+
+
+@pytest.mark.parametrize("mark", [".", "\u3002"])
+def test_a_long_row_of_marks_ends_no_sentence(mark: str) -> None:
+    for count, ends in ((40, [0, 42]), (41, [0])):
+        found = Boundaries()
+        found.read(f"So{mark * count} It is")
+        assert found.found == ends

@@ -228,6 +228,15 @@ def test_what_is_repeated_is_dropped(size: int, then: str, found: str, task: Tas
     assert text_of(answer(task, streams)) == found
 
 
+@pytest.mark.parametrize("space", [" ", "\n"])
+def test_much_white_space_before_what_is_new(space: str) -> None:
+    seam, text = Seam("All is well. "), "All is"
+    for more in (*[space] * 10_000, "well."):
+        text += more
+        assert seam.start(text, done=False) is None
+    assert seam.start(f"{text} So", done=True) == len(text) + 1
+
+
 def test_white_space_of_the_cheap_model_stays(task: Task) -> None:
     streams = Streams(
         {"small": unsure("# All\n\n- One\n", "    - It may"), "large": [Bit("- Two")]}
@@ -415,7 +424,9 @@ def known(model: str = "small", *, low: float = -2.0, prior: float = 0.0) -> Cal
         ({"small": (0.95, 0.001), "large": (0.9, 0.01)}, {}, ["small"]),
         ({"small": (0.3, 0.001), "large": (0.9, 0.01)}, {"accuracy": 0.7}, ["small", "large"]),
         ({"small": (0.99, 0.001), "large": (0.9, 0.01)}, {"accuracy": 0.7}, ["small"]),
+        ({"small": (0.85, 0.001), "large": (0.9, 0.01)}, {"accuracy": 0.7}, ["small", "large"]),
         ({"small": (0.5, 0.001), "large": (0.9, 0.01)}, {"escalate_at_most": 0.2}, ["small"]),
+        ({"small": (0.1, 0.001), "large": (0.9, 0.01)}, {"escalate_at_most": 0.2}, ["small"]),
     ],
 )
 def test_without_log_probabilities_the_prediction_decides(
@@ -429,6 +440,11 @@ def test_without_log_probabilities_the_prediction_decides(
     if asked[1:]:
         assert "no log-probabilities came" in streams.asked[1].reason
         assert streams.read["small"] == ["It"]
+    # As a cascade does whose signal cannot say.
+    cascade = Cascade(calibrations(known()), (WindowLogprob(2),), cheap="small", **settings)
+    streams = Streams({"small": bits, "large": spelled("It is 391.")})
+    shown(task, cascade.answer, streams)
+    assert streams.models == asked
 
 
 def handed(task: Task, handoff: Handoff, logprob: float) -> bool:
@@ -492,14 +508,19 @@ def test_asked_at_once(task: Task) -> None:
     nobody = "asked at once: no candidate's text is worth looking at"
     # One candidate; none that gives log-probabilities; none that is cheaper; none that is here.
     alone = task_of({"small": (0.5, 0.001)}, math.inf, logprobs=["small"])
-    assert reason(alone, HANDOFF) == ("small", nobody)
+    assert reason(alone, Handoff(tau=-1)) == ("small", nobody)
     mute = task_of(MODELS, math.inf)
-    assert reason(mute, HANDOFF) == ("large", nobody)
+    assert reason(mute, Handoff(tau=-1)) == ("large", nobody)
+    unable = "asked at once: small cannot write first"
+    assert reason(alone, HANDOFF) == ("small", unable)
+    assert reason(mute, HANDOFF) == ("large", unable)
     assert reason(task_of(MODELS, math.inf, logprobs=["large"]), Handoff(tau=-1)) == (
         "large",
         nobody,
     )
-    assert reason(task, Handoff(tau=-1, cheap="gone")) == ("large", nobody)
+    assert (
+        reason(task, Handoff(tau=-1, cheap="gone"))[1] == "asked at once: gone cannot write first"
+    )
     assert reason(task, by(known("gone"))) == ("large", nobody)
     # However sure it is, another one is worth more; or none ever is.
     sure = task_of({"small": (0.5, 0.001), "large": (0.995, 0.01)}, math.inf, logprobs=["small"])
@@ -682,6 +703,12 @@ def test_what_is_sure_stays_so(seed: int) -> None:
         falls.append(None if lookout.fall is None else lookout.fall[:2])
     # The same tokens are too unlikely.
     assert falls[0] == falls[1]
+
+
+@pytest.mark.parametrize("window", [1_000, 10**30])
+def test_a_window_larger_than_any_text(window: int, task: Task) -> None:
+    streams = Streams({"small": spelled("All is well. So.")})
+    assert text_of(answer(task, streams, replace(HANDOFF, window=window))) == "All is well. So."
 
 
 def test_odd_log_probabilities() -> None:

@@ -70,9 +70,9 @@ def test_what_is_new(before: str, text: str, found: str) -> None:
 
 def test_it_is_open_until_it_is_decided() -> None:
     seam = Seam("I think that all is well. ")
-    for text in ("", " ", "a", "al", "all", "all is well", "all is well.", "all is well. "):
+    for text in ("", " ", " a", " al", " all", " all is well", " all is well.", " all is well. "):
         assert seam.start(text, done=False) is None
-    assert seam.start("all is well. So", done=False) == len("all is well. ")
+    assert seam.start(" all is well. So", done=False) == len(" all is well. ")
     other = Seam("I think that all is well. ")
     assert other.start("all i", done=False) is None
     assert other.start("all in", done=False) == 0

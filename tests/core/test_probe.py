@@ -389,3 +389,9 @@ def test_any_text_is_probed(text: str) -> None:
     answer, script = played(THREE, a=text if len(text) < 1000 else Said(text[:3000]), big="1: 1")
     assert answer.text == C
     assert len(script.asked) == 4
+
+
+def test_two_that_are_fused_need_no_judge() -> None:
+    fused = replace(FUSED, models=("a", "b"))
+    roles = [role for _, role in asks(played(fused)[1])]
+    assert roles == ["probe", "probe", "answer"]

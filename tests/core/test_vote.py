@@ -14,8 +14,8 @@ from fakes_answers import Part, Said, Script, calibrated, calibrations, sure, ta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossroute import ConstraintError
-from crossroute.strategies import Reply, Task
+from crossroute import ConstraintError, CostLimitError
+from crossroute.strategies import Reply, Task, Together
 from crossroute.strategies.answers import choice
 from crossroute.strategies.signals import StatedConfidence
 from crossroute.strategies.vote import BRIEF, MOST_WEIGHT, Vote
@@ -306,3 +306,16 @@ def test_to_stop_early_changes_nothing(
     assert early.text == late.text
     assert early.error is late.error
     assert (script.asked[-1].role == "answer") is (whole.asked[-1].role == "answer")
+
+
+def test_one_whose_share_of_a_limit_was_too_small_is_asked_alone() -> None:
+    task = task_of({"a": (0.9, 1e-4), "b": (0.5, 1e-5)})
+    flow = Vote(("a", "b")).answer(task)
+    together = next(flow)
+    assert isinstance(together, Together)
+    dear = CostLimitError("dear")
+    found = [Reply(ask.model, error=dear, done=True, was_asked=False) for ask in together.asks]
+    asked = flow.send(found)
+    assert (asked.model, asked.role) == ("a", "answer")
+    last = flow.send(Reply("a", error=dear, done=True, was_asked=False))
+    assert last.model == "b"

@@ -359,16 +359,13 @@ CASES = {
         at_once=True,
     ),
     "a probe that is fused": Case(
-        Probe((MINI, LARGE), tokens=2, judge=LARGE, fuse=True, fuser=SMALL),
-        {
-            MINI: says(MINI, WRONG),
-            LARGE: Member(LARGE, ALSO_RIGHT, scores="1: 0.2\n2: 0.9"),
-            SMALL: says(SMALL, RIGHT),
-        },
+        Probe((MINI, LARGE), tokens=2, fuse=True, fuser=SMALL),
+        {MINI: says(MINI, WRONG), LARGE: says(LARGE, ALSO_RIGHT), SMALL: says(SMALL, RIGHT)},
         RIGHT,
-        [(MINI, "probe"), (LARGE, "probe"), (LARGE, "judge"), (SMALL, "answer")],
+        [(MINI, "probe"), (LARGE, "probe"), (SMALL, "answer")],
         f"writes the answer of {LARGE} and {MINI}; the first stands if all fail",
         at_once=True,
+        last=SMALL,
     ),
     "a controller that asks an expert": Case(
         Controller(MINI, experts=(LARGE,), rounds=1),

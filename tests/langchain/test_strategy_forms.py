@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from dataclasses import replace
 from functools import reduce
 from operator import add
 from typing import Any
@@ -23,6 +24,7 @@ from fakes_forms import (
     check,
     check_decision,
     told,
+    told_of,
 )
 from fakes_langchain import ROUTERS, Person, Recorder, client, person, weather
 from langchain.agents import create_agent
@@ -313,8 +315,7 @@ async def test_a_graph(
 ) -> None:
     case = CASES[name]
     app = graph_of(routed_over(server, case, kind), asynchronous=asynchronous)
-    # Of a text by several models no run tells the tokens.
-    with told(server, case, live=True, joins=False):
+    with told(server, case, live=True):
         reader, state = await shown_by(server, app, asynchronous=asynchronous)
         decision = state["messages"][-1].response_metadata["crossroute"]
         check(reader.seen(decision), case, server)
@@ -408,3 +409,51 @@ async def test_an_agent_with_tools_asks_one_model(asynchronous: bool, server: Op
     assert "".join(reader.parts) == "391."
     assert [request.body["model"] for request in server.requests] == [LARGE]
     assert state["crossroute"]["model"] == LARGE
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+@pytest.mark.parametrize("kind", ROUTERS)
+@pytest.mark.parametrize("streams", [False, True])
+async def test_a_graph_shows_a_probe_as_it_goes_on(
+    streams: bool, asynchronous: bool, kind: type[Any], server: OpenAIServer
+) -> None:
+    """One message, whose rest the server holds until its beginning is shown."""
+    case = CASES["a probe"]
+    router = routed_over(server, case, kind)
+    goes_on = case.answers[case.model]
+    assert isinstance(goes_on, Reply)
+    text = f"{goes_on.text} That is so, as twenty times twenty-three is 460."
+
+    def call(state: MessagesState) -> Any:
+        return {"messages": [reduce(add, router.stream(state["messages"]))]}
+
+    async def acall(state: MessagesState) -> Any:
+        return {"messages": [reduce(add, [c async for c in router.astream(state["messages"])])]}
+
+    app = graph_of(router, asynchronous=asynchronous)
+    if streams:
+        graph = StateGraph(MessagesState).add_node("call", acall if asynchronous else call)
+        app = graph.add_edge(START, "call").compile()
+    with told_of(server, {**case.answers, case.model: replace(goes_on, text=text, hold_after=12)}):
+        shown, ids = Reader(server), set()
+        if asynchronous:
+            async for message, _ in app.astream(STATE, stream_mode="messages"):
+                ids.add(message.id)
+                shown.take(message.text)
+        else:
+            for message, _ in app.stream(STATE, stream_mode="messages"):
+                ids.add(message.id)
+                shown.take(message.text)
+    assert "".join(shown.parts) == text
+    assert len(ids) == 1
+    assert len(shown.parts) > 2
+
+
+async def test_a_graph_that_is_told_to_show_nothing(server: OpenAIServer) -> None:
+    case = CASES["a probe"]
+    router = routed_over(server, case).with_config(tags=["nostream"])
+    app = graph_of(router, asynchronous=True)
+    with told(server, case, live=False):
+        messages = [m async for m, _ in app.astream(STATE, stream_mode="messages")]
+    # But for what the node returns.
+    assert [message.text for message in messages] == [case.text]

@@ -11,14 +11,21 @@ _FULL_WIDTH_MARKS = "\u3002\uff01\uff1f"
 """What ends one in scripts that leave no space between sentences."""
 _CLOSERS = "\"')]*_\u2019\u201d\u00bb\u203a\u300d\u300f\uff09"
 """What may close behind either."""
-_IN_DOUBT = _MARKS + _FULL_WIDTH_MARKS + _CLOSERS + " \t\r"
-"""At the end of a text, these leave open whether a sentence ends there."""
-
-_CLOSED = f"[{re.escape(_CLOSERS)}]*+"
+# Of more in a row, none ends a sentence: so a text that repeats itself for long is read once.
+_MOST = "{1,40}+"
+_MARKED = f"(?<![{_MARKS}])([{_MARKS}]{_MOST})"
+_FULL_WIDTH_MARKED = f"(?<![{_FULL_WIDTH_MARKS}])[{_FULL_WIDTH_MARKS}]{_MOST}"
+_CLOSED = f"(?:[{re.escape(_CLOSERS)}]{_MOST})?+"
+_SPACE = rf"[^\S\n]{_MOST}"
 # White space, and what follows it, tell whether a sentence begins there.
-_END = re.compile(rf"([{_MARKS}]++){_CLOSED}(?=[^\S\n]++(\S))")
-_FULL_WIDTH_END = re.compile(rf"[{_FULL_WIDTH_MARKS}]++{_CLOSED}(?=[\s\S])")
-_FENCE = re.compile(r"\s*(?:[>*+-]\s+|\d{1,3}[.)]\s+)*(`{3,}|~{3,})(.*)", re.DOTALL)
+_END = re.compile(rf"{_MARKED}{_CLOSED}(?={_SPACE}(\S))")
+_FULL_WIDTH_END = re.compile(
+    rf"{_FULL_WIDTH_MARKED}(?![{_FULL_WIDTH_MARKS}]){_CLOSED}(?=[^{re.escape(_CLOSERS)}])"
+)
+# At the end of a text, these leave open whether a sentence ends there.
+_OPEN = re.compile(rf"{_MARKED}{_CLOSED}(?:{_SPACE})?+\Z|{_FULL_WIDTH_MARKED}{_CLOSED}\Z")
+_FENCE = re.compile(r"\s*+(?:[>*+-]\s++|\d{1,3}[.)]\s++){0,20}+(`{3,}|~{3,})(.*)", re.DOTALL)
+_OBJECT = re.compile(r"\s{0,40}+\{")
 
 _ABBREVIATION = re.compile(
     "al|approx|bd|bsp|bspw|bzgl|bzw|ca|cf|ch|corp|dept|dr|ed|eds|eq|eqs|etc|fig|figs|ggf|inc|incl"
@@ -37,7 +44,8 @@ class Boundaries:
     """The boundaries of a text that grows: none of them goes away, whatever follows.
 
     They stand before white space where there is some. None stands in an open block of code, in
-    code within a line, in a number or an address, or after an abbreviation.
+    code within a line, in a number or an address, or after an abbreviation; and none in a text
+    that begins with a brace, as JSON does: a model that is held to JSON writes all of it anew.
 
     Attributes:
         found: Positions, increasing; the first is the beginning of the text.
@@ -47,7 +55,7 @@ class Boundaries:
     _line: int = 0
     """Where the last line begins."""
     _at: int = 0
-    """Up to where it is read."""
+    """Up to where it is decided."""
     _fence: str = ""
     """What has opened the block of code; empty outside of one."""
 
@@ -57,12 +65,15 @@ class Boundaries:
         Args:
             text: All of the text so far.
         """
+        if _OBJECT.match(text):
+            return
         while (end := text.find("\n", self._at)) >= 0:
             self._read_line(text, end)
             self._line = self._at = end + 1
         if not self._fence and not _FENCE.match(text, self._line):
             self._read_sentences(text, len(text))
-            self._at += len(text[self._at :].rstrip(_IN_DOUBT))
+            is_open = _OPEN.search(text, self._at)
+            self._at = is_open.start() if is_open else len(text)
 
     def last(self, limit: int) -> int:
         """The last one that is not behind a position."""
@@ -89,12 +100,14 @@ class Boundaries:
     def _read_sentences(self, text: str, end: int) -> None:
         """Those within a line, as far as what follows tells."""
         found = [
-            *(one.end() for one in _END.finditer(text, self._at, end) if self._ends(text, one)),
-            *(one.end() for one in _FULL_WIDTH_END.finditer(text, self._at, end)),
+            *_END.finditer(text, self._at, end),
+            *_FULL_WIDTH_END.finditer(text, self._at, end),
         ]
-        for at in sorted(found):
-            if text.count("`", self._line, at) % 2 == 0:
-                self._add(at)
+        for mark in sorted(found, key=re.Match.end):
+            self._at = mark.end()
+            is_end = mark.re is _FULL_WIDTH_END or self._ends(text, mark)
+            if is_end and text.count("`", self._line, self._at) % 2 == 0:
+                self._add(self._at)
 
     def _ends(self, text: str, mark: re.Match[str]) -> bool:
         """Whether a mark ends a sentence."""

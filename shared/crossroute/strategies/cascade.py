@@ -18,7 +18,6 @@ from crossroute.decision import CandidateScore, Decision, usd
 from crossroute.errors import ConstraintError, shortened
 from crossroute.strategies.base import Ask, Flow, Reply, Task
 from crossroute.strategies.calibration import (
-    ROUNDING,
     Calibration,
     Calibrations,
     Threshold,
@@ -34,7 +33,7 @@ from crossroute.strategies.checks import (
 from crossroute.strategies.in_turn import in_turn
 from crossroute.strategies.signals import MeanLogprob, Signal, check_signals
 from crossroute.strategies.word import Word
-from crossroute.strategies.worth import beside, most_worth, worth, worth_of, worth_of_draft
+from crossroute.strategies.worth import beside, worth, worth_more, worth_of_draft
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,30 +207,26 @@ class Cascade:
             else f"p(right) {p:.2f} by {judged.signal}"
         )
         if not self._has_target:
-            best = most_worth(task.decision, others)
-            if not worth(task.decision, [best])[0] > worth_of(task.decision, p, 0.0):
+            best = worth_more(task.decision, others, p)
+            if best is None:
                 return None
             what = f"{best.model} is worth more, at {best.quality:.2f} for {usd(best.cost_usd)}"
             return _Escalation(best.model, f"{said}; {what}")
         if judged is None:
             if self.accuracy is None:
                 return None
+            # That it reaches an accuracy nobody knows.
+            best = worth_more(task.decision, others, p, math.inf)
         else:
             threshold = self._threshold(judged.calibration)
-            # A share of the drafts may have just this p, but for the last digits.
-            if p >= threshold.p - ROUNDING:
-                return None
+            best = worth_more(task.decision, others, p, threshold.p)
             said += (
                 f" is below {threshold.p:.2f}"
                 if threshold.holds
                 else f"; no threshold keeps an accuracy of {self.accuracy:g}, "
                 f"{threshold.reached:.2f} at best"
             )
-        better = [one for one in others if one.quality > p]
-        if not better:
-            return None
-        best = most_worth(task.decision, better)
-        return _Escalation(best.model, said)
+        return None if best is None else _Escalation(best.model, said)
 
     def _threshold(self, calibration: Calibration) -> Threshold:
         if self.escalate_at_most is not None:

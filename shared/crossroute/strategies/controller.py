@@ -93,8 +93,11 @@ class Controller:
         own = self._own(task)
         experts = [] if own is None else self._experts(task, own)
         if own is None or not experts:
-            who = "no candidate can control" if own is None else "no expert may be asked"
-            return (yield from self._in_turn(task, f"asked at once: {who}"))
+            why = "no expert may be asked"
+            if own is None:
+                none = self.model is None
+                why = "no candidate can control" if none else f"{self.model} cannot control"
+            return (yield from self._in_turn(task, f"asked at once: {why}"))
         talk = Talk(task, own, experts)
         for number in range(1, self.rounds + 1):
             turn = self._turn(talk, number)

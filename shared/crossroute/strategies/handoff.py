@@ -15,10 +15,9 @@ from typing import NamedTuple
 import numpy as np
 
 from crossroute.decision import CandidateScore, Decision
-from crossroute.errors import ConstraintError, shortened
+from crossroute.errors import ConstraintError, CostLimitError, shortened
 from crossroute.strategies.base import Ask, Flow, GoOn, Reply, Show, Task
 from crossroute.strategies.calibration import (
-    ROUNDING,
     Calibration,
     Calibrations,
     check_calibrations,
@@ -36,7 +35,7 @@ from crossroute.strategies.in_turn import in_turn
 from crossroute.strategies.limit import reserve_usd
 from crossroute.strategies.lookout import Lookout
 from crossroute.strategies.signals import WindowLogprob
-from crossroute.strategies.worth import beside, most_worth, worth, worth_of, worth_of_draft
+from crossroute.strategies.worth import beside, most_worth, worth, worth_more, worth_of_draft
 
 RESERVED_TOKENS = 500
 """Of what is handed over, and of what follows it: the cheap model leaves money for so many."""
@@ -120,8 +119,10 @@ class Handoff:
         """The cheap model's text, and from where it is unsure that of another one."""
         plan = self._plan(task)
         if plan is None:
-            reason = "asked at once: no candidate's text is worth looking at"
-            return (yield from self._in_turn(task, task.decision, reason))
+            why = "no candidate's text is worth looking at"
+            if self.cheap is not None:
+                why = f"{self.cheap} cannot write first"
+            return (yield from self._in_turn(task, task.decision, f"asked at once: {why}"))
         if math.isinf(plan.tau):
             heir = plan.heir(task.decision, math.inf)
             alone = task.decision.preferring((heir or plan.cheap).model)
@@ -139,7 +140,7 @@ class Handoff:
                 lookout.shown = lookout.sure
                 yield Show(reply, end=lookout.shown, close=False)
             (reply,) = yield GoOn((reply,), None if is_mute else lookout.until)
-        return (yield from self._handed_over(task, reply, lookout.cut, handing))
+        return (yield from self._handed_over(task, reply, lookout, handing))
 
     def _first_ask(self, task: Task, plan: _Plan, lookout: Lookout) -> Ask:
         then = ({"role": "user", "content": "word " * RESERVED_TOKENS},)
@@ -171,25 +172,30 @@ class Handoff:
                 f"below {plan.tau:.2f}"
             )
             return _Handing(plan.heir(task.decision, fall.mean) or first, said)
-        if not reply.logprobs and plan.calibration is not None:
+        # Of a share of the answers, the signal alone says which.
+        is_judged = plan.calibration is not None and self.escalate_at_most is None
+        if not reply.logprobs and is_judged:
             heir = plan.heir(task.decision, None)
             return None if heir is None else _Handing(heir, "no log-probabilities came")
         return None
 
-    def _handed_over(self, task: Task, reply: Reply, cut: int, handing: _Handing) -> Flow:
-        """What another one says after the cheap model's text up to a position.
+    def _handed_over(self, task: Task, reply: Reply, lookout: Lookout, handing: _Handing) -> Flow:
+        """What another one says after the cheap model's text, up to where it is cut.
 
         The cheap model's stream waits meanwhile, as it goes on itself if nobody else does; the
         driver closes it as soon as somebody has begun.
         """
-        if task.is_whole and not (reply.done or reply.refused):
+        if task.is_whole and lookout.parts == 1 and not (reply.done or reply.refused):
             # One that came in one part has ended with it, and is counted.
             (reply,) = yield GoOn((reply,), until=lambda _: True)
+        cut = lookout.cut
         kept = _with_space(reply.text, cut)
         if kept:
             yield Show(reply, end=len(kept), close=False)
         goes_on = not (reply.failed or reply.refused) and bool(reply.text.strip())
-        out = {reply.model: "it has begun"}
+        # One that was too dear with what it had to leave may be asked alone.
+        is_dear = isinstance(reply.error, CostLimitError)
+        out = {} if is_dear else {reply.model: "it has begun"}
         if goes_on:
             # It goes on itself rather than a worse one.
             out |= {one.model: "it is no better" for one in self._worse(task, reply.model, handing)}
@@ -310,20 +316,15 @@ class _Plan(NamedTuple):
         quality = self.cheap.quality
         if self.calibration is None:
             return most_worth(decision, self.heirs)
-        p = quality if mean is None else self.calibration.probability(mean, quality)
-        return self.worth_more(decision, p)
+        if mean is None:
+            # That it reaches an accuracy nobody knows.
+            threshold = None if self.threshold is None else math.inf
+            return worth_more(decision, self.heirs, quality, threshold)
+        return self.worth_more(decision, self.calibration.probability(mean, quality))
 
     def worth_more(self, decision: Decision, p: float) -> CandidateScore | None:
         """Who is worth more than a text that is right with a probability, as in a cascade."""
-        if self.threshold is None:
-            best = most_worth(decision, self.heirs)
-            is_more = worth(decision, [best])[0] > worth_of(decision, p, 0.0)
-            return best if is_more else None
-        # A share of the drafts may have just this p, but for the last digits.
-        better = [one for one in self.heirs if one.quality > p]
-        if not better or p >= self.threshold - ROUNDING:
-            return None
-        return most_worth(decision, better)
+        return worth_more(decision, self.heirs, p, self.threshold)
 
 
 class _Handing(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections import deque
 from dataclasses import dataclass, field
 from itertools import islice
@@ -51,6 +52,7 @@ class Lookout:
         shows: Whether what is sure is to be shown at once.
         shown: Up to where the text was shown to somebody.
         fall: The first tokens that are not sure enough, once there are some.
+        parts: In how many parts the text has come.
     """
 
     window: int
@@ -58,13 +60,14 @@ class Lookout:
     shows: bool = True
     shown: int = 0
     fall: Fall | None = None
+    parts: int = 0
     _recent: deque[Token] = field(init=False)
     _boundaries: Boundaries = field(default_factory=Boundaries)
     _count: int = 0
     _length: int = 0
 
     def __post_init__(self) -> None:
-        self._recent = deque(maxlen=self.window)
+        self._recent = deque(maxlen=min(self.window, sys.maxsize))
 
     def until(self, reply: Reply) -> bool:
         """Read on; whether there is something to do: to show, to cut, or to ask another one."""
@@ -103,6 +106,7 @@ class Lookout:
             self._recent.append(Token(max(logprob, LEAST_LOGPROB), self._length))
             if self.fall is None and len(self._recent) == self.window:
                 self._look()
+        self.parts += len(reply.text) > self._length
         self._count, self._length = len(reply.logprobs), len(reply.text)
 
     def _look(self) -> None:

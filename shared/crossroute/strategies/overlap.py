@@ -36,7 +36,7 @@ class Seam:
     _characters: int = 0
     """Of these."""
     _at: int = 0
-    """Up to where they reach."""
+    """Up to where it was looked through."""
     _end: int = 0
     """The end of the longest repetition."""
 
@@ -60,6 +60,9 @@ class Seam:
                 self._places = [p for p in self._places if self._word(p).startswith(word[0])]
                 return None if self._places else self._joined(text)
             self._compare(word)
+        else:
+            # What is left is white space, which is not looked through again.
+            self._at = len(text)
         if not done and (self._places or not text[self._end :].strip()):
             return None
         return self._joined(text)

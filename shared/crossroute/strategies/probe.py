@@ -115,7 +115,9 @@ class Probe:
         if not begun:
             return (yield from self._elsewhere(task, failed))
         if len(begun) > 1:
-            scores = yield from self._scores(task, begun)
+            # Two that are fused need no judge.
+            judged = not self.fuse or len(begun) > 2
+            scores = (yield from self._scores(task, begun)) if judged else None
             begun = _best_first(task.decision, begun, scores)
         if self.fuse and len(begun) > 1:
             return (yield from self._fused(task, begun, failed))

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from crossroute.decision import CandidateScore, Decision
-from crossroute.errors import ConstraintError, shortened
+from crossroute.errors import ConstraintError, CostLimitError, shortened
 from crossroute.strategies.answers import Extractor, final_answer
 from crossroute.strategies.base import Ask, Flow, Reply, Task, Together
 from crossroute.strategies.calibration import Calibrations
@@ -135,9 +135,16 @@ class Vote:
         result = poll.result(replies)
         if result.answer is not None and result.why is None:
             return result.answer
+        # Who had too small a share of a hard limit may be asked yet.
+        shared = {one.model for one in replies if isinstance(one.error, CostLimitError)}
+        tried = {model: why for model, why in tried.items() if model not in shared}
         if is_last:
             # Who said the word is asked again without it, in whichever of its samples.
-            tried = {one.model: "it failed" for one in replies if one.failed or one.refused}
+            tried = {
+                one.model: "it failed"
+                for one in replies
+                if (one.failed or one.refused) and one.model not in shared
+            }
             for one in replies:
                 if not (one.failed or one.refused):
                     tried.pop(one.model, None)

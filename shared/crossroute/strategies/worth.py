@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from crossroute.decision import CandidateScore, Decision
 from crossroute.ranking import preference
+from crossroute.strategies.calibration import ROUNDING
 
 FloatArray = NDArray[np.float64]
 
@@ -40,6 +41,31 @@ def worth_of(
 def most_worth(decision: Decision, candidates: Sequence[CandidateScore]) -> CandidateScore:
     """The candidate that it is worth most to ask."""
     return candidates[int(np.argmax(worth(decision, candidates)))]
+
+
+def worth_more(
+    decision: Decision,
+    candidates: Sequence[CandidateScore],
+    p: float,
+    threshold: float | None = None,
+) -> CandidateScore | None:
+    """The candidate that it is worth most to ask beside an answer; None if none is worth it.
+
+    Args:
+        decision: With the reward and the willingness to pay.
+        candidates: Who may be asked.
+        p: Probability that the answer is right.
+        threshold: Ask below this p whoever is likelier right; None goes by the reward alone.
+    """
+    if threshold is None:
+        best = most_worth(decision, candidates)
+        is_more = worth(decision, [best])[0] > worth_of(decision, p, 0.0)
+        return best if is_more else None
+    better = [one for one in candidates if one.quality > p]
+    # A share of the drafts may have just this p, but for the last digits.
+    if not better or p >= threshold - ROUNDING:
+        return None
+    return most_worth(decision, better)
 
 
 def worth_of_draft(

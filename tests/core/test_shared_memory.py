@@ -151,3 +151,11 @@ def test_an_item_survives_json(memory: SharedMemory) -> None:
 def test_the_docstring_example_runs() -> None:
     done = doctest.testmod(crossroute.context.shared_memory)
     assert done == doctest.TestResults(failed=0, attempted=4)
+
+
+def test_a_number_that_cannot_be_written_is_refused_at_once() -> None:
+    memory = SharedMemory()
+    with pytest.raises(ConstraintError, match="A memory item"):
+        memory.add({"n": 10**5000}, author="a")
+    memory.add("It is so.", author="a")
+    assert [item.content for item in memory.items()] == ["It is so."]

@@ -6,9 +6,16 @@ import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from threading import Lock
-from typing import Annotated, Any, Unpack
+from typing import Annotated, Any, Self, Unpack
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    ValidationError,
+    model_validator,
+)
 
 from crossroute.context.fit import ScoreSettings
 from crossroute.context.scores import DEFAULT_WEIGHTS, ContextWeights, Item, Stage, choose
@@ -36,6 +43,12 @@ class MemoryItem(BaseModel):
     content: JsonValue
     stage: Label | None = None
     written: datetime = Field(default_factory=lambda: datetime.now(UTC))
+
+    @model_validator(mode="after")
+    def _can_be_read(self) -> Self:
+        # An integer may have more digits than Python writes: a ValueError, too.
+        _ = self.text
+        return self
 
     @property
     def text(self) -> str:

@@ -52,6 +52,9 @@ DISABLED = "disabled in its descriptor"
 SHOWN_PROBLEMS = 20
 """How many problems of a file an error lists."""
 
+ANSWER_SHARE = 0.25
+"""How much of a context window is left to the answer, at most, where nobody says how long it is."""
+
 MOST_TEXTS = 200
 """Skills, or examples, of one descriptor."""
 
@@ -259,6 +262,15 @@ class ModelDescriptor(Strict):
         if not isinstance(self.price, ListedPrice):
             return self
         return self.model_copy(update={"price": None})
+
+    @property
+    def room_for_answer(self) -> int:
+        """Tokens of the context window that are left to an answer of unknown length; 0 without one.
+
+        A conversation that is shortened to fit gets the rest.
+        """
+        room = int(ANSWER_SHARE * (self.context_window_tokens or 0))
+        return min(room, self.max_output_tokens or room)
 
     def unreachable(self, today: datetime.date) -> str | None:
         """Why the model cannot be called on that day, or None if it can."""

@@ -51,7 +51,7 @@ from crossroute.query import Message, output_limit
 from crossroute.strategies import Ended, Flow, Listener, PickOne, Strategy, Task, adrive, drive
 from crossroute.strategies.shortened import flow_of
 from crossroute.strategies.wrappers import for_call
-from langchain_crossroute.demands import LateCall, demands_of
+from langchain_crossroute.demands import LateCall, demands_of, openai_tools
 from langchain_crossroute.failures import RequestTooLongError
 from langchain_crossroute.graphs import ashown, readers, shown
 from langchain_crossroute.lazy import LazyChatModel
@@ -371,7 +371,16 @@ class Dispatch:
             decision = choose(decision)
         else:
             decision, watch = self.guard.admit(decision, choose)
-        return Task(decision, query, turn.messages, ceiling, watch, self.router.pool, limits)
+        return Task(
+            decision,
+            query,
+            turn.messages,
+            ceiling,
+            watch,
+            self.router.pool,
+            limits,
+            tools=turn.tools,
+        )
 
     def _with(self, candidates: Candidates[LazyChatModel]) -> Dispatch:
         return replace(self, router=candidates.router, models=candidates.models)
@@ -399,10 +408,12 @@ class Dispatch:
         """What the router is asked, and the conversation that it is asked of."""
         messages = to_messages(value if self.query is None else self.query(value))
         read = to_query(messages)
-        needs, text = demands_of(kwargs if demands is None else demands)
+        demands = kwargs if demands is None else demands
+        needs, text = demands_of(demands)
         if self.late is not None:
             late_needs, late_text = self.late.demands
             needs, text = needs | late_needs, text + late_text
+            demands = {**demands, **self.late.shown}
         settings = config.get("configurable") or {}
         if settings.get(BUDGET) is not None:
             raise ConstraintError(
@@ -434,7 +445,8 @@ class Dispatch:
             read = [{"role": "user", "content": read}]
         # That of the router's run, which the caller may have chosen.
         run_id = getattr(config["callbacks"], "parent_run_id", None)
-        return asked, Turn(read, call_id or str(run_id), last.get("model"), keep)
+        tools = partial(openai_tools, demands.get("tools") or ())
+        return asked, Turn(read, call_id or str(run_id), last.get("model"), keep, tools)
 
 
 class Turn(NamedTuple):
@@ -445,12 +457,14 @@ class Turn(NamedTuple):
         call_id: Id of the call that is made now.
         last: Id of the model that gave the last answer, if that is known.
         keep: Whether the caller keeps that model.
+        tools: Gives the caller's tools in OpenAI's dict form.
     """
 
     messages: Sequence[Message]
     call_id: str
     last: str | None
     keep: bool
+    tools: Callable[[], list[Any]]
 
 
 class _Decided(NamedTuple):

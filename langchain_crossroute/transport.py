@@ -43,7 +43,7 @@ from langchain_crossroute.streams import (
     shows_tokens,
     told_by,
 )
-from langchain_crossroute.tools import OF_TOOLS, calls_in, with_tools
+from langchain_crossroute.tools import OF_TOOLS, call_in_event, calls_in, with_tools
 from langchain_crossroute.wishes import LOGPROBS, Wishes
 
 FAILURE_EVENT = "crossroute_attempt_failed"
@@ -208,7 +208,7 @@ class Exchange:
         # Whether the log-probabilities on the answer are none of the caller's business.
         self._hides_logprobs = False
         self._form = transport.form_of(ask)
-        # What may hold calls of the ask's own tools.
+        # What may hold calls of tools, of the ask's own or of the caller's.
         self._said: list[AIMessage] = []
 
     @property
@@ -314,8 +314,9 @@ class Exchange:
             reply.has_words = reply.has_words or shows(output)
         # What handlers have passed on is not taken back, be it a refusal.
         reply.refused = reply.refused or (is_refusal(output) and not self.shown)
-        if self._ask.tools and isinstance(message := message_of(output), AIMessage):
-            self._said.append(message)
+        if self._ask.tools or "tools" in self._transport.query.needs:
+            message = message_of(output) or call_in_event(output)
+            self._said += [message] if isinstance(message, AIMessage) else []
         text, usage = text_and_usage(output)
         reply.text += text
         if tokens := tokens_of(usage):

@@ -143,7 +143,8 @@ def _task(
     )
     decision, watch = llm._guard.admit(buildable(decision, now.models), choose)
     pool = now.router.pool
-    return Task(decision, query, messages, Ceiling.of(limits, pool, query), watch, pool, limits)
+    ceiling = Ceiling.of(limits, pool, query)
+    return Task(decision, query, messages, ceiling, watch, pool, limits, tools=request.openai_tools)
 
 
 def _settings(llm: CrossRouteLLM, request: Request) -> dict[str, Any]:

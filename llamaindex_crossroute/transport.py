@@ -189,7 +189,7 @@ class Exchange:
         self._finished: bool | None = None
         self._last: Response | None = None
         self._model: LLM | None = None
-        # What has calls of the ask's own tools in it.
+        # What has calls of tools in it, of the ask's own or of the caller's.
         self._calls: ChatResponse | None = None
 
     @property
@@ -370,7 +370,8 @@ class Exchange:
         return getattr(model, name), arguments, options
 
     def _part(self, output: Any) -> Part:
-        if self._ask.tools and isinstance(output, ChatResponse) and has_calls(output):
+        tools = self._ask.tools or "tools" in self._transport.query.needs
+        if tools and isinstance(output, ChatResponse) and has_calls(output):
             self._calls = output
         if self._transport.request.becomes_chat(self._ask):
             output = to_completion(output)

@@ -80,6 +80,7 @@ class Task:
         limits: What the call demands of each candidate; several together have to keep to its most
             predicted cost and latency, too, if a strategy chooses them for the call.
         is_whole: Whether the caller gets the answer in one part, and nothing of it before its end.
+        tools: Gives the tools that the caller lets the model call, in OpenAI's dict form.
     """
 
     decision: Decision
@@ -90,6 +91,8 @@ class Task:
     pool: Mapping[str, ModelDescriptor] = field(default_factory=dict)
     limits: Constraints = UNLIMITED
     is_whole: bool = False
+    # Made when somebody asks for them.
+    tools: Callable[[], Sequence[Mapping[str, Any]]] = tuple
 
     def can(self, model: str, capability: Capability) -> bool:
         """Whether a model's descriptor lists a capability."""
@@ -113,7 +116,9 @@ class Reply:
         usage: Its tokens, None as long as nobody has counted them.
         cost_usd: What it cost in USD; None as long as it is not known.
         logprobs: Log-probabilities of its tokens so far, where they were asked for and are given.
-        tool_calls: Which of the tools of its ask it wants called, as soon as it is done.
+        tool_calls: Which tools it wants called, of its ask or of the caller, as soon as it is done.
+        messages: Of what is no model but an agent, the messages of its run in OpenAI's dict form,
+            as soon as it is done; empty where the text and the tool calls are all.
     """
 
     model: str
@@ -128,6 +133,7 @@ class Reply:
     cost_usd: float | None = None
     logprobs: list[float] = field(default_factory=list)
     tool_calls: list[ToolCall] = field(default_factory=list)
+    messages: Sequence[Message] = ()
 
     @property
     def failed(self) -> bool:

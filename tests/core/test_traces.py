@@ -12,6 +12,7 @@ from typing import Any
 
 import datasets
 import pytest
+from hypothesis import HealthCheck, given, settings, strategies
 
 from crossroute import CrossRouter, DataError
 from crossroute.errors import MissingExtraError
@@ -32,6 +33,19 @@ TOOL = {
         "parameters": {"type": "object", "properties": {"city": {"type": "string"}}},
     },
 }
+ROLES = ("system", "user", "assistant", "tool")
+NAMES = [
+    "role",
+    "content",
+    "type",
+    "text",
+    "tool_calls",
+    "function",
+    "name",
+    "arguments",
+    "args",
+    "id",
+]
 Make = Callable[..., CallRecord]
 Row = Mapping[str, Any]
 
@@ -215,6 +229,7 @@ def test_the_shortest_right_answer_is_preferred_to_the_longest_wrong_one(make: M
         {"margin": -1},
         {"right_at": 2},
         {"least_reward": math.nan},
+        {"least_reward": "much"},
         {"near_duplicates": 0},
         {"most_a_prompt": 0},
     ],
@@ -254,7 +269,7 @@ def test_the_course_of_an_agent_is_learned_with_its_tools(make: Make) -> None:
         {
             "role": "ai",
             "content": "",
-            "tool_calls": [{"name": "weather", "args": {"city": "Bonn"}}],
+            "tool_calls": [{"name": "weather", "args": {"city": "Bonn"}, "id": "7"}],
         },
         {"role": "tool", "content": [{"type": "text", "text": "Rain"}]},
         assistant("It rains."),
@@ -266,9 +281,9 @@ def test_the_course_of_an_agent_is_learned_with_its_tools(make: Make) -> None:
         {
             "role": "assistant",
             "content": "",
-            "tool_calls": [{"type": "function", "id": "", "function": function}],
+            "tool_calls": [{"type": "function", "id": "7", "function": function}],
         },
-        {"role": "tool", "content": "Rain", "tool_call_id": ""},
+        {"role": "tool", "content": "Rain", "tool_call_id": "7"},
         assistant("It rains."),
     ]
     assert json.loads(row["tools"]) == [TOOL]
@@ -282,13 +297,51 @@ def test_what_was_not_recorded_is_not_learned(make: Make) -> None:
         make(""),
         make(asks=[ask(said=[], handed_on=False)]),
         make(calls=["nonsense"]),
+        make(calls=[call(deep=json.loads("[" * 200 + "]" * 200))]),
     ]
     found = exported(records)
-    assert (found.rows, found.examples, found.skipped.total()) == ([], 0, 5)
+    assert (found.rows, found.examples, found.skipped.total()) == ([], 0, 6)
     assert found.skipped["answer: with attachments, which are not recorded"] == 1
     hostile = ask(role="draft", keep=[0, 7], said=[assistant("x")])
     found = exported([make(asks=[hostile])], roles=frozenset({"draft"}))
     assert found.skipped["draft: with positions of messages that are not there"] == 1
+
+
+JSON = strategies.recursive(
+    strategies.none()
+    | strategies.booleans()
+    | strategies.integers()
+    | strategies.floats()
+    | strategies.text(max_size=9)
+    | strategies.sampled_from(
+        ["user", "assistant", "tool", "text", "1", '{"a": [NaN]}', "bob@x.com"]
+    ),
+    lambda inner: (
+        strategies.lists(inner, max_size=3)
+        | strategies.dictionaries(strategies.sampled_from(NAMES), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+MESSAGES = strategies.lists(
+    strategies.dictionaries(strategies.sampled_from(NAMES), JSON, max_size=5), max_size=3
+)
+
+
+@settings(
+    max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(MESSAGES, MESSAGES, MESSAGES)
+def test_whatever_a_file_holds_makes_rows_or_is_counted(
+    make: Make, query: list[Any], said: list[Any], tools: list[Any]
+) -> None:
+    asked = [ask(said=said, then=query, tools=tools, handed_on=True), ask(role="draft", said=said)]
+    records = [make(query=query, asks=asked, tools=tools), make("391", 0.0, query=query)]
+    for format_ in ("sft", "dpo"):
+        found = exported(records, format_, roles=frozenset({"answer", "draft"}))
+        assert found.examples + found.skipped.total() >= 3
+        for row in found.rows:
+            json.dumps(row, allow_nan=False)
+            assert all(message["role"] in ROLES for message in row["prompt"])
 
 
 # Loading

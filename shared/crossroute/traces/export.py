@@ -28,6 +28,13 @@ from crossroute.traffic.records import masked_values
 Format = Literal["sft", "dpo"]
 Recipe = Literal["best", "sater"]
 
+_WANTED = {
+    "least_reward": "give a number",
+    "margin": "give a number from 0 up",
+    "right_at": "give a number from 0 to 1",
+    "near_duplicates": "give a number above 0, up to 1",
+}
+
 MOST_COMPARED = 100
 """Of a prompt, so many of the best are compared with so many of the worst."""
 
@@ -66,11 +73,19 @@ class Selection:
         for name, known in (("format", get_args(Format)), ("recipe", get_args(Recipe))):
             if (given := getattr(self, name)) not in known:
                 raise DataError(f"{name} is {shortened(given)}; give one of {', '.join(known)}.")
-        for name in ("least_reward", "margin", "right_at", "near_duplicates"):
+        for name in _WANTED:
             given = getattr(self, name)
-            number = amount(abs(given) if name == "least_reward" else given)
-            if number is None or (number > 1 and name in ("right_at", "near_duplicates")):
-                raise DataError(f"{name} is {shortened(given)}; give a number from 0 to 1.")
+            number = amount(given)
+            if name == "least_reward":
+                # A reward may be below 0.
+                is_negative = isinstance(given, (int, float)) and amount(-given) is not None
+                is_wrong = number is None and not is_negative
+            elif name == "margin":
+                is_wrong = number is None
+            else:
+                is_wrong = number is None or number > 1
+            if is_wrong:
+                raise DataError(f"{name} is {shortened(given)}; {_WANTED[name]}.")
         if self.near_duplicates == 0:
             raise DataError("near_duplicates is 0, by which all are alike; give 1 for equal ones.")
         if isinstance(self.most_a_prompt, bool) or self.most_a_prompt < 1:

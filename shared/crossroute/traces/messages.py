@@ -21,6 +21,8 @@ _ROLES = {
 
 
 _LARGEST = 2**63
+MOST_DEPTH = 50
+"""Of the arguments of a tool call, which may be whatever a model has written."""
 
 
 class LeftOutError(Exception):
@@ -83,12 +85,14 @@ def _text(content: object) -> str:
     return "\n".join(text for text in texts if isinstance(text, str))
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401  # Whatever JSON may hold.
+def _plain(value: Any, depth: int = 0) -> Any:  # noqa: ANN401  # Whatever JSON may hold.
     """A value without numbers that other readers of JSON do not know."""
+    if depth > MOST_DEPTH:
+        raise LeftOutError("with a tool call of too deep arguments")
     if isinstance(value, dict):
-        return {name: _plain(one) for name, one in value.items()}
+        return {name: _plain(one, depth + 1) for name, one in value.items()}
     if isinstance(value, list):
-        return [_plain(one) for one in value]
+        return [_plain(one, depth + 1) for one in value]
     is_odd = isinstance(value, (int, float)) and not abs(value) < _LARGEST
     return str(value) if is_odd else value
 
@@ -103,5 +107,5 @@ def _call(call: object) -> dict[str, Any]:
     if not name:
         raise LeftOutError("with a tool call of an unknown form")
     # Of a text, the names say only now which of its values are secrets.
-    function = {"name": name, "arguments": _plain(masked_values(arguments))}
+    function = {"name": name, "arguments": masked_values(_plain(arguments))}
     return {"type": "function", "id": id_, "function": function}

@@ -482,7 +482,7 @@ def test_near_duplicates_are_those_of_a_high_jaccard_similarity() -> None:
     """Whatever is compared: the index finds each pair that there is."""
     draw = random.Random(7)
     for threshold in (0.5, 0.7, 0.9, 1.0):
-        new, kept = NearDuplicates(threshold), []
+        new, kept = NearDuplicates(threshold, ["a b a b", "a b a"]), []
         for _ in range(300):
             texts = [" ".join(draw.choices("ab", k=draw.randint(1, 7))) for _ in range(2)]
             alike = any(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 
 _WORD = re.compile(r"\w+|[^\w\s]")
 SHINGLE = 3
@@ -24,10 +25,13 @@ class NearDuplicates:
 
     Args:
         threshold: 0..1; 1 are texts with the same shingles.
+        alike: Texts such as those to come: the shingles that are rare in them stand first, so that
+            few examples are compared.
     """
 
-    def __init__(self, threshold: float) -> None:
+    def __init__(self, threshold: float, alike: Iterable[str] = ()) -> None:
         self._threshold = threshold
+        self._counts = Counter(shingle for text in alike for shingle in _shingles(text))
         self._seen: list[tuple[Shingles, ...]] = []
         # By the place of a text in an example, and one of its first shingles.
         self._places: dict[tuple[int, int], list[int]] = {}
@@ -52,7 +56,8 @@ class NearDuplicates:
 
     def _head(self, place: int, shingles: Shingles) -> list[tuple[int, int]]:
         count = len(shingles) - math.ceil(self._threshold * len(shingles) - _ROUNDING) + 1
-        return [(place, one) for one in sorted(shingles)[:count]]
+        rare_first = sorted(shingles, key=lambda one: (self._counts[one], one))
+        return [(place, one) for one in rare_first[:count]]
 
     def _alike(self, one: Sequence[Shingles], other: Sequence[Shingles]) -> bool:
         pairs = zip(one, other, strict=True)

@@ -18,7 +18,6 @@ from typing import Any, Literal, get_args
 
 from crossroute.errors import DataError, shortened
 from crossroute.files import replacing
-from crossroute.ranking import amount
 from crossroute.traces.duplicates import NearDuplicates
 from crossroute.traces.examples import Example, as_text, examples_of
 from crossroute.traces.personal_data import PersonalData
@@ -28,11 +27,12 @@ from crossroute.traffic.records import masked_values
 Format = Literal["sft", "dpo"]
 Recipe = Literal["best", "sater"]
 
-_WANTED = {
-    "least_reward": "give a number",
-    "margin": "give a number from 0 up",
-    "right_at": "give a number from 0 to 1",
-    "near_duplicates": "give a number above 0, up to 1",
+_BOUNDS = {
+    # A reward has the weight of readability in it, and may be below 0.
+    "least_reward": (-1e6, 1e6),
+    "margin": (0.0, 1e6),
+    "right_at": (0.0, 1.0),
+    "near_duplicates": (0.01, 1.0),
 }
 
 MOST_COMPARED = 100
@@ -73,22 +73,14 @@ class Selection:
         for name, known in (("format", get_args(Format)), ("recipe", get_args(Recipe))):
             if (given := getattr(self, name)) not in known:
                 raise DataError(f"{name} is {shortened(given)}; give one of {', '.join(known)}.")
-        for name in _WANTED:
+        for name, (low, high) in _BOUNDS.items():
             given = getattr(self, name)
-            number = amount(given)
-            if name == "least_reward":
-                # A reward may be below 0.
-                is_negative = isinstance(given, (int, float)) and amount(-given) is not None
-                is_wrong = number is None and not is_negative
-            elif name == "margin":
-                is_wrong = number is None
-            else:
-                is_wrong = number is None or number > 1
-            if is_wrong:
-                raise DataError(f"{name} is {shortened(given)}; {_WANTED[name]}.")
-        if self.near_duplicates == 0:
-            raise DataError("near_duplicates is 0, by which all are alike; give 1 for equal ones.")
-        if isinstance(self.most_a_prompt, bool) or self.most_a_prompt < 1:
+            is_number = isinstance(given, (int, float)) and not isinstance(given, bool)
+            if not (is_number and low <= given <= high):
+                raise DataError(
+                    f"{name} is {shortened(given)}; give a number from {low:g} to {high:g}."
+                )
+        if type(self.most_a_prompt) is not int or self.most_a_prompt < 1:
             raise DataError(
                 f"most_a_prompt is {shortened(self.most_a_prompt)}; give a whole number from 1 up."
             )
@@ -143,7 +135,9 @@ def export(
         ("sft", "sater"): _shortest_right,
         ("dpo", "sater"): _shortest_right_and_longest_wrong,
     }[selection.format, selection.recipe]
-    new = NearDuplicates(selection.near_duplicates)
+    every = [one for group in groups.values() for one in group]
+    texts = (text for one in every for text in (_question(one.prompt), one.said))
+    new = NearDuplicates(selection.near_duplicates, texts)
     for group in groups.values():
         # Near duplicates of one prompt are told before the most of it are taken.
         taken = 0

@@ -49,6 +49,7 @@ from crossroute.guard import Guard
 from crossroute.models.followed_folder import FollowedFolder
 from crossroute.query import Message, output_limit
 from crossroute.strategies import Ended, Flow, Listener, PickOne, Strategy, Task, adrive, drive
+from crossroute.strategies.shortened import flow_of
 from crossroute.strategies.wrappers import for_call
 from langchain_crossroute.demands import LateCall, demands_of, openai_tools
 from langchain_crossroute.failures import RequestTooLongError
@@ -352,7 +353,7 @@ class Dispatch:
             self.pass_refusals,
             self.strict_streams,
         )
-        return Call(task, strategy.answer(task), transport)
+        return Call(task, flow_of(strategy, task), transport)
 
     def _task(self, decision: Decision, asked: dict[str, Any], turn: Turn) -> Task:
         query, limits = asked["query"], asked["constraints"]
@@ -425,6 +426,11 @@ class Dispatch:
         given = {name: settings.get(id_) for name, id_ in IDS.items()}
         if self.forced is not None:
             given["model"] = self.forced
+        if given["shorten"] and self.query is not None:
+            raise ConstraintError(
+                f"{IDS['shorten']} is for inputs that are messages; the router's `query` says that "
+                "they are something else. Shorten them before (langchain_crossroute.fit_messages)."
+            )
         willingness = given.pop("willingness_to_pay")
         last = last or last_decision(messages) or {}
         stays_with = self.exploration.stays_with(last)

@@ -15,6 +15,7 @@ from crossroute.ceiling import Ceiling
 from crossroute.exploration import new_call_id
 from crossroute.query import Message
 from crossroute.strategies import Flow, PickOne, Task, adrive, drive
+from crossroute.strategies.shortened import flow_of
 from crossroute.strategies.wrappers import for_call
 from llamaindex_crossroute.events import recorders
 from llamaindex_crossroute.messages import is_from_model, to_dicts
@@ -119,7 +120,7 @@ def _flow(llm: CrossRouteLLM, request: Request, task: Task) -> Flow:
     alone = PickOne(llm.attempts, llm.pass_refusals)
     is_prompt = isinstance(request, PromptRequest)
     strategy = for_call(llm.strategy, alone, is_bound=bool(needs), is_prompt=is_prompt)
-    return strategy.answer(task)
+    return flow_of(strategy, task)
 
 
 def _task(

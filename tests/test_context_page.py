@@ -16,13 +16,15 @@ BENCHMARK: Any = runpy.run_path(str(ROOT / "benchmarks" / "context.py"))
 
 def test_the_code_of_the_page_runs(capsys: pytest.CaptureFixture[str]) -> None:
     blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
-    assert len(blocks) == 4
+    assert len(blocks) == 5
     found: dict[str, Any] = {}
     for code in blocks:
         exec(code, found)
     fitted = found["fitted"]
     assert 1 in fitted.kept
     assert fitted.tokens <= 45 < fitted.tokens_before
+    assert found["decision"].shortened == {"gpt-4o-mini-2024-07-18": 75}
+    assert found["decision"].model == "gpt-4o-mini-2024-07-18"
     assert len(found["found"]) == 2
     assert "accountant (check): " in capsys.readouterr().out
 

@@ -28,8 +28,11 @@ class Constraints:
             covers `pt-BR`, not the other way round.
         max_data_retention_days: For how long the provider may keep requests; 0 is not at all.
         max_latency_seconds: The most that a whole answer may be expected to take.
+        shorten: Whether a model that has no room for the conversation gets a shorter one
+            (`crossroute.context.fit_context`) instead of being removed.
 
-    The last four go by the descriptor, and a model whose descriptor does not say is removed.
+    Regions, languages, retention and latency go by the descriptor, and a model whose descriptor
+    does not say is removed.
 
     Raises:
         ConstraintError: If a limit is no number from 0 up, or a list is a string or bytes.
@@ -44,6 +47,7 @@ class Constraints:
     languages: Collection[str] = ()
     max_data_retention_days: float | None = None
     max_latency_seconds: float | None = None
+    shorten: bool = False
 
     def __post_init__(self) -> None:
         _check_model(self.model, optional=True)
@@ -69,6 +73,8 @@ class Constraints:
                 )
             # An integer that no float holds can hardly be compared or printed.
             object.__setattr__(self, name, limit)
+        if not isinstance(self.shorten, bool):
+            raise ConstraintError(f"shorten is {shortened(self.shorten)}; give True or False.")
 
     @classmethod
     def of(cls, constraints: ConstraintsLike) -> Constraints:

@@ -53,6 +53,8 @@ class Decision:
             None where nobody records.
         surcharge_usd: What was added to the cost of models where it decided, in USD, by their ids
             (`CrossRouter.with_surcharges`).
+        shortened: To how many input tokens the conversation is shortened for candidates that have
+            no room for more, by their ids (`Constraints.shorten`).
     """
 
     model: str
@@ -69,6 +71,7 @@ class Decision:
     probability: float | None = None
     call_id: str | None = None
     surcharge_usd: Mapping[str, float] = field(default_factory=dict)
+    shortened: Mapping[str, int] = field(default_factory=dict)
 
     def counted_usd(self, candidate: CandidateScore) -> float:
         """What a candidate's cost counts as where it decides, its surcharge included, in USD."""
@@ -143,6 +146,12 @@ class Decision:
             for one in shown
             if (extra := self.surcharge_usd.get(one.model, 0.0))
         ]
+        lines += [
+            f"{one.model} gets the conversation shortened to about {self.shortened[one.model]} "
+            "input tokens."
+            for one in shown
+            if one.model in self.shortened
+        ]
         if self.shadow is None or self.shadow.model == self.model:
             lines += self._alternatives()
         return "\n".join(lines)
@@ -170,6 +179,8 @@ class Decision:
             found["call_id"] = self.call_id
         if self.surcharge_usd:
             found["surcharge_usd"] = dict(self.surcharge_usd)
+        if self.shortened:
+            found["shortened"] = dict(self.shortened)
         return found
 
     def _alternatives(self) -> list[str]:

@@ -50,6 +50,7 @@ from crossroute.ranking import (
     reward,
 )
 from crossroute.serving import Eligibility, Predictions, Serving
+from crossroute.shortening import with_shortening
 
 if TYPE_CHECKING:
     from crossroute.budget.allocation import Allocation
@@ -643,6 +644,7 @@ class CrossRouter:
                     input_tokens=query.input_tokens,
                     removed={model: explained(why) for model, why in reasons.items()},
                     blank=query.is_blank,
+                    shortened=served.shortened[i],
                     kept=kept_at is not None
                     and best.model == found.models[kept_at]
                     and any(
@@ -683,14 +685,16 @@ class CrossRouter:
         Raises:
             NoCandidateError: If no model may serve one of them.
         """
-        found = self._predict(queries, on_chunk)
+        predicted = self._predict(queries, on_chunk)
+        found, rooms = with_shortening(predicted, queries, limits, self._pool)
         removed = []
         for i, query in enumerate(queries):
-            reasons = self._eligibility.removed(query, limits[i], found.cost_usd[i].tolist())
+            cost = found.cost_usd[i].tolist()
+            reasons = self._eligibility.removed(query, limits[i], cost, rooms[i])
             if len(reasons) == len(found.models):
                 raise NoCandidateError(reasons, position=i if many else None)
             removed.append(reasons)
-        return Serving(queries, found, removed)
+        return Serving(queries, found, removed, rooms)
 
     def _bonus(
         self, stay: Stay, queries: Sequence[Query], willingness: float

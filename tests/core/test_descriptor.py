@@ -197,8 +197,9 @@ def test_the_page_has_every_field_and_a_valid_example() -> None:
     assert set(table) == set(fields(schema, schema))
     (example,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
     assert ModelDescriptor.parse(example, Path("example")).region == "eu"
-    # All that a person writes is in it.
+    # All that a person writes of a model is in it.
     by_hand = set(ModelDescriptor.model_fields) - {"learned", "retired", "disabled", "note"}
+    by_hand -= {"kind", "skills", "examples", "cost_usd_a_call", "expected_quality"}
     assert set(yaml.safe_load(example)) == by_hand - {"parameters_in_billions"}
 
 
@@ -289,3 +290,26 @@ def test_an_error_never_quotes_what_may_be_a_key(tmp_path: Path, text: str) -> N
         ModelDescriptor.load(path)
     shown = "".join(traceback.format_exception(caught.value))
     assert "sk-very-secret" not in shown.replace(text, "")
+
+
+def test_an_agent_says_what_it_serves() -> None:
+    text = "id: flights\nkind: agent\nskills: [Books flights.]\ncost_usd_a_call: 0.02\n"
+    agent = ModelDescriptor.parse(text, Path("flights.yaml"))
+    assert (agent.kind, agent.skills, agent.cost_usd_a_call) == ("agent", ("Books flights.",), 0.02)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("kind: agent", "of kind agent needs a description, skills or examples"),
+        ("kind: tool\ndescription: A tool.\nefforts: [low]", "efforts are of a model"),
+        ("skills: [Books flights.]", "skills is of an agent"),
+        ("expected_quality: 0.5", "expected_quality is of an agent"),
+        ("efforts: [low, low]", "efforts names one twice"),
+        ("efforts: [Very High]", "efforts"),
+        ("kind: oracle", "kind"),
+    ],
+)
+def test_what_is_not_of_its_kind_is_refused(text: str, said: str) -> None:
+    with pytest.raises(DescriptorError, match=said):
+        ModelDescriptor.parse(f"id: one\n{text}\n", Path("one.yaml"))

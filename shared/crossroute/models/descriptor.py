@@ -23,7 +23,7 @@ from pydantic import (
 
 from crossroute.errors import DescriptorError, problems
 from crossroute.files import replace_file
-from crossroute.models.fields import Count, ModelId, PositiveCount, Strict, Text, printable
+from crossroute.models.fields import Count, ModelId, PositiveCount, Strict, Text, Usd, printable
 from crossroute.models.price import ListedPrice, Price, listed_price
 from crossroute.models.provider_arguments import (
     KNOWN_ARGUMENTS,
@@ -38,6 +38,8 @@ LanguageTag = Annotated[
     str, StringConstraints(strip_whitespace=True, pattern=r"^[a-z]{2,3}(-[A-Za-z0-9]{1,8})*$")
 ]
 Region = Annotated[str, StringConstraints(strip_whitespace=True, pattern=r"^[A-Za-z0-9-]+$")]
+Kind = Literal["model", "agent", "chain", "retriever", "tool"]
+Effort = Annotated[str, StringConstraints(strip_whitespace=True, pattern=r"^[a-z][a-z0-9_]{0,29}$")]
 
 _ADDRESS = re.compile(
     r"https?://(?:[\w.-]+|\[[\da-f:.]+\])(?::\d{1,5})?(?:/[\w.~%!$&'()*+,;=:@/-]*)?",
@@ -49,6 +51,15 @@ DISABLED = "disabled in its descriptor"
 
 SHOWN_PROBLEMS = 20
 """How many problems of a file an error lists."""
+
+ANSWER_SHARE = 0.25
+"""How much of a context window is left to the answer, at most, where nobody says how long it is."""
+
+MOST_TEXTS = 200
+"""Skills, or examples, of one descriptor."""
+
+MOST_EFFORTS = 20
+"""Of one model."""
 
 LINE_WIDTH = 100
 """Of a file that is written."""
@@ -167,8 +178,15 @@ class ModelDescriptor(Strict):
 
     id: ModelId
     """The model's id, in the pool and in the data it was trained on."""
+    kind: Kind = "model"
+    """What it is. All but a `model` serve only what is like their description, skills and
+    examples."""
     description: Text | None = None
-    """One sentence on what it is."""
+    """One sentence on what it is, or on what it serves."""
+    skills: Annotated[tuple[Text, ...], Field(max_length=MOST_TEXTS)] = ()
+    """What an agent, a chain, a retriever or a tool can do, a sentence each."""
+    examples: Annotated[tuple[Text, ...], Field(max_length=MOST_TEXTS)] = ()
+    """Queries that it serves."""
     provider: Provider | None = None
     """Where it is reached; None for a model that is only predicted."""
     retired: datetime.date | None = None
@@ -179,6 +197,14 @@ class ModelDescriptor(Strict):
     """Anything a reader of the file should know."""
     price: Price | None = Field(default=None, validate_default=True)
     """Its price table; without one, the price that genai-prices lists for the provider's model."""
+    cost_usd_a_call: Usd | None = None
+    """What a call of an agent, a chain, a retriever or a tool costs in the mean, in USD."""
+    expected_quality: Annotated[FiniteFloat, Field(ge=0, le=1)] | None = None
+    """Mean quality of its answers to what it serves, 0..1, of all but a model, whose quality is
+    learned."""
+    efforts: Annotated[tuple[Effort, ...], Field(max_length=MOST_EFFORTS)] = ()
+    """The reasoning efforts that the model takes, the least first: each is a candidate of its own,
+    `id@effort`."""
     context_window_tokens: PositiveCount | None = None
     """Input and output tokens that fit in one request."""
     max_output_tokens: PositiveCount | None = None
@@ -210,12 +236,41 @@ class ModelDescriptor(Strict):
             return price
         return listed_price(provider.chat_model, provider.base_url)
 
+    @model_validator(mode="after")
+    def _of_its_kind(self) -> ModelDescriptor:
+        if self.kind == "model":
+            for name in ("skills", "examples", "cost_usd_a_call", "expected_quality"):
+                if name in self.model_fields_set and getattr(self, name) not in (None, ()):
+                    raise ValueError(
+                        f"{name} is of an agent, a chain, a retriever or a tool; write its kind, "
+                        f"or remove {name}"
+                    )
+        elif self.efforts:
+            raise ValueError(f"efforts are of a model, this is of kind {self.kind}; remove them")
+        elif not (self.description or self.skills or self.examples):
+            raise ValueError(
+                f"one of kind {self.kind} needs a description, skills or examples, which say what "
+                "it serves"
+            )
+        if len(set(self.efforts)) < len(self.efforts):
+            raise ValueError("efforts names one twice; remove it")
+        return self
+
     @property
     def as_written(self) -> ModelDescriptor:
         """The descriptor as it stands in a file: a price that is listed elsewhere does not."""
         if not isinstance(self.price, ListedPrice):
             return self
         return self.model_copy(update={"price": None})
+
+    @property
+    def room_for_answer(self) -> int:
+        """Tokens of the context window that are left to an answer of unknown length; 0 without one.
+
+        A conversation that is shortened to fit gets the rest.
+        """
+        room = int(ANSWER_SHARE * (self.context_window_tokens or 0))
+        return min(room, self.max_output_tokens or room)
 
     def unreachable(self, today: datetime.date) -> str | None:
         """Why the model cannot be called on that day, or None if it can."""

@@ -12,6 +12,8 @@ from fakes_langchain import client, weather, with_the_tool
 from langchain_core.messages import HumanMessage
 from openai_server import OpenAIServer
 
+from crossroute.traces.export import Selection, export
+from crossroute.traces.rank import rank
 from crossroute.traffic.records import CallRecord, read_records
 from langchain_crossroute import ChatCrossRoute, CrossRouteRecorder
 
@@ -68,6 +70,15 @@ def test_what_each_ask_got_and_said_is_kept(
         assert found.asks[0].tools
     if "escalated" in name:
         assert found.asks[1].reason
+    # And it is learned from: the whole call, and each ask that said something of its own.
+    recorder.feedback(found.id, 1.0)
+    roles = frozenset(one.role for one in found.asks) | {"answer"}
+    ranking = rank(recorded(recorder))
+    rows = export(ranking, Selection("sft", roles=roles, most_a_prompt=9, near_duplicates=1)).rows
+    question = {"role": "user", "content": QUESTION}
+    whole = {"prompt": [question], "completion": [{"role": "assistant", "content": answer}]}
+    assert whole in [{name: row[name] for name in whole} for row in rows]
+    assert len(rows) >= len({role for _, role in case.asks})
 
 
 @pytest.mark.filterwarnings(

@@ -13,6 +13,8 @@ from fakes_llamaindex import TOOL_CHATS, answer_of, scripted
 from llama_index.core.instrumentation import get_dispatcher
 from openai_server import OpenAIServer
 
+from crossroute.traces.export import Selection, export
+from crossroute.traces.rank import rank
 from crossroute.traffic.records import CallRecord, read_records
 from llamaindex_crossroute import CrossRouteLLM, CrossRouteRecorder
 
@@ -68,6 +70,15 @@ def test_what_each_ask_got_and_said_is_kept(
     if "controller" in name:
         calls: Any = found.asks[0].said
         assert json.loads(calls[0]["tool_calls"][0]["function"]["arguments"])
+    # And it is learned from: the whole call, and each ask that said something of its own.
+    recorder.feedback(found.id, 1.0)
+    roles = frozenset(one.role for one in found.asks) | {"answer"}
+    ranking = rank(recorded(recorder))
+    rows = export(ranking, Selection("sft", roles=roles, most_a_prompt=9, near_duplicates=1)).rows
+    question = {"role": "user", "content": QUESTION}
+    whole = {"prompt": [question], "completion": [{"role": "assistant", "content": answer}]}
+    assert whole in [{name: row[name] for name in whole} for row in rows]
+    assert len(rows) >= len({role for _, role in case.asks})
 
 
 @pytest.mark.parametrize("way", TOOL_CHATS)

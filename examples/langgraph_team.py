@@ -3,17 +3,18 @@
     python examples/langgraph_team.py
 
 A planner says what to look up, workers look it up, a reviewer writes the answer; what they know is
-in a `SharedMemory`. Four runs over the same questions: with one dear model or with a router, and
-with all of the memory or as much of it as a budget for each role allows. The models' server is
-simulated: a worker finds a note if, and only if, it is in what it was sent, and every model can do
-that. So tokens, USD and which answers were lost are what such a team would have; that the cheap
-model answers as well as the dear one is taken for granted here, not shown.
+in a `SharedMemory`. Five runs over the same questions: with one dear model or with a router, and
+with all of the memory or as much of it as a budget for each role allows. All of it is traced, and
+the traces are ranked. The models' server is simulated: a worker finds a note if, and only if, it is
+in what it was sent, and every model can do that. So tokens, USD and which answers were lost are
+what such a team would have; that the cheap model answers as well as the dear one is taken for
+granted here, not shown.
 """
 
 import operator
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, TypedDict
 
@@ -30,6 +31,9 @@ from rich.console import Console
 from rich.table import Table
 
 from crossroute.context import SharedMemory, count_tokens
+from crossroute.traces.export import Selection, export
+from crossroute.traces.rank import rank
+from crossroute.traffic.records import read_records
 from langchain_crossroute import ChatCrossRoute, CrossRouteRecorder
 
 DEAR, CHEAP = MODELS = ("gpt-5.5", "gemini-3.1-flash-lite")
@@ -44,6 +48,9 @@ PROMPTS = {
 }
 BUDGETS = {"planner": 120, "worker": 160, "reviewer": 120}
 """Tokens of the memory that each role gets, where there are budgets."""
+
+SMALL_BUDGETS = {"planner": 80, "worker": 40, "reviewer": 50}
+"""Too few: here facts are lost."""
 
 STAGES = {
     "planner": {"plan": 0.5, "finding": 1.0},
@@ -186,14 +193,14 @@ def _said(system: str, text: str) -> str:
 
 
 def team(
-    chat: ChatCrossRoute, memory: SharedMemory, *, budgeted: bool
+    chat: ChatCrossRoute, memory: SharedMemory, budgets: Mapping[str, int] | None
 ) -> CompiledStateGraph[State, None, State, State]:
     """The graph: planner, workers at once, planner again, and in the end the reviewer."""
 
     def ask(role: str, question: str) -> AIMessage:
         settings: dict[str, Any] = {}
-        if budgeted:
-            settings = {"budget_tokens": BUDGETS[role], "stage": STAGES[role]}
+        if budgets is not None:
+            settings = {"budget_tokens": budgets[role], "stage": STAGES[role]}
         known = "\n".join(item.text for item in memory.items(question=question, **settings))
         messages = [SystemMessage(PROMPTS[role]), HumanMessage(f"{known}\n\n{question}")]
         return chat.invoke(messages, _in_role(role))
@@ -244,7 +251,10 @@ class Run(NamedTuple):
 
 
 def run(
-    chat: ChatCrossRoute, config: RunnableConfig, recorder: CrossRouteRecorder, *, budgeted: bool
+    chat: ChatCrossRoute,
+    budgets: Mapping[str, int] | None,
+    config: RunnableConfig,
+    recorder: CrossRouteRecorder,
 ) -> Run:
     """Answer all questions, and tell the recorder which answers were right."""
     said: list[AIMessage] = []
@@ -253,7 +263,7 @@ def run(
         memory = SharedMemory()
         for note in _notes():
             memory.add(note, author="archive", stage="note")
-        graph = team(chat, memory, budgeted=budgeted)
+        graph = team(chat, memory, budgets)
         state = graph.invoke({"question": case.question, "lookups": [], "said": []}, config)
         is_right = state["said"][-1].text == case.answer
         right += is_right
@@ -280,6 +290,16 @@ def _notes() -> Iterator[str]:
     yield from needed
 
 
+RUNS = (
+    (DEAR, "all of it", None),
+    (DEAR, "budgets", BUDGETS),
+    (None, "all of it", None),
+    (None, "budgets", BUDGETS),
+    (None, "small budgets", SMALL_BUDGETS),
+)
+"""The model that always answers, or None; what is kept of the memory."""
+
+
 def main() -> None:
     table = Table("models", "memory")
     for column in (*MODELS, "input tokens", "output tokens", "USD", "right"):
@@ -293,27 +313,33 @@ def main() -> None:
             for model in MODELS
         }
         chat = ChatCrossRoute(models=models)
-        for forced in (DEAR, None):
-            for budgeted in (False, True):
-                recorder = CrossRouteRecorder(Path(folder) / "records.jsonl", traces=True)
-                config: RunnableConfig = {
-                    "callbacks": [recorder],
-                    "configurable": {"crossroute_model": forced},
-                    # One worker after the other, so that each run is the same.
-                    "max_concurrency": 1,
-                }
-                found = run(chat, config, recorder, budgeted=budgeted)
-                table.add_row(
-                    "routed" if forced is None else f"always {forced}",
-                    "budgets" if budgeted else "all of it",
-                    *(f"{found.calls[model]} calls" for model in MODELS),
-                    f"{found.input_tokens:,}",
-                    f"{found.output_tokens:,}",
-                    f"{found.usd:.4f}",
-                    f"{found.right} of {len(CASES)}",
-                )
+        recorder = CrossRouteRecorder(Path(folder) / "records.jsonl", traces=True)
+        for forced, kept, budgets in RUNS:
+            config: RunnableConfig = {
+                "callbacks": [recorder],
+                "configurable": {"crossroute_model": forced},
+                # One worker after the other, so that each run is the same.
+                "max_concurrency": 1,
+            }
+            found = run(chat, budgets, config, recorder)
+            table.add_row(
+                "routed" if forced is None else f"always {forced}",
+                kept,
+                *(f"{found.calls[model]} calls" for model in MODELS),
+                f"{found.input_tokens:,}",
+                f"{found.output_tokens:,}",
+                f"{found.usd:.4f}",
+                f"{found.right} of {len(CASES)}",
+            )
+        ranking = rank(read_records(recorder.path))
+    lessons = export(ranking, Selection(format="sft")).rows
     print("One team, the same questions; the answers are simulated, prices and routing are real.")
     Console(width=130).print(table)
+    print(
+        f"{len(ranking.traces)} traces, with rewards from {ranking.traces[-1].reward:.2f} to "
+        f"{ranking.traces[0].reward:.2f}: {len(lessons)} lessons to train a small model with, as "
+        "`crossroute traces export` writes them."
+    )
 
 
 if __name__ == "__main__":

@@ -84,6 +84,7 @@ class RecordedAsk(_Recorded):
     Attributes:
         error: Type of the error that ended it, `refused` where another ask was to mend a refusal;
             None if it went well.
+        effort: The reasoning effort that it named; None is the model's own.
     """
 
     model: ModelId
@@ -94,6 +95,7 @@ class RecordedAsk(_Recorded):
     cost_usd: AnswerUsd | None = None
     estimated: bool = False
     error: Name | None = None
+    effort: Name | None = None
 
 
 class Feedback(_Recorded):

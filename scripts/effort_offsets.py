@@ -4,11 +4,11 @@
 
 Reads routing data (`docs/data.md`) in which a model stands more than once, as `model@effort`; the
 model without one is at its provider's default, which `--default` says. Efforts of a model are
-compared on the prompts that two of them have answered. Prints each pair, and for each model what its answers gain
-in quality, in logits, from the efforts below `medium` to those from `medium` on, and by how much
-their log length grows a step from `low` on; and how well the mean of the other models predicts
-either, as a root of mean squares, beside no difference. The means are the constants of
-`crossroute.onboarding.guess`.
+compared on the prompts that two of them have answered. Prints each pair, and for each model what
+its answers gain in quality, in logits, from the efforts below `medium` to those from `medium` on,
+and by how much their log length grows a step from `low` on; and how well the mean of the other
+models predicts either, as a root of mean squares, beside no difference. The means are the constants
+of `crossroute.onboarding.guess`.
 """
 
 from __future__ import annotations

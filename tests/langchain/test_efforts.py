@@ -16,6 +16,7 @@ from langchain_openai import ChatOpenAI
 from crossroute import PoolError
 from crossroute.strategies import Ask, Flow, Task
 from langchain_crossroute import ChatCrossRoute, CrossRouteRunnable
+from langchain_crossroute.wishes import Wishes
 
 LOW, HIGH = f"{MODEL}@low", f"{MODEL}@high"
 
@@ -119,6 +120,36 @@ def test_a_strategy_names_an_effort(
     assert plain(CLIENTS[make](body)) == plain(SAID[make]("medium"))
     (ask,) = answer.response_metadata["crossroute"]["bill"]["asks"]
     assert (ask["model"], ask["effort"]) == (HIGH, "medium")
+
+
+class ChatGoogleGenerativeAI(FakeListChatModel):
+    """With the fields of langchain-google-genai 4.4, which `google` above is of."""
+
+    reasoning_effort: str | None = None
+    thinking_budget: int | None = 100
+
+
+class ChatOpenRouter(FakeListChatModel):
+    """With the field of langchain-openrouter."""
+
+    reasoning: dict[str, Any] | None
+
+
+def test_clients_that_need_not_be_installed() -> None:
+    router = router_of_efforts()
+    google = ChatGoogleGenerativeAI(responses=["Hi."])
+    openrouter = ChatOpenRouter(responses=["Hi."], reasoning={"summary": "auto"})
+    for model, expected in (
+        (google, {"reasoning_effort": "low", "thinking_budget": None}),
+        (openrouter, {"reasoning": {"summary": "auto", "effort": "low"}}),
+    ):
+        assert set(ChatCrossRoute(models={MODEL: model}, router=router).models) == {LOW, HIGH}
+        changed, _ = Wishes(effort="low").of(model, {})
+        assert {name: getattr(changed, name) for name in expected} == expected
+        assert changed.invoke("Hello").text == "Hi."
+    # How long to think is for the caller to say, too.
+    kept, _ = Wishes(effort="low").of(google, {"thinking_budget": 7})
+    assert (kept.reasoning_effort, kept.thinking_budget) == (None, 100)
 
 
 def test_the_caller_s_own_effort_holds(server: WireServer) -> None:

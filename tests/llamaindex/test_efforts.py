@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from fakes_wire import MODEL, TEXT, WireServer, router_of_efforts
+from llama_index.core.bridge.pydantic import Field, PrivateAttr
 from llama_index.core.llms import LLM, ChatMessage, MockLLM
 from llama_index.core.prompts import PromptTemplate
 from llama_index.llms.openai import OpenAIResponses
@@ -18,6 +19,7 @@ from crossroute import ModelDescriptor, PoolError
 from crossroute.strategies import Ask, Flow, Task
 from llamaindex_crossroute import CrossRouteLLM, call_settings
 from llamaindex_crossroute.lazy import LazyLLM
+from llamaindex_crossroute.wishes import at_effort
 
 LOW, HIGH = f"{MODEL}@low", f"{MODEL}@high"
 
@@ -118,6 +120,39 @@ def test_one_llm_is_asked_with_the_effort_of_each_arm(
     assert answer.additional_kwargs["crossroute"]["model"] == LOW
     said = [plain(CLIENTS[make](body)) for body in server.bodies]
     assert said == [plain(SAID[make](effort)) for effort in ("low", "high", "high")]
+
+
+class Anthropic(MockLLM):
+    """With the field of llama-index-llms-anthropic 0.12, which `anthropic` above is of."""
+
+    additional_kwargs: dict[str, Any] = Field(
+        default_factory=lambda: {"output_config": {"format": "json"}}
+    )
+
+
+class GoogleGenAI(MockLLM):
+    """With the attribute of llama-index-llms-google-genai 0.11, which `google` above is of."""
+
+    _generation_config: dict[str, Any] = PrivateAttr(
+        default={
+            "seed": 1,
+            "thinking_config": {"include_thoughts": True, "thinking_budget": 100},
+        }
+    )
+
+
+def test_llms_that_need_not_be_installed() -> None:
+    claude, gemini = Anthropic(), GoogleGenAI()
+    found: Any = at_effort(claude, "low")
+    assert found.additional_kwargs == {"output_config": {"format": "json", "effort": "low"}}
+    found = at_effort(gemini, "low")
+    thinking = {"include_thoughts": True, "thinking_level": "low"}
+    assert found._generation_config == {"seed": 1, "thinking_config": thinking}
+    # The LLM itself stays as it is.
+    assert gemini._generation_config["thinking_config"]["thinking_budget"] == 100
+    assert "effort" not in claude.additional_kwargs["output_config"]
+    models = {MODEL: gemini}
+    assert set(CrossRouteLLM(models=models, router=router_of_efforts()).models) == {LOW, HIGH}
 
 
 def test_an_ask_then_the_caller_then_the_arm(server: WireServer) -> None:

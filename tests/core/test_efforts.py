@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from fakes_core import QUICK
 
 from crossroute import (
     CrossRouter,
@@ -24,6 +25,8 @@ from crossroute.models.provider_arguments import effort_in, without_effort
 from crossroute.onboarding.guess import EFFORT_ERROR, GUESS_ERROR, LONGER, MORE_QUALITY
 from crossroute.strategies import Ask, Reply, charge
 from crossroute.traffic.records import RecordedAsk
+from crossroute.training.data import RoutingData
+from crossroute.training.train import train
 
 PRICE = {
     "input_usd_per_1m": 1.0,
@@ -126,6 +129,12 @@ def test_a_guess_tells_efforts_apart(router: CrossRouter) -> None:
     # Of a model that ships at an effort, the nearest one says the most: that itself.
     shipped = router.over(ModelPool([descriptor(id="gpt-5-mini", efforts=("low", "high"))])).pool
     assert parts(shipped["gpt-5-mini@high"]) == parts(router.pool["gpt-5-mini@high"])
+
+
+def test_a_model_that_is_trained_without_an_effort_is_a_candidate(toy_data: RoutingData) -> None:
+    name = toy_data.models[0]
+    trained = train(toy_data, settings=QUICK, known={name: descriptor(id=name)})
+    assert list(trained.pool) == list(toy_data.models)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +15,7 @@ from langchain_core.prompts import ChatPromptTemplate
 from langchain_core.runnables import RunnableLambda
 from langchain_openai import ChatOpenAI
 
-from crossroute import PoolError
+from crossroute import PoolError, Provider
 from crossroute.strategies import Ask, Flow, Task
 from langchain_crossroute import ChatCrossRoute, CrossRouteRunnable
 from langchain_crossroute.wishes import Wishes
@@ -120,6 +122,35 @@ def test_a_strategy_names_an_effort(
     assert plain(CLIENTS[make](body)) == plain(SAID[make]("medium"))
     (ask,) = answer.response_metadata["crossroute"]["bill"]["asks"]
     assert (ask["model"], ask["effort"]) == (HIGH, "medium")
+
+
+def test_a_folder_is_followed_from_a_model_to_its_efforts(
+    server: WireServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OWN_KEY", "none")
+    (own, *_) = router_of_efforts().pool.values()
+    provider = Provider(
+        chat_model=f"openai:{MODEL}", base_url=f"{server.url}/v1", api_key_env="OWN_KEY"
+    )
+    fields = {"learned": None, "effort": None, "provider": provider}
+    for name in (MODEL, "other"):
+        own.model_copy(update={**fields, "id": name}).save(tmp_path)
+    chat = ChatCrossRoute.from_yaml(tmp_path, follow=True)
+    live = chat.live
+    assert live is not None
+    chat.invoke("Hello", forced(MODEL))
+    own.model_copy(update={**fields, "id": MODEL, "efforts": ("low", "high")}).save(tmp_path)
+    deadline = time.monotonic() + 60
+    while MODEL in live.current.models and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert list(live.current.models) == [HIGH, LOW, "other"]
+    # Who names the model means any of its efforts.
+    for model in (HIGH, LOW, MODEL):
+        answer = chat.invoke("Hello", forced(model))
+        assert answer.response_metadata["crossroute"]["model"] in (HIGH, LOW)
+    efforts = [body.get("reasoning_effort") for body in server.bodies]
+    assert efforts[:3] == [None, "high", "low"]
+    assert efforts[3] in ("high", "low")
 
 
 class ChatGoogleGenerativeAI(FakeListChatModel):

@@ -74,8 +74,9 @@ def known_models(models: Path | None, checkpoint: Path | None) -> ModelPool:
     known = ModelPool.load(models) if models else ModelPool.shipped()
     if not models and checkpoint and (checkpoint / MODELS).is_dir():
         known = ModelPool({**known, **ModelPool.load(checkpoint)}.values())
-    # Data may be of a model, or of its efforts.
-    return ModelPool({**known.expanded(), **known}.values())
+    # Data may be of a model, which it then measures without an effort, or of its efforts.
+    bare = {one.id: one.model_copy(update={"efforts": ()}) for one in known.values()}
+    return ModelPool({**known.expanded(), **bare}.values())
 
 
 def load_pool(folder: Path | None) -> ModelPool:

@@ -15,6 +15,7 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from crossroute import CrossRouter, NoAnswerError, Query, QueryError
 from crossroute.errors import StrategyError
 from crossroute.failures import describe, mask_error, secrets_in_values
+from crossroute.models.efforts import arm_of
 from crossroute.query import given_limit
 from crossroute.strategies import Ask, Charge, Reply, Usage, bill, charge
 from crossroute.strategies.base import begun, has_words
@@ -198,7 +199,11 @@ class Exchange:
         self._transport = transport
         self._ask = ask
         self._candidate = transport.models[ask.model]
-        self._price = transport.router.pool[ask.model].price
+        descriptor = transport.router.pool[ask.model]
+        self._price = descriptor.price
+        arm = arm_of(descriptor)
+        # A candidate's own effort: a model at several of them may be one client.
+        self._effort = None if arm is None else arm.effort
         self._metadata = AnswerMetadata(
             decision, self._price, strict=transport.strict_streams, bill=transport.bill
         )
@@ -353,6 +358,8 @@ class Exchange:
             usage=not self._form.is_whole and (ask.role != "answer" or transport.form.is_whole),
             fresh=ask.fresh,
             muted=ask.role != "answer",
+            effort=ask.effort or self._effort,
+            effort_wins=ask.effort is not None,
         )
         self._listen(model, logprobs=wishes.logprobs or bool(transport.kwargs.get(LOGPROBS)))
         value, late = transport.value, transport.late
@@ -368,7 +375,7 @@ class Exchange:
             called = with_tools(model, ask)
         else:
             called = model if late is None else late.on(ask.model, model)
-        value, settings = for_provider(model, value, {**given, **own})
+        value, settings = for_provider(model, value, dict(wishes.settings({**given, **own})))
         called, self._hides_logprobs = wishes.of(called, settings)
         if wishes.muted:
             called = told_by(called, self.config["callbacks"])

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from crossroute.errors import ConstraintError, Reason, UnknownModelError, did_you_mean, shortened
 from crossroute.models.descriptor import DISABLED, ModelDescriptor
+from crossroute.models.pool import ModelPool
 from crossroute.query import Query
 from crossroute.ranking import amount, check_willingness_to_pay
 
@@ -17,7 +18,9 @@ class Constraints:
     """What a call demands of its candidates beside what its query shows.
 
     Attributes:
-        model: The one model that may serve it; None leaves the choice to the router.
+        model: The one model that may serve it; None leaves the choice to the router. Here and in
+            the next two, the id of a model stands for all its efforts, where those are the
+            candidates.
         allowed: Ids of the models that may serve it; None are all.
         excluded: Ids of the models that may not.
         max_cost_usd: The most that a candidate's predicted cost may be, in USD.
@@ -112,6 +115,24 @@ class Constraints:
             if model not in pool:
                 raise UnknownModelError(model, pool)
 
+    def over(self, pool: ModelPool) -> Constraints:
+        """The constraints by the ids of a pool: one of a model stands for all of its efforts.
+
+        Raises:
+            UnknownModelError: If the pool has neither.
+        """
+        named = {*(self.allowed or ()), *self.excluded, *([self.model] if self.model else ())}
+        if named <= pool.keys():
+            return self
+        allowed = None if self.allowed is None else _arms(self.allowed, pool)
+        if self.model is None or self.model in pool:
+            model = self.model
+        else:
+            model, own = None, _arms([self.model], pool)
+            allowed = own if allowed is None else [one for one in own if one in allowed]
+        excluded = _arms(self.excluded, pool)
+        return replace(self, model=model, allowed=allowed, excluded=excluded)
+
     def forbids(self, model: str) -> Reason | None:
         """Why the model may not be chosen, or None if it may."""
         if self.model is not None and model != self.model:
@@ -171,6 +192,12 @@ _LIMITS = {
     "max_data_retention_days": "days",
     "max_latency_seconds": "s",
 }
+
+
+def _arms(models: Collection[str], pool: ModelPool) -> list[str]:
+    if unknown := [model for model in models if not pool.arms(model)]:
+        raise UnknownModelError(unknown[0], pool)
+    return [arm for model in models for arm in pool.arms(model)]
 
 
 def _covers(known: str, wanted: str) -> bool:

@@ -83,7 +83,8 @@ class CrossRouter:
     Args:
         checkpoint: The trained network.
         pool: The candidates, at least two, with embeddings of that checkpoint. A model without one
-            gets a guess by what its descriptor says (`crossroute.onboarding.guess.guess`).
+            gets a guess by what its descriptor says (`crossroute.onboarding.guess.guess`), and one
+            that lists efforts becomes a candidate for each (`ModelPool.expanded`).
         encoder: The encoder that the checkpoint was trained on; found by its name if None.
         reward: `exponential` or `linear`.
         surcharge_usd: See `with_surcharges`.
@@ -107,13 +108,15 @@ class CrossRouter:
     ) -> None:
         if reward not in get_args(RewardName):
             raise ValueError(f"reward is {reward!r}; it must be one of {get_args(RewardName)}.")
+        listed, pool = pool, pool.expanded()
         if len(pool) < 2:
             raise PoolError(
                 f"A router needs at least two models to choose from, the pool has {len(pool)}"
                 f"{': ' + next(iter(pool)) if pool else ''}. Add one."
             )
-        learned = ModelPool(model for model in pool.values() if model.learned)
-        check_fit(checkpoint, learned)
+        # Also what is measured without an effort: no candidate, but it says what its arms are like.
+        measured = ModelPool(model for model in listed.values() if model.learned)
+        check_fit(checkpoint, measured)
         if encoder is None:
             encoder = load_encoder(checkpoint.encoder.name)
         checkpoint.encoder.check(encoder)
@@ -124,11 +127,11 @@ class CrossRouter:
                 f"query, its encoder and the form give {expected}. Train it again."
             )
         self._checkpoint = checkpoint
-        self._pool = learned
+        self._pool = measured
         self._encoder = encoder
         self._reward: RewardName = reward
         self._surcharge_usd = _surcharges(surcharge_usd, pool)
-        if len(learned) < len(pool):
+        if measured.keys() != pool.keys():
             self._pool = ModelPool(
                 model if model.learned else self._guessed(model) for model in pool.values()
             )
@@ -656,9 +659,7 @@ class CrossRouter:
         return decisions
 
     def _limits(self, constraints: ConstraintsLike) -> Constraints:
-        limits = Constraints.of(constraints)
-        limits.check(self._pool)
-        return limits
+        return Constraints.of(constraints).over(self._pool)
 
     def _limits_of_each(
         self, constraints: ConstraintsLike | Sequence[ConstraintsLike], count: int

@@ -156,6 +156,8 @@ class Ask:
         seconds: Time limit, up to where it is looked at: then it is left, and its error is an
             `AskTimeoutError`. None is the client's own.
         fresh: Whether it is to be a sample of its own, from no cache of the framework.
+        effort: The reasoning effort, in the place of the model's own and of the caller's; a client
+            that is not known to take one is asked without.
         reason: Why it is asked, in a line of text for whoever reads the decision.
         reserve_usd: What of a hard limit on cost it leaves for asks that are to come.
         max_tokens: The most output tokens that a hard limit leaves; the driver sets it.
@@ -170,6 +172,7 @@ class Ask:
     role: Role = "answer"
     seconds: float | None = None
     fresh: bool = False
+    effort: str | None = None
     reason: str = ""
     reserve_usd: float = 0.0
     max_tokens: int | None = None

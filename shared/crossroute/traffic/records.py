@@ -84,6 +84,7 @@ class RecordedAsk(_Recorded):
     Attributes:
         error: Type of the error that ended it, `refused` where another ask was to mend a refusal;
             None if it went well.
+        effort: The reasoning effort that it named; None is the model's own.
         handed_on: Whether the answer, or a part of it, is of it. This and what follows is there
             where traces are recorded.
         reason: Why it was asked.
@@ -101,6 +102,7 @@ class RecordedAsk(_Recorded):
     cost_usd: AnswerUsd | None = None
     estimated: bool = False
     error: Name | None = None
+    effort: Name | None = None
     handed_on: bool | None = None
     reason: str | None = None
     keep: tuple[int, ...] | None = None

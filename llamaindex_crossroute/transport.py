@@ -38,7 +38,7 @@ from llamaindex_crossroute.answers import (
     usage_of,
     with_text,
 )
-from llamaindex_crossroute.closing import aclose, close
+from llamaindex_crossroute.closing import aclose, close, close_what_failed
 from llamaindex_crossroute.events import (
     CrossRouteAnswerEvent,
     CrossRouteDecisionEvent,
@@ -213,6 +213,9 @@ class Exchange:
                     with self._empty_is_no_error():
                         for chunk in chunks:
                             yield self._part(chunk)
+                except Exception as error:
+                    close_what_failed(error)
+                    raise
                 finally:
                     # Left to the garbage collector, it may be closed while its client holds a lock.
                     close(chunks)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import re
 import shlex
 import shutil
@@ -12,13 +13,11 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
-from contextlib import ExitStack, redirect_stderr
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from fakes_core import Run
-from llama_index.core.instrumentation import get_dispatcher
 
 from crossroute.policy import read_policy
 from crossroute.traffic.cases import load_cases
@@ -101,63 +100,53 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "examples" / "traffic"
 
 
-@pytest.fixture
-def port(folder: Path) -> Iterator[str]:
-    """Where the simulated models are, in the files of the folder, too."""
+def test_the_tutorial_does_what_it_says(folder: Path) -> None:
     port = free_port()
     for file in (*folder.glob("models/*.yaml"), folder / "judge.yaml"):
         text = file.read_text("utf-8")
         assert PORT in text
         file.write_text(text.replace(PORT, port), "utf-8")
-    before = list(get_dispatcher().event_handlers)
-    yield port
-    get_dispatcher().event_handlers[:] = before
-
-
-def test_the_tutorial_does_what_it_says(
-    folder: Path,
-    port: str,
-    run: Run,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    monkeypatch.chdir(folder)
-    # As wide as the page.
-    monkeypatch.setenv("COLUMNS", "100")
-    for name in ("NO_PROXY", "no_proxy"):
-        monkeypatch.setenv(name, "127.0.0.1")
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join((str(ROOT / "shared"), str(ROOT))),
+        "PYTHONIOENCODING": "utf-8",
+        **dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1"),
+        # As wide as the page.
+        "COLUMNS": "100",
+        # Several threads for small matrices take ten times as long where other tests are running.
+        **dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
+    }
     with ExitStack() as running:
         for step in steps():
             words = shlex.split(step.run.replace(PORT, port), comments=False)
             if step.is_python:
-                exec(step.run, {"__name__": "__main__"})
-                printed = capsys.readouterr().out
+                words = [sys.executable, "-c", step.run]
             elif words[0] == "export":
-                monkeypatch.setenv(*words[1].split("=", 1))
+                name, _, value = words[1].partition("=")
+                environment[name] = value
                 continue
-            elif words[0] == "crossroute":
-                # In the order in which a terminal shows both.
-                with redirect_stderr(sys.stdout):
-                    code, printed, _ = run(*words[1:])
-                assert code == 0, printed
-            else:
-                assert words[0] == "python"
+            elif words[0] == "python":
                 words[0] = sys.executable
-                process = running.enter_context(
-                    subprocess.Popen(
-                        [word for word in words if word != "&"],
-                        stdout=subprocess.PIPE,
-                        stderr=subprocess.STDOUT,
-                        encoding="utf-8",
-                    )
+            else:
+                assert words[0] == "crossroute"
+                words[:1] = [sys.executable, "-c", "from crossroute.cli.app import main; main()"]
+            process = running.enter_context(
+                subprocess.Popen(
+                    [word for word in words if word != "&"],
+                    cwd=folder,
+                    env=environment,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    encoding="utf-8",
                 )
-                running.callback(process.kill)
-                assert process.stdout is not None
-                if words[-1] == "&":
-                    printed = process.stdout.readline().replace(port, PORT)
-                else:
-                    printed, _ = process.communicate(timeout=300)
-                    assert process.returncode == 0, printed
+            )
+            running.callback(process.kill)
+            assert process.stdout is not None
+            if words[-1] == "&":
+                printed = process.stdout.readline().replace(port, PORT)
+            else:
+                printed, _ = process.communicate(timeout=300)
+                assert process.returncode == 0, printed
             check_printed(step, printed)
     policy = read_policy(folder / "policy.yaml")
     assert policy.willingness_to_pay is not None

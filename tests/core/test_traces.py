@@ -408,6 +408,15 @@ def masked(text: str, *regions: str) -> str:
         ("from 10.1.2.3 and 2001:db8::1, not 127.0.0.1", "from <IP_1> and <IP_2>, not 127.0.0.1"),
         ("const p='+49 151 23456789';", "const p='<PHONE_1>';"),
         ("(212) 555-0123 or +12125550123", "<PHONE_1> or <PHONE_1>"),
+        # Beside what might be a sum, or a part of a longer name.
+        ("_bob@example.com_, bob@example.com-x", "<EMAIL_1>_, <EMAIL_2>-x"),
+        ("4111 1111 1111 1111 12 27", "<CARD_1> 12 27"),
+        ("5 cards: 4111111111111111 12/27", "5 cards: <CARD_1> 12/27"),
+        ("[2125550123, 3125550199]", "[<PHONE_1>, <PHONE_2>]"),
+        ("phone1=2125550123 / 3125550199", "phone1=<PHONE_1> / <PHONE_2>"),
+        ("Room 5 - 2125550123 - 24 h", "Room 5 - <PHONE_1> - 24 h"),
+        ("Room 5 **2125550123**", "Room 5 **<PHONE_1>**"),
+        ("415-6667777, (212) 555 - 0123", "<PHONE_1>, <PHONE_2>"),
     ],
 )
 def test_personal_data_is_masked(text: str, found: str) -> None:
@@ -423,10 +432,27 @@ def test_personal_data_is_masked(text: str, found: str) -> None:
         "std::dec, a::b, at 12:30:45 on 2026-11-29",
         "f(x) @ g.h, user at example dot com",
         "DE89370400440532013001",
+        # Each holds what passes as the number of a phone or a card.
+        "46368 * 75025 = 3478759200",
+        "98389221*42553317=4186787710596057",
+        "12345+12345678901=12358024579, 2085817 + 826881 = 2912698",
+        "141397 - 99908, 88878437-31, 1125 - 38881805 = -38880680",
+        "4885377 - 338702 = 4546675",
+        "2125550123 / 2 = 1062775061.5; $2125550123, 0.2125550123",
+        "e=2.718281828459045",
+        "2 3 5 7 11 13 17 19 23 29 31 37",
     ],
 )
 def test_what_only_looks_like_it_stays(text: str) -> None:
     assert masked(text) == text
+
+
+def test_arithmetic_stays() -> None:
+    draw = random.Random(3)
+    for _ in range(300):
+        a, b = (draw.randint(10, 10 ** draw.randint(2, 9)) for _ in range(2))
+        for text in (f"{a} * {b} = {a * b}", f"{a}+{b}={a + b}", f"{a} - {b} = {a - b}"):
+            assert masked(text) == text
 
 
 def test_regions_say_whose_numbers_are_found_without_a_country_code() -> None:

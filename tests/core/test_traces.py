@@ -197,6 +197,12 @@ def test_a_pair_differs_in_reward_by_a_margin(make: Make) -> None:
     assert row["chosen"] == [assistant("391")]
     assert row["rejected"] == [assistant("371")]
     assert exported(records, "dpo", margin=1.2).rows == []
+    # Just that margin, and just the least reward, though here 1 - 0.8 < 0.2 and 0.1 + 0.2 > 0.3.
+    free = [make("391", 1.0, tokens=0), make("It is 391.", 0.8, tokens=0)]
+    assert len(exported(free, "dpo", margin=0.2).rows) == 1
+    assert exported(free, "dpo", margin=0.21).rows == []
+    assert len(exported([make("A", 0.3, tokens=0)], least_reward=0.1 + 0.2).rows) == 1
+    assert len(exported([make("A", 0.3)], recipe="sater", right_at=0.1 + 0.2).rows) == 1
     # Of a pair that says the same there is nothing to learn.
     assert exported([make("391", 1.0), make("391", 0.0)], "dpo").rows == []
     # Others are asked something else.
@@ -406,7 +412,7 @@ def masked(text: str, *regions: str) -> str:
         ("DE89 3704 0044 0532 0130 00 IS MY OWN", "<IBAN_1> IS MY OWN"),
         ("x='de89370400440532013000'", "x='<IBAN_1>'"),
         ("from 10.1.2.3 and 2001:db8::1, not 127.0.0.1", "from <IP_1> and <IP_2>, not 127.0.0.1"),
-        ("const p='+49 151 23456789';", "const p='<PHONE_1>';"),
+        ("const p='+49 151 23456789'; + 49 151 23456789", "const p='<PHONE_1>'; <PHONE_1>"),
         ("(212) 555-0123 or +12125550123", "<PHONE_1> or <PHONE_1>"),
         # Beside what might be a sum, or a part of a longer name.
         ("_bob@example.com_, bob@example.com-x", "<EMAIL_1>_, <EMAIL_2>-x"),

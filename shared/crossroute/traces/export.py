@@ -35,6 +35,8 @@ _BOUNDS = {
     "near_duplicates": (0.01, 1.0),
 }
 
+_ROUNDING = 1e-9
+
 MOST_COMPARED = 100
 """Of a prompt, so many of the best are compared with so many of the worst."""
 
@@ -182,7 +184,7 @@ def write_rows(rows: Iterable[dict[str, Any]], path: Path) -> None:
 
 def _best(group: Sequence[Example], wanted: Selection, skipped: Counter[str]) -> Iterator[Pair]:
     for example in sorted(group, key=lambda one: -one.reward):
-        if example.reward >= wanted.least_reward:
+        if _reaches(example.reward, wanted.least_reward):
             yield example, None
         else:
             skipped[f"with a reward below {wanted.least_reward:g}"] += 1
@@ -195,8 +197,8 @@ def _best_pairs(
     pairs = [
         (one, other)
         for one, other in product(ranked[:MOST_COMPARED], ranked[-MOST_COMPARED:])
-        if one.reward >= wanted.least_reward
-        and one.reward - other.reward >= wanted.margin
+        if _reaches(one.reward, wanted.least_reward)
+        and _reaches(one.reward - other.reward, wanted.margin)
         and one.reward > other.reward
         and one.said != other.said
     ]
@@ -228,8 +230,13 @@ def _shortest_right_and_longest_wrong(
 def _by_length(group: Sequence[Example], wanted: Selection) -> tuple[list[Example], list[Example]]:
     """The right and the wrong ones, the shortest first."""
     by_length = sorted(group, key=lambda one: one.length)
-    right = [one for one in by_length if one.quality >= wanted.right_at]
-    return right, [one for one in by_length if one.quality < wanted.right_at]
+    right = [one for one in by_length if _reaches(one.quality, wanted.right_at)]
+    return right, [one for one in by_length if not _reaches(one.quality, wanted.right_at)]
+
+
+def _reaches(value: float, bound: float) -> bool:
+    """Whether it is as high, whatever was rounded on the way: 1 - 0.8 is 0.2."""
+    return value >= bound - _ROUNDING
 
 
 # Rows

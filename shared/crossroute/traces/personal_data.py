@@ -165,7 +165,8 @@ class PersonalData:
         groups = _DIGITS.findall(said)
         if plus := _PLUS.search(said):
             before = text[max(start + plus.start() - 2, 0) : start + plus.start()]
-            if plus[1] or _TERM.search(before) or sum(map(len, groups)) < LEAST_DIGITS:
+            spaced = plus[1] and (len(groups) == 1 or _TERM.search(before.rstrip()))
+            if spaced or _TERM.search(before) or sum(map(len, groups)) < LEAST_DIGITS:
                 return True
         if len(groups) == 1:
             return _is_computed(text, start, end)

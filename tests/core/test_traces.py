@@ -553,3 +553,20 @@ def test_near_duplicates_are_left_out(make: Make) -> None:
     assert len(found.rows) == 3
     assert found.skipped["nearly the same as another"] == 1
     assert len(exported(records, near_duplicates=1).rows) == 4
+
+
+def test_few_are_compared_or_masked(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of many answers to one question, and of many pairs that say the same."""
+    compared, masks = [], []
+    alike, forget = NearDuplicates._alike, PersonalData.forget
+    monkeypatch.setattr(NearDuplicates, "_alike", lambda *a: compared.append(1) or alike(*a))
+    monkeypatch.setattr(PersonalData, "forget", lambda self: masks.append(1) or forget(self))
+    texts = [f"a{place} b{place} c{place}" for place in range(100)]
+    new = NearDuplicates(0.9, texts)
+    assert all(new.add("Go on.", text) for text in texts)
+    assert not compared
+    records = [make(str(place % 4), float(place % 2), tokens=0) for place in range(40)]
+    found = exported(records, "dpo", most_a_prompt=9)
+    assert len(found.rows) == 4
+    assert found.skipped["nearly the same as another"] == 396
+    assert len(masks) <= 5

@@ -120,11 +120,11 @@ def export(
     Raises:
         DataError: If no trace has an ask of one of the roles.
     """
-    known = {ask.role for trace in ranking.traces for ask in trace.record.asks} | {"answer"}
-    if unknown := sorted(selection.roles - known):
+    roles = {ask.role for trace in ranking.traces for ask in trace.record.asks} | {"answer"}
+    if unknown := sorted(selection.roles - roles):
         raise DataError(
             f"roles: no trace has an ask of the role {shortened(unknown[0])}. There are "
-            f"{', '.join(sorted(known))}."
+            f"{', '.join(sorted(roles))}."
         )
     found = Exported()
     groups: dict[str, list[Example]] = {}
@@ -142,11 +142,17 @@ def export(
     new = NearDuplicates(selection.near_duplicates, texts)
     for group in groups.values():
         # Near duplicates of one prompt are told before the most of it are taken.
-        taken = 0
+        taken, known = 0, set[tuple[str, str | None]]()
         for chosen, rejected in select(group, selection, found.skipped):
             if taken == selection.most_a_prompt:
                 found.skipped["beyond the most of a prompt"] += 1
                 continue
+            # Of pairs there may be thousands, and masking takes its time.
+            says = chosen.said, rejected and rejected.said
+            if says in known:
+                found.skipped["nearly the same as another"] += 1
+                continue
+            known.add(says)
             row = _row(chosen, rejected, personal_data)
             said = [as_text(row[name]) for name in _SAID if name in row]
             if not new.add(_question(row["prompt"]), *said):

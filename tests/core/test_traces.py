@@ -269,6 +269,15 @@ def test_an_answer_of_several_asks_is_learned_whole(make: Make) -> None:
         exported([record], roles=frozenset({"planner"}))
 
 
+def test_calls_of_tools_that_the_caller_has_not_got_are_not_learned(make: Make) -> None:
+    said = {**assistant("391"), "tool_calls": [call("ask_poet", question="17 * 23?")]}
+    control = ask(role="control", tools=[TOOL], said=[said], handed_on=True)
+    (row,) = exported([make(asks=[control])]).rows
+    assert row["completion"] == [assistant("391")]
+    (row,) = exported([make(asks=[control])], roles=frozenset({"control"})).rows
+    assert row["completion"][0]["tool_calls"][0]["function"]["name"] == "ask_poet"
+
+
 def test_the_course_of_an_agent_is_learned_with_its_tools(make: Make) -> None:
     run = [
         # As LangChain's messages have calls.

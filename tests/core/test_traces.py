@@ -310,12 +310,14 @@ def test_what_was_not_recorded_is_not_learned(make: Make) -> None:
         make(query=[{"role": "user", "content": image}]),
         make(query=[{"role": "wizard", "content": "Abracadabra."}]),
         make(""),
+        make(query=[]),
         make(asks=[ask(said=[], handed_on=False)]),
         make(calls=["nonsense"]),
         make(calls=[call(deep=json.loads("[" * 200 + "]" * 200))]),
     ]
     found = exported(records)
-    assert (found.rows, found.examples, found.skipped.total()) == ([], 0, 6)
+    assert (found.rows, found.examples, found.skipped.total()) == ([], 0, 7)
+    assert found.skipped["answer: without a prompt"] == 1
     assert found.skipped["answer: with attachments, which are not recorded"] == 1
     hostile = ask(role="draft", keep=[0, 7], said=[assistant("x")])
     found = exported([make(asks=[hostile])], roles=frozenset({"draft"}))
@@ -400,6 +402,20 @@ def test_pairs_are_loaded_by_datasets(make: Make, tmp_path: Path) -> None:
     called = by_prompt["Warm in Bonn?"]["chosen"][0]["tool_calls"][0]["function"]
     assert called == {"name": "weather", "arguments": {"city": "Bonn"}}
     assert by_prompt["Warm in Bonn?"]["rejected"] == [assistant("No.")]
+
+
+def test_dates_are_loaded_as_they_are_written(make: Make, tmp_path: Path) -> None:
+    records = [
+        make(f"2026-11-0{day}", calls=calls, query=f"Which day is {day}?")
+        for day in (1, 2)
+        for calls in [[call(at=f"2026-11-0{day}T00:00:00")]]
+    ]
+    rows = exported(records).rows
+    found = sorted(loaded(rows, tmp_path), key=lambda row: row["prompt"][0]["content"])
+    assert [row["completion"][0]["content"] for row in found] == ["2026-11-01", "2026-11-02"]
+    called = found[0]["completion"][0]["tool_calls"][0]["function"]
+    assert called["arguments"] == {"at": "2026-11-01T00:00:00"}
+    assert all("name" not in message for row in rows for message in row["completion"])
 
 
 # Masking

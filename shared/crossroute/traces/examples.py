@@ -88,7 +88,9 @@ def examples_of(
             except LeftOutError as error:
                 skipped[f"{role}: {error}"] += 1
                 continue
-            if as_text(parts[1]).strip():
+            if not parts[0]:
+                skipped[f"{role}: without a prompt"] += 1
+            elif as_text(parts[1]).strip():
                 yield Example(record.id, role, *parts, trace.quality, trace.reward)
             else:
                 skipped[f"{role}: in which nothing was said"] += 1

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -36,6 +37,7 @@ _BOUNDS = {
 }
 
 _ROUNDING = 1e-9
+_DATE = re.compile(r"\d{4}-\d\d-\d\d")
 
 MOST_COMPARED = 100
 """Of a prompt, so many of the best are compared with so many of the worst."""
@@ -168,7 +170,8 @@ def write_rows(rows: Iterable[dict[str, Any]], path: Path) -> None:
     """Write rows as JSON lines that `datasets.load_dataset("json", ...)` reads.
 
     It tells the types of columns by its first 10 MB, so rows whose messages have a form that none
-    before them has come first.
+    before them has come first. Texts that all begin with a date become dates there, unless the
+    messages of a column have different fields, so that one of them has an empty `name` then.
     """
     forms: set[object] = set()
     first: list[dict[str, Any]] = []
@@ -177,6 +180,8 @@ def write_rows(rows: Iterable[dict[str, Any]], path: Path) -> None:
         new = {(name, _form(one)) for name, value in row.items() for one in _parts(value)} - forms
         forms |= new
         (first if new else rest).append(row)
+    if first:
+        first[0] = _told_from_dates(first[0], [*first, *rest])
     lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in first]
     # As many of them as can be within these.
     lines.sort(key=len)
@@ -282,6 +287,26 @@ def _question(prompt: Sequence[dict[str, Any]]) -> str:
     """What a prompt asks: system prompts and the turns before are alike in many."""
     asked = [message for message in prompt if message["role"] == "user"]
     return as_text(asked[-1:] or prompt)
+
+
+def _told_from_dates(row: dict[str, Any], rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """A row with what tells `datasets` that none of its columns is one of dates."""
+    found = dict(row)
+    for name, value in row.items():
+        if not isinstance(value, list) or not value:
+            continue
+        messages = [message for one in rows for message in one.get(name) or ()]
+        if len({frozenset(message) for message in messages}) == 1 and any(map(_has_date, messages)):
+            found[name] = [{**value[0], "name": None}, *value[1:]]
+    return found
+
+
+def _has_date(value: object) -> bool:
+    if isinstance(value, dict):
+        return any(map(_has_date, value.values()))
+    if isinstance(value, list):
+        return any(map(_has_date, value))
+    return isinstance(value, str) and _DATE.match(value) is not None
 
 
 def _parts(value: object) -> Sequence[object]:

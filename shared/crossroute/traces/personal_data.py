@@ -175,8 +175,8 @@ class PersonalData:
         if len(groups) == 2 and _MINUS.search(said) and not number.extension:
             # A hyphen stands behind the area code, or the country's.
             code = self._phones.length_of_national_destination_code(number)
-            before = sum(map(len, groups)) - len(self._phones.national_significant_number(number))
-            return code > 0 and len(groups[0]) not in (before, before + code)
+            country = sum(map(len, groups)) - len(self._phones.national_significant_number(number))
+            return code > 0 and len(groups[0]) not in (country, country + code)
         return False
 
 

@@ -150,7 +150,7 @@ def export(
                 found.skipped["beyond the most of a prompt"] += 1
                 continue
             # Of pairs there may be thousands, and masking takes its time.
-            says = chosen.said, rejected and rejected.said
+            says = chosen.said, None if rejected is None else rejected.said
             if says in known:
                 found.skipped["nearly the same as another"] += 1
                 continue

@@ -205,7 +205,12 @@ def test_a_pair_differs_in_reward_by_a_margin(make: Make) -> None:
     assert len(exported([make("A", 0.3)], recipe="sater", right_at=0.1 + 0.2).rows) == 1
     # Of a pair that says the same there is nothing to learn.
     assert exported([make("391", 1.0), make("391", 0.0)], "dpo").rows == []
-    # Others are asked something else.
+    # Others are asked something else, by another system prompt, or have other tools.
+    system = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": QUESTION}]
+    others: list[dict[str, Any]] = [{"query": system}, {"tools": [TOOL]}]
+    for other in others:
+        assert exported([make("391"), make("371", 0.0, **other)], "dpo").rows == []
+        assert len(exported([make("391", **other), make("371", 0.0, **other)], "dpo").rows) == 1
     assert exported([make("391"), make("371", 0.0, query="And 18 * 23?")], "dpo").rows == []
 
 

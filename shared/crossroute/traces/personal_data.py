@@ -41,8 +41,11 @@ _COMPUTED_AFTER = re.compile(
     r"|(?:\s[-\u2212+]\s|\+)\d[\d.,]{0,30}\s?[=?]"
 )
 _COMPUTED_WITHIN = 40
+_CARD_GROUPS = {(4, 6, 5), (4, 6, 4), (4, 3, 3, 3), (6, 13), (8, 8)}
+"""Beside fours."""
+_DECIMAL = re.compile(r"\d[.]\Z|[.]\d")
 _EQUALS = re.compile(r"\s?=\s?[-\u2212(]?\d")
-_MINUS = re.compile(r"\d\s{0,2}[-\u2212]\s{0,2}\d")
+_JOINT = re.compile(r"\d\s{0,2}[-\u2212/.]\s{0,2}\d")
 _PLUS = re.compile(r"[+\uff0b](\s?)")
 # What has a plus behind it in a sum: a number, a bracket, a variable.
 _TERM = re.compile(r"(?:[\d)]|(?<![^\W_])[A-Za-z])\Z")
@@ -170,10 +173,12 @@ class PersonalData:
                 return True
         if len(groups) == 1:
             return _is_computed(text, start, end)
+        if _DECIMAL.search(text[max(start - 2, 0) : start]) or _DECIMAL.match(text[end : end + 2]):
+            return True
         if _EQUALS.match(text[end : end + _COMPUTED_WITHIN]):
             return "(" not in said
-        if len(groups) == 2 and _MINUS.search(said) and not number.extension:
-            # A hyphen stands behind the area code, or the country's.
+        if len(groups) == 2 and _JOINT.search(said) and not number.extension:
+            # What joins them stands behind the area code, or the country's.
             code = self._phones.length_of_national_destination_code(number)
             country = sum(map(len, groups)) - len(self._phones.national_significant_number(number))
             return code > 0 and len(groups[0]) not in (country, country + code)
@@ -194,7 +199,8 @@ def _is_series(text: str, start: int, end: int) -> bool:
         return _is_computed(text, start, end)
     if len(groups) == 2 and re.search(r"\.|\s[-\u2212]\s", text[start:end]):
         return True
-    return len(groups[0]) < 4 or min(map(len, groups)) < 3
+    sizes = (*map(len, groups),)
+    return sizes not in _CARD_GROUPS and not (set(sizes[:-1]) == {4} and sizes[-1] <= 4)
 
 
 def _unclosed(said: str) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from llama_index.core.base.llms.types import ChatMessage
@@ -116,8 +116,9 @@ class PromptRequest(Request):
     schema: str = ""
 
     def query(self, messages: Sequence[Message]) -> Query:
-        """The request, as far as it is routed by."""
-        return to_query(messages, (), self.settings, self.schema)
+        """The request, as far as it is routed by; it goes whole, so nothing of it is shortened."""
+        found = to_query(messages, (), self.settings, self.schema)
+        return replace(found, least_tokens=None)
 
     def openai_tools(self) -> list[Any]:
         """The caller's raw tools, as they are."""

@@ -31,6 +31,7 @@ from crossroute.traffic.records import (
     Text,
     query_hash,
     read_records,
+    recorded_messages,
     recorded_query,
     records_to_rows,
 )
@@ -762,3 +763,29 @@ def test_threads_share_a_recorder(end: End, tmp_path: Path) -> None:
         list(threads.map(recorder.on_crossroute_call, ended))
     assert {one.id for one in read_records(path)} == {one.task.decision.call_id for one in ended}
     assert recorder.lost == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "masked"),
+    [
+        ({"passwd": "a", "keys": ["a"]}, {"passwd": "***", "keys": ["a"]}),
+        ({"passwords": ["a b", None]}, {"passwords": ["***", None]}),
+        ({"password": 12345678, "max_tokens": 4096}, {"password": "***", "max_tokens": 4096}),
+        ({"password_length": 12, "token": 1500}, {"password_length": 12, "token": 1500}),
+        # A schema says of a password what it is.
+        ({"password": {"type": "string"}}, {"password": {"type": "string"}}),
+        # It stays JSON, so that it can be read again.
+        (
+            {"arguments": '{"password": "hunter2", "n": 1}'},
+            {"arguments": '{"password": "***", "n": 1}'},
+        ),
+        ({"arguments": '{"password": "hunter2"'}, {"arguments": '{"***"'}),
+        ({"arguments": '{"n":1}'}, {"arguments": '{"n":1}'}),
+    ],
+)
+def test_values_are_masked_by_their_names(
+    given: dict[str, object], masked: dict[str, object]
+) -> None:
+    call = {"id": "1", "type": "function", "function": {"name": "log_in", **given}}
+    (message,) = recorded_messages([{"role": "assistant", "content": None, "tool_calls": [call]}])
+    assert message["tool_calls"][0]["function"] == {"name": "log_in", **masked}

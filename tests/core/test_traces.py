@@ -197,9 +197,20 @@ def test_a_pair_differs_in_reward_by_a_margin(make: Make) -> None:
     assert row["chosen"] == [assistant("391")]
     assert row["rejected"] == [assistant("371")]
     assert exported(records, "dpo", margin=1.2).rows == []
+    # Just that margin, and just the least reward, though here 1 - 0.8 < 0.2 and 0.1 + 0.2 > 0.3.
+    free = [make("391", 1.0, tokens=0), make("It is 391.", 0.8, tokens=0)]
+    assert len(exported(free, "dpo", margin=0.2).rows) == 1
+    assert exported(free, "dpo", margin=0.21).rows == []
+    assert len(exported([make("A", 0.3, tokens=0)], least_reward=0.1 + 0.2).rows) == 1
+    assert len(exported([make("A", 0.3)], recipe="sater", right_at=0.1 + 0.2).rows) == 1
     # Of a pair that says the same there is nothing to learn.
     assert exported([make("391", 1.0), make("391", 0.0)], "dpo").rows == []
-    # Others are asked something else.
+    # Others are asked something else, by another system prompt, or have other tools.
+    system = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": QUESTION}]
+    others: list[dict[str, Any]] = [{"query": system}, {"tools": [TOOL]}]
+    for other in others:
+        assert exported([make("391"), make("371", 0.0, **other)], "dpo").rows == []
+        assert len(exported([make("391", **other), make("371", 0.0, **other)], "dpo").rows) == 1
     assert exported([make("391"), make("371", 0.0, query="And 18 * 23?")], "dpo").rows == []
 
 
@@ -263,6 +274,15 @@ def test_an_answer_of_several_asks_is_learned_whole(make: Make) -> None:
         exported([record], roles=frozenset({"planner"}))
 
 
+def test_calls_of_tools_that_the_caller_has_not_got_are_not_learned(make: Make) -> None:
+    said = {**assistant("391"), "tool_calls": [call("ask_poet", question="17 * 23?")]}
+    control = ask(role="control", tools=[TOOL], said=[said], handed_on=True)
+    (row,) = exported([make(asks=[control])]).rows
+    assert row["completion"] == [assistant("391")]
+    (row,) = exported([make(asks=[control])], roles=frozenset({"control"})).rows
+    assert row["completion"][0]["tool_calls"][0]["function"]["name"] == "ask_poet"
+
+
 def test_the_course_of_an_agent_is_learned_with_its_tools(make: Make) -> None:
     run = [
         # As LangChain's messages have calls.
@@ -295,12 +315,14 @@ def test_what_was_not_recorded_is_not_learned(make: Make) -> None:
         make(query=[{"role": "user", "content": image}]),
         make(query=[{"role": "wizard", "content": "Abracadabra."}]),
         make(""),
+        make(query=[]),
         make(asks=[ask(said=[], handed_on=False)]),
         make(calls=["nonsense"]),
         make(calls=[call(deep=json.loads("[" * 200 + "]" * 200))]),
     ]
     found = exported(records)
-    assert (found.rows, found.examples, found.skipped.total()) == ([], 0, 6)
+    assert (found.rows, found.examples, found.skipped.total()) == ([], 0, 7)
+    assert found.skipped["answer: without a prompt"] == 1
     assert found.skipped["answer: with attachments, which are not recorded"] == 1
     hostile = ask(role="draft", keep=[0, 7], said=[assistant("x")])
     found = exported([make(asks=[hostile])], roles=frozenset({"draft"}))
@@ -387,6 +409,20 @@ def test_pairs_are_loaded_by_datasets(make: Make, tmp_path: Path) -> None:
     assert by_prompt["Warm in Bonn?"]["rejected"] == [assistant("No.")]
 
 
+def test_dates_are_loaded_as_they_are_written(make: Make, tmp_path: Path) -> None:
+    records = [
+        make(f"2026-11-0{day}", calls=calls, query=f"Which day is {day}?")
+        for day in (1, 2)
+        for calls in [[call(at=f"2026-11-0{day}T00:00:00")]]
+    ]
+    rows = exported(records).rows
+    found = sorted(loaded(rows, tmp_path), key=lambda row: row["prompt"][0]["content"])
+    assert [row["completion"][0]["content"] for row in found] == ["2026-11-01", "2026-11-02"]
+    called = found[0]["completion"][0]["tool_calls"][0]["function"]
+    assert called["arguments"] == {"at": "2026-11-01T00:00:00"}
+    assert all("name" not in message for row in rows for message in row["completion"])
+
+
 # Masking
 
 
@@ -406,8 +442,17 @@ def masked(text: str, *regions: str) -> str:
         ("DE89 3704 0044 0532 0130 00 IS MY OWN", "<IBAN_1> IS MY OWN"),
         ("x='de89370400440532013000'", "x='<IBAN_1>'"),
         ("from 10.1.2.3 and 2001:db8::1, not 127.0.0.1", "from <IP_1> and <IP_2>, not 127.0.0.1"),
-        ("const p='+49 151 23456789';", "const p='<PHONE_1>';"),
+        ("const p='+49 151 23456789'; + 49 151 23456789", "const p='<PHONE_1>'; <PHONE_1>"),
         ("(212) 555-0123 or +12125550123", "<PHONE_1> or <PHONE_1>"),
+        # Beside what might be a sum, or a part of a longer name.
+        ("_bob@example.com_, bob@example.com-x", "<EMAIL_1>_, <EMAIL_2>-x"),
+        ("4111 1111 1111 1111 12 27", "<CARD_1> 12 27"),
+        ("5 cards: 4111111111111111 12/27", "5 cards: <CARD_1> 12/27"),
+        ("[2125550123, 3125550199]", "[<PHONE_1>, <PHONE_2>]"),
+        ("phone1=2125550123 / 3125550199", "phone1=<PHONE_1> / <PHONE_2>"),
+        ("Room 5 - 2125550123 - 24 h", "Room 5 - <PHONE_1> - 24 h"),
+        ("Room 5 **2125550123**", "Room 5 **<PHONE_1>**"),
+        ("415-6667777, (212) 555 - 0123", "<PHONE_1>, <PHONE_2>"),
     ],
 )
 def test_personal_data_is_masked(text: str, found: str) -> None:
@@ -423,10 +468,27 @@ def test_personal_data_is_masked(text: str, found: str) -> None:
         "std::dec, a::b, at 12:30:45 on 2026-11-29",
         "f(x) @ g.h, user at example dot com",
         "DE89370400440532013001",
+        # Each holds what passes as the number of a phone or a card.
+        "46368 * 75025 = 3478759200",
+        "98389221*42553317=4186787710596057",
+        "12345+12345678901=12358024579, 2085817 + 826881 = 2912698",
+        "141397 - 99908, 88878437-31, 1125 - 38881805 = -38880680",
+        "4885377 - 338702 = 4546675",
+        "2125550123 / 2 = 1062775061.5; $2125550123, 0.2125550123",
+        "e=2.718281828459045; 198.49335840 244.13393293 879.92675599; 369387/8469",
+        "2 3 5 7 11 13 17 19 23 29 31 37",
     ],
 )
 def test_what_only_looks_like_it_stays(text: str) -> None:
     assert masked(text) == text
+
+
+def test_arithmetic_stays() -> None:
+    draw = random.Random(3)
+    for _ in range(300):
+        a, b = (draw.randint(10, 10 ** draw.randint(2, 9)) for _ in range(2))
+        for text in (f"{a} * {b} = {a * b}", f"{a}+{b}={a + b}", f"{a} - {b} = {a - b}"):
+            assert masked(text) == text
 
 
 def test_regions_say_whose_numbers_are_found_without_a_country_code() -> None:
@@ -521,3 +583,20 @@ def test_near_duplicates_are_left_out(make: Make) -> None:
     assert len(found.rows) == 3
     assert found.skipped["nearly the same as another"] == 1
     assert len(exported(records, near_duplicates=1).rows) == 4
+
+
+def test_few_are_compared_or_masked(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of many answers to one question, and of many pairs that say the same."""
+    compared, masks = [], []
+    alike, forget = NearDuplicates._alike, PersonalData.forget
+    monkeypatch.setattr(NearDuplicates, "_alike", lambda *a: compared.append(1) or alike(*a))
+    monkeypatch.setattr(PersonalData, "forget", lambda self: masks.append(1) or forget(self))
+    texts = [f"a{place} b{place} c{place}" for place in range(100)]
+    new = NearDuplicates(0.9, texts)
+    assert all(new.add("Go on.", text) for text in texts)
+    assert not compared
+    records = [make(str(place % 4), float(place % 2), tokens=0) for place in range(40)]
+    found = exported(records, "dpo", most_a_prompt=9)
+    assert len(found.rows) == 4
+    assert found.skipped["nearly the same as another"] == 396
+    assert len(masks) <= 5

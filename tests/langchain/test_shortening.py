@@ -89,6 +89,16 @@ async def test_a_model_gets_what_it_has_room_for(
     assert not models[LARGE].asked
 
 
+def test_a_call_that_could_not_be_read_stays_with_its_result(narrow: CrossRouter) -> None:
+    models = pair(scripted())
+    chat = ChatCrossRoute(router=narrow, models=models, willingness_to_pay=0)
+    call = {"name": "look", "args": "{at: sea", "id": "1", "error": None}
+    messages = [*LONG[:2], AIMessage("", invalid_tool_calls=[call]), *LONG[3:]]
+    chat.invoke(messages, SHORTEN)
+    (asked,) = models[MINI].asked
+    assert asked[2:4] == messages[2:4]
+
+
 def test_who_has_room_gets_all_of_it(narrow: CrossRouter) -> None:
     models = pair(scripted())
     models[MINI].error = ConnectionError("down")

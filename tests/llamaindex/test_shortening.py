@@ -1,9 +1,12 @@
 """`call_settings(shorten=True)`: a model without room for the conversation gets a shorter one."""
 
+from typing import Any
+
 import pytest
-from fakes_llamaindex import CHATS, LARGE, MINI, responses, scripted
+from fakes_llamaindex import CHATS, LARGE, MINI, NativeLLM, responses, scripted
 from llama_index.core.base.llms.types import ToolCallBlock
 from llama_index.core.llms import ChatMessage, MessageRole
+from llama_index.core.prompts import ChatPromptTemplate
 
 from crossroute import CrossRouter, ModelPool
 from llamaindex_crossroute import CrossRouteLLM, call_settings
@@ -30,17 +33,29 @@ LONG = [
 ]
 
 
-@pytest.mark.parametrize("way", CHATS)
-async def test_a_model_gets_what_it_has_room_for(way: str, router: CrossRouter) -> None:
+def narrow(router: CrossRouter, models: dict[str, Any]) -> CrossRouteLLM:
+    """An LLM whose MINI has room for a thousand tokens."""
     found = router.subset([MINI, LARGE])
     small = found.pool[MINI].model_copy(update={"context_window_tokens": 1_000})
+    pool = ModelPool([small, found.pool[LARGE]])
+    return CrossRouteLLM(router=found.over(pool), models=models, willingness_to_pay=0)
+
+
+def test_a_prompt_goes_whole_to_who_has_room(router: CrossRouter) -> None:
+    """Where a model has its own way with prompts."""
+    every = {model: NativeLLM(name=model) for model in (MINI, LARGE)}
+    llm = narrow(router, {**every})
+    with call_settings(shorten=True):
+        llm.predict(ChatPromptTemplate(LONG))
+    assert not every[MINI]._asked
+    assert every[LARGE]._asked == [LONG]
+
+
+@pytest.mark.parametrize("way", CHATS)
+async def test_a_model_gets_what_it_has_room_for(way: str, router: CrossRouter) -> None:
     every = scripted()
     models = {model: every[model] for model in (MINI, LARGE)}
-    llm = CrossRouteLLM(
-        router=found.over(ModelPool([small, found.pool[LARGE]])),
-        models=models,
-        willingness_to_pay=0,
-    )
+    llm = narrow(router, models)
     answer = (await responses(way, llm, LONG))[-1]
     assert answer.additional_kwargs["crossroute"]["model"] == LARGE
     with call_settings(shorten=True):

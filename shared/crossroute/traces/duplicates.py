@@ -44,10 +44,11 @@ class NearDuplicates:
         """
         sets = tuple(_shingles(text) for text in texts)
         heads = [self._head(place, one) for place, one in enumerate(sets)]
-        candidates = [
-            {seen for key in head for seen in self._places.get(key, ())} for head in heads
-        ]
-        if any(self._alike(sets, self._seen[one]) for one in set.intersection(*candidates)):
+        # Near duplicates share one in each place: of the place with the fewest, such as the answers
+        # to one question.
+        lists = [[self._places[key] for key in head if key in self._places] for head in heads]
+        fewest = min(lists, key=lambda one: sum(map(len, one)))
+        if any(self._alike(sets, self._seen[one]) for one in set().union(*fewest)):
             return False
         for key in (key for head in heads for key in head):
             self._places.setdefault(key, []).append(len(self._seen))

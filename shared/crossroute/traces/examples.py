@@ -88,7 +88,9 @@ def examples_of(
             except LeftOutError as error:
                 skipped[f"{role}: {error}"] += 1
                 continue
-            if as_text(parts[1]).strip():
+            if not parts[0]:
+                skipped[f"{role}: without a prompt"] += 1
+            elif as_text(parts[1]).strip():
                 yield Example(record.id, role, *parts, trace.quality, trace.reward)
             else:
                 skipped[f"{role}: in which nothing was said"] += 1
@@ -108,6 +110,9 @@ def _answer(record: CallRecord) -> _Parts:
     if len(shown) > 1 or (len(said) == 1 and said[0].get("content") != text):
         calls = [call for message in said[-1:] for call in message.get("tool_calls") or ()]
         said = [{"role": "assistant", "content": text, "tool_calls": calls}]
+    if shown[-1].tools:
+        # What it called are tools of its strategy, which the caller has not got.
+        said = [{**message, "tool_calls": None} for message in said]
     return _messages(record), said, [*(record.tools or ())]
 
 

@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -34,6 +35,9 @@ _BOUNDS = {
     "right_at": (0.0, 1.0),
     "near_duplicates": (0.01, 1.0),
 }
+
+_ROUNDING = 1e-9
+_DATE = re.compile(r"\d{4}-\d\d-\d\d")
 
 MOST_COMPARED = 100
 """Of a prompt, so many of the best are compared with so many of the worst."""
@@ -118,11 +122,11 @@ def export(
     Raises:
         DataError: If no trace has an ask of one of the roles.
     """
-    known = {ask.role for trace in ranking.traces for ask in trace.record.asks} | {"answer"}
-    if unknown := sorted(selection.roles - known):
+    roles = {ask.role for trace in ranking.traces for ask in trace.record.asks} | {"answer"}
+    if unknown := sorted(selection.roles - roles):
         raise DataError(
             f"roles: no trace has an ask of the role {shortened(unknown[0])}. There are "
-            f"{', '.join(sorted(known))}."
+            f"{', '.join(sorted(roles))}."
         )
     found = Exported()
     groups: dict[str, list[Example]] = {}
@@ -140,11 +144,17 @@ def export(
     new = NearDuplicates(selection.near_duplicates, texts)
     for group in groups.values():
         # Near duplicates of one prompt are told before the most of it are taken.
-        taken = 0
+        taken, known = 0, set[tuple[str, str | None]]()
         for chosen, rejected in select(group, selection, found.skipped):
             if taken == selection.most_a_prompt:
                 found.skipped["beyond the most of a prompt"] += 1
                 continue
+            # Of pairs there may be thousands, and masking takes its time.
+            says = chosen.said, None if rejected is None else rejected.said
+            if says in known:
+                found.skipped["nearly the same as another"] += 1
+                continue
+            known.add(says)
             row = _row(chosen, rejected, personal_data)
             said = [as_text(row[name]) for name in _SAID if name in row]
             if not new.add(_question(row["prompt"]), *said):
@@ -160,7 +170,8 @@ def write_rows(rows: Iterable[dict[str, Any]], path: Path) -> None:
     """Write rows as JSON lines that `datasets.load_dataset("json", ...)` reads.
 
     It tells the types of columns by its first 10 MB, so rows whose messages have a form that none
-    before them has come first.
+    before them has come first. Texts that all begin with a date become dates there, unless the
+    messages of a column have different fields, so that one of them has an empty `name` then.
     """
     forms: set[object] = set()
     first: list[dict[str, Any]] = []
@@ -169,6 +180,8 @@ def write_rows(rows: Iterable[dict[str, Any]], path: Path) -> None:
         new = {(name, _form(one)) for name, value in row.items() for one in _parts(value)} - forms
         forms |= new
         (first if new else rest).append(row)
+    if first:
+        first[0] = _told_from_dates(first[0], [*first, *rest])
     lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in first]
     # As many of them as can be within these.
     lines.sort(key=len)
@@ -182,7 +195,7 @@ def write_rows(rows: Iterable[dict[str, Any]], path: Path) -> None:
 
 def _best(group: Sequence[Example], wanted: Selection, skipped: Counter[str]) -> Iterator[Pair]:
     for example in sorted(group, key=lambda one: -one.reward):
-        if example.reward >= wanted.least_reward:
+        if _reaches(example.reward, wanted.least_reward):
             yield example, None
         else:
             skipped[f"with a reward below {wanted.least_reward:g}"] += 1
@@ -195,8 +208,8 @@ def _best_pairs(
     pairs = [
         (one, other)
         for one, other in product(ranked[:MOST_COMPARED], ranked[-MOST_COMPARED:])
-        if one.reward >= wanted.least_reward
-        and one.reward - other.reward >= wanted.margin
+        if _reaches(one.reward, wanted.least_reward)
+        and _reaches(one.reward - other.reward, wanted.margin)
         and one.reward > other.reward
         and one.said != other.said
     ]
@@ -228,8 +241,13 @@ def _shortest_right_and_longest_wrong(
 def _by_length(group: Sequence[Example], wanted: Selection) -> tuple[list[Example], list[Example]]:
     """The right and the wrong ones, the shortest first."""
     by_length = sorted(group, key=lambda one: one.length)
-    right = [one for one in by_length if one.quality >= wanted.right_at]
-    return right, [one for one in by_length if one.quality < wanted.right_at]
+    right = [one for one in by_length if _reaches(one.quality, wanted.right_at)]
+    return right, [one for one in by_length if not _reaches(one.quality, wanted.right_at)]
+
+
+def _reaches(value: float, bound: float) -> bool:
+    """Whether it is as high, whatever was rounded on the way: 1 - 0.8 is 0.2."""
+    return value >= bound - _ROUNDING
 
 
 # Rows
@@ -269,6 +287,26 @@ def _question(prompt: Sequence[dict[str, Any]]) -> str:
     """What a prompt asks: system prompts and the turns before are alike in many."""
     asked = [message for message in prompt if message["role"] == "user"]
     return as_text(asked[-1:] or prompt)
+
+
+def _told_from_dates(row: dict[str, Any], rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """A row with what tells `datasets` that none of its columns is one of dates."""
+    found = dict(row)
+    for name, value in row.items():
+        if not isinstance(value, list) or not value:
+            continue
+        messages = [message for one in rows for message in one.get(name) or ()]
+        if len({frozenset(message) for message in messages}) == 1 and any(map(_has_date, messages)):
+            found[name] = [{**value[0], "name": None}, *value[1:]]
+    return found
+
+
+def _has_date(value: object) -> bool:
+    if isinstance(value, dict):
+        return any(map(_has_date, value.values()))
+    if isinstance(value, list):
+        return any(map(_has_date, value))
+    return isinstance(value, str) and _DATE.match(value) is not None
 
 
 def _parts(value: object) -> Sequence[object]:

@@ -17,7 +17,8 @@ from crossroute.errors import DataError, MissingExtraError, shortened
 
 # Repetitions are bounded: a hostile text must not take quadratic time.
 _EMAIL = re.compile(
-    r"(?<![\w.+%-])[\w.+%-]{1,64}(?:@|%40)(?:[\w-]{1,63}\.){1,8}[^\W\d_]{2,24}(?![\w-])"
+    r"(?<![\w.+%-])[\w.+%-]{1,64}(?:@|%40)(?:[\w-]{1,63}\.){1,8}"
+    r"(?:xn--[A-Za-z\d-]{1,59}|[^\W\d_]{2,24})"
 )
 # Of all places where one may begin: what looks like the beginning of another may stand before it.
 _IBAN = re.compile(r"(?<![A-Za-z0-9])(?=([A-Za-z]{2}\d{2}(?:[ \u00a0-]?[A-Za-z0-9]){11,30}))")
@@ -27,6 +28,29 @@ _IPV6 = re.compile(
     r"(?<![\w:])(?=[\da-fA-F:]{0,40}\d)[\da-fA-F]{0,4}(?::[\da-fA-F]{0,4}){2,7}(?![\w:])"
 )
 _MAY_BE_PHONE = re.compile(r"\d(?:[^\d\n]{0,4}\d){6}")
+_DIGITS = re.compile(r"\d+")
+# A sum is no number of a phone or a card, nor is an amount. Dashes, slashes, asterisks and plus
+# signs stand beside those, too, so they count only as a sum has them.
+_OPERATOR = r"(?:\s?(?:==?|[\u00d7\u00f7\u2248^]|\\(?:times|cdot|div|approx)\b)\s?|\s\*\s|\*)"
+_COMPUTED_BEFORE = re.compile(
+    rf"(?:(?<![A-Za-z_\d])\d[\d.,]{{0,30}}|[)}}]){_OPERATOR}[-\u2212(]?\Z"
+    r"|(?<![\w])\d{1,6}\s?/\s?\Z|\d[.]\Z|[$\u20ac\u00a3\u00a5]\s?\Z|\\boxed{\Z"
+)
+_COMPUTED_AFTER = re.compile(
+    rf"[)}}]?{_OPERATOR}[-\u2212(]?\d|\s?/\s?\d{{1,6}}(?!\d)|[.]\d"
+    r"|(?:\s[-\u2212+]\s|\+)\d[\d.,]{0,30}\s?[=?]"
+)
+_COMPUTED_WITHIN = 40
+_CARD_GROUPS = {(4, 6, 5), (4, 6, 4), (4, 3, 3, 3), (6, 13), (8, 8)}
+"""Beside fours."""
+_DECIMAL = re.compile(r"\d[.]\Z|[.]\d")
+_EQUALS = re.compile(r"\s?=\s?[-\u2212(]?\d")
+_JOINT = re.compile(r"\d\s{0,2}[-\u2212/.]\s{0,2}\d")
+_PLUS = re.compile(r"[+\uff0b](\s?)")
+# What has a plus behind it in a sum: a number, a bracket, a variable.
+_TERM = re.compile(r"(?:[\d)]|(?<![^\W_])[A-Za-z])\Z")
+LEAST_DIGITS = 7
+"""Of a phone number with its country code."""
 
 
 class _Found(NamedTuple):
@@ -115,10 +139,13 @@ class PersonalData:
         return self._placeholders[kind, value]
 
     def _ibans(self, text: str) -> Iterator[_Found]:
-        return _checked(_IBAN, text, 15, self._iban.is_valid)
+        return _checked(_IBAN, text, 15, lambda value, *_: self._iban.is_valid(value))
 
     def _cards(self, text: str) -> Iterator[_Found]:
-        return _checked(_CARD, text, 13, self._luhn.is_valid)
+        def is_card(value: str, start: int, end: int) -> bool:
+            return self._luhn.is_valid(value) and not _is_series(text, start, end)
+
+        return _checked(_CARD, text, 13, is_card)
 
     def _numbers(self, text: str) -> Iterator[_Found]:
         if _MAY_BE_PHONE.search(text) is None:
@@ -129,21 +156,71 @@ class PersonalData:
         ways += [(region, phones.Leniency.VALID) for region in self._regions]
         for region, leniency in ways:
             for match in phones.PhoneNumberMatcher(text, region, leniency=leniency):
-                number = match.number
+                number, start = match.number, match.start + _unclosed(match.raw_string)
+                if self._is_sum(number, text, start, match.end):
+                    continue
                 value = f"+{number.country_code}{number.national_number}"
-                yield _Found(match.start, match.end, value)
+                yield _Found(start, match.end, value)
+
+    def _is_sum(self, number: Any, text: str, start: int, end: int) -> bool:  # noqa: ANN401  # Theirs.
+        """Whether what may be a number of a phone is rather part of a sum."""
+        said = text[start:end]
+        groups = _DIGITS.findall(said)
+        if plus := _PLUS.search(said):
+            before = text[max(start + plus.start() - 2, 0) : start + plus.start()]
+            spaced = plus[1] and (len(groups) == 1 or _TERM.search(before.rstrip()))
+            if spaced or _TERM.search(before) or sum(map(len, groups)) < LEAST_DIGITS:
+                return True
+        if len(groups) == 1:
+            return _is_computed(text, start, end)
+        if _DECIMAL.search(text[max(start - 2, 0) : start]) or _DECIMAL.match(text[end : end + 2]):
+            return True
+        if _EQUALS.match(text[end : end + _COMPUTED_WITHIN]):
+            return "(" not in said
+        if len(groups) == 2 and _JOINT.search(said) and not number.extension:
+            # What joins them stands behind the area code, or the country's.
+            code = self._phones.length_of_national_destination_code(number)
+            country = sum(map(len, groups)) - len(self._phones.national_significant_number(number))
+            return code > 0 and len(groups[0]) not in (country, country + code)
+        return False
+
+
+def _is_computed(text: str, start: int, end: int) -> bool:
+    """Whether a number is part of a sum, a decimal or an amount."""
+    before = text[max(start - _COMPUTED_WITHIN, 0) : start]
+    after = text[end : end + _COMPUTED_WITHIN]
+    return bool(_COMPUTED_BEFORE.search(before) or _COMPUTED_AFTER.match(after))
+
+
+def _is_series(text: str, start: int, end: int) -> bool:
+    """Whether digits are several numbers, a decimal or part of a sum; cards are 4-4-4-4, 4-6-5.."""
+    groups = _DIGITS.findall(text[start:end])
+    if len(groups) == 1:
+        return _is_computed(text, start, end)
+    if len(groups) == 2 and re.search(r"\.|\s[-\u2212]\s", text[start:end]):
+        return True
+    sizes = (*map(len, groups),)
+    return sizes not in _CARD_GROUPS and not (set(sizes[:-1]) == {4} and sizes[-1] <= 4)
+
+
+def _unclosed(said: str) -> int:
+    """How many characters of a number are a bracket that does not close in it."""
+    return sum(1 for pair in ("()", "[]") if said.startswith(pair[0]) and pair[1] not in said)
 
 
 def _checked(
-    pattern: re.Pattern[str], text: str, least: int, is_valid: Callable[[str], bool]
+    pattern: re.Pattern[str], text: str, least: int, is_valid: Callable[[str, int, int], bool]
 ) -> Iterator[_Found]:
-    """What a pattern finds and a check digit confirms; what stands behind it may look like more."""
+    """What a pattern finds and a check digit confirms; what stands behind it may look like more.
+
+    `is_valid` gets it, and where it begins and ends in the text.
+    """
     for match in pattern.finditer(text):
         places = [match.start(1) + place for place, c in enumerate(match[1]) if c.isalnum()]
         for count in range(len(places), least - 1, -1):
             end = places[count - 1] + 1
             value = "".join(text[place] for place in places[:count]).upper()
-            if not text[end : end + 1].isalnum() and is_valid(value):
+            if not text[end : end + 1].isalnum() and is_valid(value, match.start(1), end):
                 yield _Found(match.start(1), end, value)
                 break
 

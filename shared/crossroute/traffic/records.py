@@ -37,6 +37,8 @@ MOST_FEEDBACK = 1_000_000
 MOST_ASKS = 1_000
 MOST_CANDIDATES = 10_000
 SHOWN_BROKEN = 10
+LEAST_SECRET = 1000
+"""A smaller number is none."""
 
 CallId = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 Seconds = Annotated[FiniteFloat, Field(ge=0, le=1e9)]
@@ -373,14 +375,37 @@ def masked_values(value: object) -> Any:  # noqa: ANN401  # Whatever tools are c
         return recorded_text(value)
     if isinstance(value, Mapping):
         return {
-            recorded_text(str(name)): "***"
-            if SECRET_NAME.search(str(name)) and isinstance(inner, str)
-            else masked_values(inner)
+            recorded_text(str(name)): _masked_field(str(name), inner)
             for name, inner in value.items()
         }
     if isinstance(value, (list, tuple)):
         return [masked_values(inner) for inner in value]
     return value if value is None or isinstance(value, (bool, int, float)) else str(value)
+
+
+def _masked_field(name: str, value: object) -> Any:  # noqa: ANN401  # As `masked_values`.
+    """A value as it is recorded, whose name may say that it is a secret."""
+    if name == "arguments" and isinstance(value, str):
+        return _masked_arguments(value)
+    if SECRET_NAME.search(name):
+        if isinstance(value, str):
+            return "***"
+        if isinstance(value, (list, tuple)):
+            return ["***" if isinstance(one, str) else masked_values(one) for one in value]
+        # Of tokens, and of characters of a password, there are numbers.
+        if type(value) is int and value >= LEAST_SECRET and "token" not in name.lower():
+            return "***"
+    return masked_values(value)
+
+
+def _masked_arguments(text: str) -> str:
+    """Arguments of a tool call as a text in JSON, which stays JSON."""
+    try:
+        given = json.loads(text)
+        masked = masked_values(given)
+    except (ValueError, RecursionError):
+        return recorded_text(text)
+    return recorded_text(text if masked == given else json.dumps(masked, ensure_ascii=False))
 
 
 def _canonical(query: str | Sequence[Message]) -> str:

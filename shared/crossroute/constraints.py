@@ -104,17 +104,6 @@ class Constraints:
                 )
         return cls(**constraints)
 
-    def check(self, pool: Mapping[str, ModelDescriptor]) -> None:
-        """See that every id is in the pool.
-
-        Raises:
-            UnknownModelError: If one is not.
-        """
-        named = [] if self.model is None else [self.model]
-        for model in (*named, *(self.allowed or ()), *self.excluded):
-            if model not in pool:
-                raise UnknownModelError(model, pool)
-
     def over(self, pool: ModelPool) -> Constraints:
         """The constraints by the ids of a pool: one of a model stands for all of its efforts.
 

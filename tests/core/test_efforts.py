@@ -167,11 +167,14 @@ def test_what_is_an_arm(
             "stands beside the effort low in provider.arguments",
         ),
         ("effort: low", "the id must end with @low"),
+        ("id: acme@low\neffort: low\nefforts: [low, high]", "efforts stands beside the effort low"),
+        (f"id: {'a' * 196}\nefforts: [high]", "ids of more than 200 characters; shorten id"),
     ],
 )
 def test_what_makes_no_sense_is_refused(text: str, said: str) -> None:
+    text = text if text.startswith("id:") else f"id: acme\n{text}"
     with pytest.raises(DescriptorError, match=said):
-        ModelDescriptor.parse(f"id: acme\n{text}", Path("acme.yaml"))
+        ModelDescriptor.parse(text, Path("acme.yaml"))
 
 
 def test_one_client_may_be_that_of_all_arms(router: CrossRouter) -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from fakes_core import QUICK
 
 from crossroute import (
+    Cooldown,
     CrossRouter,
     DescriptorError,
     ModelDescriptor,
@@ -19,11 +23,13 @@ from crossroute import (
     UnknownModelError,
 )
 from crossroute.candidates import with_arms
+from crossroute.guard import Guard
 from crossroute.models.efforts import Arm, arm_of
 from crossroute.models.followed_folder import FollowedFolder
 from crossroute.models.provider_arguments import effort_in, without_effort
 from crossroute.onboarding.guess import EFFORT_ERROR, GUESS_ERROR, LONGER, MORE_QUALITY
-from crossroute.strategies import Ask, Reply, charge
+from crossroute.strategies import Ask, PickOne, Reply, Task, charge
+from crossroute.strategies.going_on import going_on
 from crossroute.traffic.records import RecordedAsk
 from crossroute.training.data import RoutingData
 from crossroute.training.train import train
@@ -186,6 +192,41 @@ def test_one_client_may_be_that_of_all_arms(router: CrossRouter) -> None:
     assert with_arms(exact, pool, lambda _: False) is exact
     with pytest.raises(PoolError, match="'acme' means acme@high, acme@low, acme@medium, but"):
         with_arms({"acme": one}, pool, lambda _: False)
+
+
+def test_what_hits_a_model_hits_its_efforts(router: CrossRouter) -> None:
+    other = "gpt-4o-mini-2024-07-18"
+    pool = router.over(ModelPool([descriptor(), router.pool[other]])).pool
+    arms = ["acme@medium", "acme@high", "acme@low"]
+    decision = router.over(pool).route("Hello", math.inf)
+    scores = {one.model: one for one in decision.candidates}
+    decision = replace(decision, candidates=tuple(scores[one] for one in [*arms, other]))
+    guard = Guard(Cooldown(failures=2), None, {})
+
+    def turns() -> Iterator[str]:
+        """Whom a call asks of which each fails; its pool has come since."""
+        decided, watch = guard.admit(decision, pool=pool)
+        flow = PickOne(attempts=3).answer(
+            Task(decided, Query.of("Hello"), [], watch=watch, pool=pool)
+        )
+        ask: Any = next(flow)
+        while True:
+            yield ask.model
+            watch.begin(ask.model)
+            watch.failed(ask.model, TimeoutError("slow"))
+            try:
+                ask = flow.send(Reply(ask.model, error=TimeoutError("slow"), done=True))
+            except StopIteration:
+                return
+
+    assert list(turns()) == ["acme@medium", other, "acme@high"]
+    # Two of its efforts have failed, so that it rests at any.
+    assert list(turns()) == [other]
+    task = Task(decision, Query.of("Hello"), [], pool=pool)
+    flow = going_on(task, decision, "Once", "", attempts=2, pass_refusals=False)
+    first: Any = next(flow)
+    second: Any = flow.send(Reply(first.model, error=TimeoutError("slow"), done=True))
+    assert [first.model, second.model] == ["acme@medium", other]
 
 
 def test_an_effort_is_found_and_taken_out() -> None:

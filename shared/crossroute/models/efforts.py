@@ -39,6 +39,12 @@ def arm_of(descriptor: ModelDescriptor) -> Arm | None:
     return Arm(model, effort) if model and told == effort else None
 
 
+def model_of(descriptor: ModelDescriptor) -> str:
+    """Id of the model that a descriptor is of, be it at an effort or not."""
+    arm = arm_of(descriptor)
+    return descriptor.id if arm is None else arm.model
+
+
 def at_effort(descriptor: ModelDescriptor, effort: str) -> ModelDescriptor:
     """The arm of a model that lists its efforts: without an embedding, which is of no effort."""
     provider = descriptor.provider

@@ -53,7 +53,7 @@ class Guard:
         self.daily_spend = check_daily_spend(daily_spend)
         self.rests = None if cooldown is None else Rests(cooldown)
         for model in daily_spend.by_model if daily_spend else ():
-            if model not in pool:
+            if model not in pool and model not in map(model_of, pool.values()):
                 raise UnknownModelError(model, pool)
         self.pacer = check_pacer(pacer, pool)
         self._pool = pool
@@ -80,7 +80,7 @@ class Guard:
         """
         watch = Watch(self, decision, self._pool if pool is None else pool)
         if self.daily_spend is not None:
-            over = self.daily_spend.without_budget(decision.candidates)
+            over = self.daily_spend.without_budget(decision.candidates, watch.whole)
             if len(over) == len(decision.candidates):
                 why = "\n".join(f"  {model}: {reason}" for model, reason in over.items())
                 raise DailySpendError(
@@ -151,6 +151,11 @@ class Watch:
     def rested(self, model: str) -> str:
         """The id by which a candidate rests: all efforts of a model do together."""
         return model_of(self._pool[model]) if model in self._pool else model
+
+    def whole(self, model: str) -> str:
+        """The id that stands for all efforts of a candidate's model, if that is no candidate."""
+        whole = self.rested(model)
+        return model if whole in self._pool else whole
 
     def begin(self, model: str) -> RestingError | None:
         """Begin to ask a model; why it may not be asked, if another call tries it after a rest."""

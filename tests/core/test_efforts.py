@@ -15,6 +15,7 @@ from fakes_core import QUICK
 from crossroute import (
     Cooldown,
     CrossRouter,
+    DailySpend,
     DescriptorError,
     ModelDescriptor,
     ModelPool,
@@ -227,6 +228,31 @@ def test_what_hits_a_model_hits_its_efforts(router: CrossRouter) -> None:
     first: Any = next(flow)
     second: Any = flow.send(Reply(first.model, error=TimeoutError("slow"), done=True))
     assert [first.model, second.model] == ["acme@medium", other]
+
+
+def test_a_ceiling_of_a_model_is_that_of_its_efforts(router: CrossRouter) -> None:
+    other = "gpt-4o-mini-2024-07-18"
+    pool = router.over(ModelPool([descriptor(), router.pool[other]])).pool
+    decision = router.over(pool).route("Hello")
+    spend = DailySpend(by_model={"acme": 2.0, "acme@low": 0.5})
+
+    def out(guard: Guard | None = None) -> set[str]:
+        guard = guard or Guard(None, spend, pool)
+        return set(guard.admit(decision, pool=pool).decision.removed)
+
+    spend.add("acme@low", 0.7)
+    assert out() == {"acme@low"}
+    spend.add("acme", 0.7)
+    spend.add(other, 5.0)
+    assert out() == {"acme@low"}
+    spend.add("acme@high", 0.7)
+    assert out() == {"acme@high", "acme@low", "acme@medium"}
+    # A folder may begin to list efforts while it is followed.
+    before = ModelPool([descriptor(efforts=()), router.pool[other]])
+    followed = Guard(None, DailySpend(by_model={"acme": 0}), before)
+    assert out(followed) == {"acme@high", "acme@low", "acme@medium"}
+    with pytest.raises(UnknownModelError, match="acme@max"):
+        Guard(None, DailySpend(by_model={"acme@max": 1.0}), pool)
 
 
 def test_an_effort_is_found_and_taken_out() -> None:

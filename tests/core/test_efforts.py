@@ -88,6 +88,9 @@ def test_the_id_of_a_model_limits_all_its_efforts(router: CrossRouter) -> None:
     assert candidates(excluded=["acme@low", other]) == arms - {"acme@low"}
     with pytest.raises(UnknownModelError, match="acmee"):
         candidates(allowed=["acme", "acmee"])
+    # A name that is empty is none that is left open.
+    with pytest.raises(UnknownModelError, match="''"):
+        candidates(model="")
 
 
 def test_a_file_keeps_what_it_lists_and_one_of_its_own_is_the_arm(
@@ -142,6 +145,28 @@ def test_a_model_that_is_trained_without_an_effort_is_a_candidate(toy_data: Rout
     name = toy_data.models[0]
     trained = train(toy_data, settings=QUICK, known={name: descriptor(id=name)})
     assert list(trained.pool) == list(toy_data.models)
+
+
+@pytest.mark.parametrize(
+    ("chat_model", "beside", "expected"),
+    [
+        (
+            "openai:acme",
+            {"reasoning": {"summary": "auto"}},
+            {"reasoning": {"summary": "auto", "effort": "low"}},
+        ),
+        ("openai:acme", {"seed": 1}, {"seed": 1, "reasoning_effort": "low"}),
+        ("google_genai:acme", {"thinking_budget": 9}, {"reasoning_effort": "low"}),
+    ],
+)
+def test_an_arm_has_one_effort_in_its_arguments(
+    chat_model: str, beside: dict[str, object], expected: dict[str, object]
+) -> None:
+    provider = {"chat_model": chat_model, "arguments": beside}
+    (arm,) = ModelPool([descriptor(efforts=("low",), provider=provider)]).expanded().values()
+    assert arm.provider is not None
+    assert arm.provider.arguments == expected
+    assert arm_of(arm) == Arm("acme", "low")
 
 
 @pytest.mark.parametrize(

@@ -50,12 +50,12 @@ def at_effort(descriptor: ModelDescriptor, effort: str) -> ModelDescriptor:
     provider = descriptor.provider
     if provider is not None:
         own = effort_arguments(provider.chat_model.partition(":")[0], effort)
+        if isinstance(within := provider.arguments.get("reasoning"), dict):
+            # What else stands there, such as a summary, stays; no other argument is taken beside.
+            own = {"reasoning": {**within, "effort": effort}}
         arguments = {**provider.arguments, **own}
-        for name, value in own.items():
-            told = provider.arguments.get(name)
-            # What else stands in the same argument, such as a summary, stays.
-            if isinstance(told, dict) and isinstance(value, dict):
-                arguments[name] = {**told, **value}
+        # It says how long to think, too.
+        arguments.pop("thinking_budget", None)
         provider = provider.model_copy(update={"arguments": arguments})
     return descriptor.model_copy(
         update={

@@ -370,7 +370,7 @@ class Dispatch:
         if self.guard is None:
             decision = choose(decision)
         else:
-            decision, watch = self.guard.admit(decision, choose)
+            decision, watch = self.guard.admit(decision, choose, self.router.pool)
         return Task(
             decision,
             query,

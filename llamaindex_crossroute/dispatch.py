@@ -141,8 +141,8 @@ def _task(
         stay=settings["stay"],
         last=_marks(request).get(ANSWERED_BY),
     )
-    decision, watch = llm._guard.admit(buildable(decision, now.models), choose)
     pool = now.router.pool
+    decision, watch = llm._guard.admit(buildable(decision, now.models), choose, pool)
     ceiling = Ceiling.of(limits, pool, query)
     return Task(decision, query, messages, ceiling, watch, pool, limits, tools=request.openai_tools)
 

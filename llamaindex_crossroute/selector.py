@@ -132,7 +132,7 @@ class CrossRouteSelector(BaseSelector):
         """The settings of the call, for a router over these models or more."""
         willingness, limits = current_settings(self._willingness_to_pay)
         # They may name models of the pool that are not offered this time.
-        limits.check(pool)
+        limits = limits.over(pool)
         if limits.model is not None and limits.model not in models:
             found = {model: limits.forbids(model) for model in models}
             raise NoCandidateError({model: [why] for model, why in found.items() if why})

@@ -48,9 +48,9 @@ from llamaindex_crossroute.events import (
 from llamaindex_crossroute.lazy import LazyLLM, aload_llm, load_llm, secrets_in
 from llamaindex_crossroute.ledger import open_ledgers
 from llamaindex_crossroute.limits import within
-from llamaindex_crossroute.request import ANSWERED_BY, OWN_CHOICE, Request
+from llamaindex_crossroute.request import ANSWERED_BY, OWN_CHOICE, PromptRequest, Request
 from llamaindex_crossroute.tools import calls_in, check_calls_tools, has_calls
-from llamaindex_crossroute.wishes import at_effort, tell_without_effort, wished
+from llamaindex_crossroute.wishes import at_effort, beside_effort, tell_without_effort, wished
 
 if TYPE_CHECKING:
     from llamaindex_crossroute.llm import CrossRouteLLM
@@ -383,14 +383,19 @@ class Exchange:
         """The LLM at the effort of the ask, of the call, or of the candidate, in this order."""
         request, effort = self._transport.request, self._ask.effort
         settings = request.settings_in(options)
-        if effort is not None and settings is not None:
-            options = request.with_settings(options, dict(without_effort(settings)))
         effort = effort or effort_in(settings or {}) or self._effort
         if effort is None:
             return model, options
         found = at_effort(model, effort)
         if found is None and self._ask.effort is not None:
             tell_without_effort(type(model).__name__)
+        if settings is not None and found is not None:
+            # One that is set is not sent a second time, in words that its class may not know.
+            schema = isinstance(request, PromptRequest)
+            told = beside_effort(found, settings, effort, schema=schema)
+            options = request.with_settings(options, told) if told or settings else options
+        elif settings and self._ask.effort is not None:
+            options = request.with_settings(options, dict(without_effort(settings)))
         return found or model, options
 
     def _part(self, output: Any) -> Part:

@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 
 from llama_index.core.llms import LLM
 
+from crossroute.models.provider_arguments import EFFORT_WITHIN, without_effort
+
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
@@ -77,6 +79,26 @@ def at_effort(model: LLM, effort: str) -> LLM | None:
     return None if change is None else change(model, effort)
 
 
+def beside_effort(
+    model: LLM, settings: Mapping[str, Any], effort: str, *, schema: bool
+) -> dict[str, Any]:
+    """The settings of a call to an LLM at an effort: it is set in those alone that would hide it.
+
+    Args:
+        model: The LLM at the effort, of `at_effort`.
+        settings: What it would be given.
+        effort: The effort.
+        schema: Whether its `structured_predict` is called.
+    """
+    found = dict(without_effort(settings))
+    for name in EFFORT_WITHIN:
+        if isinstance(within := found.pop(name, None), Mapping) and within:
+            found[name] = {**within, "effort": effort}
+    if schema and (own := _of(model, _IN_CALLS)):
+        found.setdefault(own, model.additional_kwargs[own])  # type: ignore[attr-defined]
+    return found
+
+
 @lru_cache(maxsize=256)
 def tell_without_effort(kind: str) -> None:
     """Warn, once a process, that the effort of an ask is left out."""
@@ -99,7 +121,10 @@ def _openai(model: LLM, effort: str) -> LLM:
 
 def _responses(model: LLM, effort: str) -> LLM:
     own = model.additional_kwargs.get("reasoning") or model.reasoning_options  # type: ignore[attr-defined]
-    return _sending(model, "reasoning", {**(own or {}), "effort": effort})
+    reasoning = {**(own or {}), "effort": effort}
+    # The field is only sent for models on a list, but keeps a temperature from being sent beside.
+    found = _sending(model, "reasoning", reasoning)
+    return found.model_copy(update={"reasoning_options": reasoning})
 
 
 def _anthropic(model: LLM, effort: str) -> LLM:
@@ -126,6 +151,8 @@ _EFFORT: Mapping[str, Callable[[LLM, str], LLM]] = {
     "OpenAIResponses": _responses,
 }
 """The LLM at an effort, by its class."""
+_IN_CALLS: Mapping[str, str] = {"OpenAIResponses": "reasoning"}
+"""The setting of `structured_predict`, which sends nothing else of the LLM's, by its class."""
 
 
 def _of(model: LLM, table: Mapping[str, T]) -> T | None:

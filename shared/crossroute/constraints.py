@@ -104,24 +104,14 @@ class Constraints:
                 )
         return cls(**constraints)
 
-    def check(self, pool: Mapping[str, ModelDescriptor]) -> None:
-        """See that every id is in the pool.
-
-        Raises:
-            UnknownModelError: If one is not.
-        """
-        named = [] if self.model is None else [self.model]
-        for model in (*named, *(self.allowed or ()), *self.excluded):
-            if model not in pool:
-                raise UnknownModelError(model, pool)
-
     def over(self, pool: ModelPool) -> Constraints:
         """The constraints by the ids of a pool: one of a model stands for all of its efforts.
 
         Raises:
             UnknownModelError: If the pool has neither.
         """
-        named = {*(self.allowed or ()), *self.excluded, *([self.model] if self.model else ())}
+        forced = () if self.model is None else (self.model,)
+        named = {*(self.allowed or ()), *self.excluded, *forced}
         if named <= pool.keys():
             return self
         allowed = None if self.allowed is None else _arms(self.allowed, pool)
@@ -129,7 +119,7 @@ class Constraints:
             model = self.model
         else:
             model, own = None, _arms([self.model], pool)
-            allowed = own if allowed is None else [one for one in own if one in allowed]
+            allowed = own if allowed is None else own & allowed
         excluded = _arms(self.excluded, pool)
         return replace(self, model=model, allowed=allowed, excluded=excluded)
 
@@ -194,10 +184,10 @@ _LIMITS = {
 }
 
 
-def _arms(models: Collection[str], pool: ModelPool) -> list[str]:
+def _arms(models: Collection[str], pool: ModelPool) -> frozenset[str]:
     if unknown := [model for model in models if not pool.arms(model)]:
         raise UnknownModelError(unknown[0], pool)
-    return [arm for model in models for arm in pool.arms(model)]
+    return frozenset(arm for model in models for arm in pool.arms(model))
 
 
 def _covers(known: str, wanted: str) -> bool:

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from fakes_core import QUICK
 
 from crossroute import (
+    Cooldown,
     CrossRouter,
+    DailySpend,
     DescriptorError,
     ModelDescriptor,
     ModelPool,
@@ -19,11 +24,13 @@ from crossroute import (
     UnknownModelError,
 )
 from crossroute.candidates import with_arms
+from crossroute.guard import Guard
 from crossroute.models.efforts import Arm, arm_of
 from crossroute.models.followed_folder import FollowedFolder
 from crossroute.models.provider_arguments import effort_in, without_effort
 from crossroute.onboarding.guess import EFFORT_ERROR, GUESS_ERROR, LONGER, MORE_QUALITY
-from crossroute.strategies import Ask, Reply, charge
+from crossroute.strategies import Ask, PickOne, Reply, Task, charge
+from crossroute.strategies.going_on import going_on
 from crossroute.traffic.records import RecordedAsk
 from crossroute.training.data import RoutingData
 from crossroute.training.train import train
@@ -81,6 +88,9 @@ def test_the_id_of_a_model_limits_all_its_efforts(router: CrossRouter) -> None:
     assert candidates(excluded=["acme@low", other]) == arms - {"acme@low"}
     with pytest.raises(UnknownModelError, match="acmee"):
         candidates(allowed=["acme", "acmee"])
+    # A name that is empty is none that is left open.
+    with pytest.raises(UnknownModelError, match="''"):
+        candidates(model="")
 
 
 def test_a_file_keeps_what_it_lists_and_one_of_its_own_is_the_arm(
@@ -138,6 +148,28 @@ def test_a_model_that_is_trained_without_an_effort_is_a_candidate(toy_data: Rout
 
 
 @pytest.mark.parametrize(
+    ("chat_model", "beside", "expected"),
+    [
+        (
+            "openai:acme",
+            {"reasoning": {"summary": "auto"}},
+            {"reasoning": {"summary": "auto", "effort": "low"}},
+        ),
+        ("openai:acme", {"seed": 1}, {"seed": 1, "reasoning_effort": "low"}),
+        ("google_genai:acme", {"thinking_budget": 9}, {"reasoning_effort": "low"}),
+    ],
+)
+def test_an_arm_has_one_effort_in_its_arguments(
+    chat_model: str, beside: dict[str, object], expected: dict[str, object]
+) -> None:
+    provider = {"chat_model": chat_model, "arguments": beside}
+    (arm,) = ModelPool([descriptor(efforts=("low",), provider=provider)]).expanded().values()
+    assert arm.provider is not None
+    assert arm.provider.arguments == expected
+    assert arm_of(arm) == Arm("acme", "low")
+
+
+@pytest.mark.parametrize(
     ("id_", "effort", "arguments", "arm"),
     [
         ("acme@high", "high", None, Arm("acme", "high")),
@@ -167,11 +199,14 @@ def test_what_is_an_arm(
             "stands beside the effort low in provider.arguments",
         ),
         ("effort: low", "the id must end with @low"),
+        ("id: acme@low\neffort: low\nefforts: [low, high]", "efforts stands beside the effort low"),
+        (f"id: {'a' * 196}\nefforts: [high]", "ids of more than 200 characters; shorten id"),
     ],
 )
 def test_what_makes_no_sense_is_refused(text: str, said: str) -> None:
+    text = text if text.startswith("id:") else f"id: acme\n{text}"
     with pytest.raises(DescriptorError, match=said):
-        ModelDescriptor.parse(f"id: acme\n{text}", Path("acme.yaml"))
+        ModelDescriptor.parse(text, Path("acme.yaml"))
 
 
 def test_one_client_may_be_that_of_all_arms(router: CrossRouter) -> None:
@@ -183,6 +218,66 @@ def test_one_client_may_be_that_of_all_arms(router: CrossRouter) -> None:
     assert with_arms(exact, pool, lambda _: False) is exact
     with pytest.raises(PoolError, match="'acme' means acme@high, acme@low, acme@medium, but"):
         with_arms({"acme": one}, pool, lambda _: False)
+
+
+def test_what_hits_a_model_hits_its_efforts(router: CrossRouter) -> None:
+    other = "gpt-4o-mini-2024-07-18"
+    pool = router.over(ModelPool([descriptor(), router.pool[other]])).pool
+    arms = ["acme@medium", "acme@high", "acme@low"]
+    decision = router.over(pool).route("Hello", math.inf)
+    scores = {one.model: one for one in decision.candidates}
+    decision = replace(decision, candidates=tuple(scores[one] for one in [*arms, other]))
+    guard = Guard(Cooldown(failures=2), None, {})
+
+    def turns() -> Iterator[str]:
+        """Whom a call asks of which each fails; its pool has come since."""
+        decided, watch = guard.admit(decision, pool=pool)
+        flow = PickOne(attempts=3).answer(
+            Task(decided, Query.of("Hello"), [], watch=watch, pool=pool)
+        )
+        ask: Any = next(flow)
+        while True:
+            yield ask.model
+            watch.begin(ask.model)
+            watch.failed(ask.model, TimeoutError("slow"))
+            try:
+                ask = flow.send(Reply(ask.model, error=TimeoutError("slow"), done=True))
+            except StopIteration:
+                return
+
+    assert list(turns()) == ["acme@medium", other, "acme@high"]
+    # Two of its efforts have failed, so that it rests at any.
+    assert list(turns()) == [other]
+    task = Task(decision, Query.of("Hello"), [], pool=pool)
+    flow = going_on(task, decision, "Once", "", attempts=2, pass_refusals=False)
+    first: Any = next(flow)
+    second: Any = flow.send(Reply(first.model, error=TimeoutError("slow"), done=True))
+    assert [first.model, second.model] == ["acme@medium", other]
+
+
+def test_a_ceiling_of_a_model_is_that_of_its_efforts(router: CrossRouter) -> None:
+    other = "gpt-4o-mini-2024-07-18"
+    pool = router.over(ModelPool([descriptor(), router.pool[other]])).pool
+    decision = router.over(pool).route("Hello")
+    spend = DailySpend(by_model={"acme": 2.0, "acme@low": 0.5})
+
+    def out(guard: Guard | None = None) -> set[str]:
+        guard = guard or Guard(None, spend, pool)
+        return set(guard.admit(decision, pool=pool).decision.removed)
+
+    spend.add("acme@low", 0.7)
+    assert out() == {"acme@low"}
+    spend.add("acme", 0.7)
+    spend.add(other, 5.0)
+    assert out() == {"acme@low"}
+    spend.add("acme@high", 0.7)
+    assert out() == {"acme@high", "acme@low", "acme@medium"}
+    # A folder may begin to list efforts while it is followed.
+    before = ModelPool([descriptor(efforts=()), router.pool[other]])
+    followed = Guard(None, DailySpend(by_model={"acme": 0}), before)
+    assert out(followed) == {"acme@high", "acme@low", "acme@medium"}
+    with pytest.raises(UnknownModelError, match="acme@max"):
+        Guard(None, DailySpend(by_model={"acme@max": 1.0}), pool)
 
 
 def test_an_effort_is_found_and_taken_out() -> None:

@@ -5,19 +5,22 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Unpack
 
 import pytest
 from fakes_wire import MODEL, TEXT, WireServer, router_of_efforts
 from llama_index.core.bridge.pydantic import Field, PrivateAttr
 from llama_index.core.llms import LLM, ChatMessage, MockLLM
 from llama_index.core.prompts import PromptTemplate
+from llama_index.core.tools import ToolMetadata
 from llama_index.llms.openai import OpenAIResponses
 from llama_index.llms.openai_like import OpenAILike
+from pydantic import BaseModel, ValidationError
 
-from crossroute import ModelDescriptor, PoolError
+from crossroute import ModelDescriptor, NoCandidateError, PoolError
+from crossroute.call_settings import CallSettings
 from crossroute.strategies import Ask, Flow, Task
-from llamaindex_crossroute import CrossRouteLLM, call_settings
+from llamaindex_crossroute import CrossRouteLLM, CrossRouteSelector, call_settings
 from llamaindex_crossroute.lazy import LazyLLM
 from llamaindex_crossroute.wishes import at_effort
 
@@ -173,6 +176,52 @@ def test_an_ask_then_the_caller_then_the_arm(server: WireServer) -> None:
     assert (ask["model"], ask["effort"]) == (HIGH, "medium")
 
 
+@pytest.mark.parametrize("make", [openai, responses])
+def test_the_caller_s_words_are_those_of_any_class(
+    make: Callable[[WireServer], LLM], server: WireServer
+) -> None:
+    messages = [ChatMessage("Hello")]
+    llm = CrossRouteLLM(models={MODEL: make(server)}, router=router_of_efforts())
+    with call_settings(model=LOW):
+        llm.chat(messages, reasoning_effort="xhigh")
+        llm.chat(messages, reasoning={"effort": "xhigh"})
+    told = [plain(CLIENTS[make](body)) for body in server.bodies]
+    assert told == [plain(SAID[make]("xhigh"))] * 2
+
+
+class City(BaseModel):
+    """A city."""
+
+    name: str
+
+
+def test_what_hides_the_effort_gets_it(server: WireServer) -> None:
+    llm = CrossRouteLLM(
+        models={MODEL: responses(server)},
+        router=router_of_efforts(("structured_output",)),
+    )
+    # Of what it is built with, it sends nothing in this method. The answer is no JSON.
+    with call_settings(model=LOW), pytest.raises(ValidationError):
+        llm.structured_predict(City, PromptTemplate("Capital of France?"))
+    with call_settings(model=LOW):
+        llm.chat([ChatMessage("Hello")], reasoning={"summary": "detailed"})
+    assert [body["reasoning"] for body in server.bodies] == [
+        {"summary": "auto", "effort": "low"},
+        {"summary": "detailed", "effort": "low"},
+    ]
+
+
+def test_no_temperature_is_sent_beside_reasoning(server: WireServer) -> None:
+    base = f"{server.url}/v1"
+    # Of a name that is not on the class's list of models that reason.
+    unlisted = OpenAIResponses(model="gpt-4.1", api_key="none", api_base=base, temperature=0.3)
+    llm = CrossRouteLLM(models={MODEL: unlisted}, router=router_of_efforts())
+    llm.complete("Hello")
+    (body,) = server.bodies
+    assert "temperature" not in body
+    assert body["reasoning"]["effort"] in ("low", "high")
+
+
 def test_an_arm_of_a_folder_is_built_with_its_effort(
     server: WireServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -206,3 +255,18 @@ def test_what_cannot_be_asked_with_an_effort(caplog: pytest.LogCaptureFixture) -
         named.complete("Hello")
         named.complete("Hello")
     assert len([one for one in caplog.records if "MockLLM is not known" in one.message]) == 1
+
+
+def test_limits_of_a_selector_may_name_the_model() -> None:
+    selector = CrossRouteSelector(router=router_of_efforts(), models=[LOW, HIGH])
+    tools = [ToolMetadata(name=name, description=name) for name in ("quick", "thorough")]
+
+    def offered(**limits: Unpack[CallSettings]) -> list[str]:
+        with call_settings(**limits):
+            decision = selector.select(tools, "Hello").decision
+        return sorted(one.model for one in decision.candidates)
+
+    assert offered(model=MODEL) == offered(allowed=[MODEL]) == [HIGH, LOW]
+    assert offered(model=MODEL, excluded=[LOW]) == [HIGH]
+    with pytest.raises(NoCandidateError, match="excluded by the call"):
+        offered(excluded=[MODEL])

@@ -23,7 +23,16 @@ from pydantic import (
 
 from crossroute.errors import DescriptorError, problems
 from crossroute.files import replace_file
-from crossroute.models.fields import Count, ModelId, PositiveCount, Strict, Text, Usd, printable
+from crossroute.models.fields import (
+    LONGEST_ID,
+    Count,
+    ModelId,
+    PositiveCount,
+    Strict,
+    Text,
+    Usd,
+    printable,
+)
 from crossroute.models.price import ListedPrice, Price, listed_price
 from crossroute.models.provider_arguments import (
     KNOWN_ARGUMENTS,
@@ -267,6 +276,10 @@ class ModelDescriptor(Strict):
             raise ValueError(
                 f"effort is {self.effort}, so that the id must end with @{self.effort}"
             )
+        if self.efforts and self.effort is not None:
+            raise ValueError(f"efforts stands beside the effort {self.effort}; remove one")
+        if self.efforts and len(self.id) + 1 + max(map(len, self.efforts)) > LONGEST_ID:
+            raise ValueError(f"efforts make ids of more than {LONGEST_ID} characters; shorten id")
         if self.provider is None:
             return
         told = effort_in(self.provider.arguments)

@@ -39,17 +39,23 @@ def arm_of(descriptor: ModelDescriptor) -> Arm | None:
     return Arm(model, effort) if model and told == effort else None
 
 
+def model_of(descriptor: ModelDescriptor) -> str:
+    """Id of the model that a descriptor is of, be it at an effort or not."""
+    arm = arm_of(descriptor)
+    return descriptor.id if arm is None else arm.model
+
+
 def at_effort(descriptor: ModelDescriptor, effort: str) -> ModelDescriptor:
     """The arm of a model that lists its efforts: without an embedding, which is of no effort."""
     provider = descriptor.provider
     if provider is not None:
         own = effort_arguments(provider.chat_model.partition(":")[0], effort)
+        if isinstance(within := provider.arguments.get("reasoning"), dict):
+            # What else stands there, such as a summary, stays; no other argument is taken beside.
+            own = {"reasoning": {**within, "effort": effort}}
         arguments = {**provider.arguments, **own}
-        for name, value in own.items():
-            told = provider.arguments.get(name)
-            # What else stands in the same argument, such as a summary, stays.
-            if isinstance(told, dict) and isinstance(value, dict):
-                arguments[name] = {**told, **value}
+        # It says how long to think, too.
+        arguments.pop("thinking_budget", None)
         provider = provider.model_copy(update={"arguments": arguments})
     return descriptor.model_copy(
         update={

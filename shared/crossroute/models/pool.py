@@ -6,7 +6,7 @@ import datetime
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from importlib.resources import as_file, files
 from pathlib import Path
 
@@ -116,7 +116,16 @@ class ModelPool(Mapping[str, ModelDescriptor]):
         """The ids that one means: itself, else those of its efforts; none if it is unknown."""
         if model in self:
             return [model]
-        return [one.id for one in self.values() if (arm := arm_of(one)) and arm.model == model]
+        return self._arms.get(model, [])
+
+    @cached_property
+    def _arms(self) -> Mapping[str, list[str]]:
+        """The arms of each model; limits of calls ask for them."""
+        found: dict[str, list[str]] = {}
+        for one in self.values():
+            if (arm := arm_of(one)) is not None:
+                found.setdefault(arm.model, []).append(one.id)
+        return found
 
     def reachable(self) -> list[str]:
         """Ids of the models that have a provider which still serves them today."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from crossroute.errors import DataError, UnknownModelError
 from crossroute.models.descriptor import ModelDescriptor
-from crossroute.models.efforts import Arm, arm_of
+from crossroute.models.efforts import Arm, arm_of, model_of
 from crossroute.models.pool import ModelPool
 from crossroute.onboarding.known_models import KnownModels, Trained, with_embedding
 
@@ -104,11 +104,8 @@ def _sibling(arm: Arm, models: Sequence[ModelDescriptor]) -> ModelDescriptor | N
         # Nobody knows for sure at which effort a model without one answered.
         return own is None, abs(_step(effort) - _step(arm.effort)), model.id
 
-    def is_of_model(model: ModelDescriptor) -> bool:
-        own = arm_of(model)
-        return arm.model == (model.id if own is None else own.model)
-
-    return min(filter(is_of_model, models), key=distance, default=None)
+    of_model = (model for model in models if model_of(model) == arm.model)
+    return min(of_model, key=distance, default=None)
 
 
 def _apart(arm: Arm | None, start: ModelDescriptor | None) -> tuple[float, float]:

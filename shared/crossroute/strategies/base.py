@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from crossroute.ceiling import Ceiling
 from crossroute.constraints import UNLIMITED, Constraints
-from crossroute.decision import Decision
+from crossroute.decision import CandidateScore, Decision
 from crossroute.errors import ConstraintError, shortened
 from crossroute.guard import Watch
 from crossroute.models.descriptor import ModelDescriptor
+from crossroute.models.efforts import model_of
 from crossroute.query import Capability, Message, Query
 
 Role = Literal["answer", "draft", "probe", "judge", "control"]
@@ -97,6 +98,20 @@ class Task:
     def can(self, model: str, capability: Capability) -> bool:
         """Whether a model's descriptor lists a capability."""
         return model in self.pool and capability in self.pool[model].capabilities
+
+    def going_on_after(
+        self, failed: str, candidates: Iterable[CandidateScore]
+    ) -> list[CandidateScore]:
+        """Candidates in their order, but other efforts of the model that has failed last.
+
+        What has hit it most likely hits them, too.
+        """
+
+        def is_it(one: CandidateScore) -> bool:
+            known = one.model in self.pool and failed in self.pool
+            return known and model_of(self.pool[one.model]) == model_of(self.pool[failed])
+
+        return sorted(candidates, key=is_it)
 
 
 @dataclass(slots=True, eq=False)

@@ -30,7 +30,7 @@ from typing_extensions import override
 
 from crossroute import DEFAULT_WILLINGNESS_TO_PAY, CrossRouter
 from crossroute.budget.pacer import BudgetPacer
-from crossroute.candidates import Candidates, FromYaml
+from crossroute.candidates import Candidates, FromYaml, check_models_only
 from crossroute.constraints import check_settings
 from crossroute.cooldown import DEFAULT_COOLDOWN, Cooldown
 from crossroute.exploration import Exploration
@@ -139,7 +139,8 @@ class ChatCrossRoute(FromYaml, BaseChatModel):
     Raises:
         UnknownModelError: If the router's pool does not hold an id of `models`, or `models` not the
             one of `shadow`.
-        PoolError: If there are fewer than two models, or not exactly those of the policy.
+        PoolError: If there are fewer than two models, one is none by its descriptor, or they are
+            not exactly those of the policy.
         WillingnessToPayError: If the willingness to pay is not a number, NaN or negative.
         ConstraintError: If another setting makes no sense, or breaks what the policy promises.
         DataError: If the file of the policy cannot be read, or is none.
@@ -247,6 +248,9 @@ class ChatCrossRoute(FromYaml, BaseChatModel):
                     f"{setting} has no effect on a router; give it to the candidates instead."
                 )
         self.router = over_models(self.router, self.models)
+        check_models_only(
+            self.router.pool, "ChatCrossRoute", "CrossRouteRunnable, which takes both"
+        )
         self._guard = Guard(cooldown, daily_spend, self.router.pool, pacer)
         if self.profile is None:
             self.profile = cast("ModelProfile", common_profile(self.router.pool, self.models))

@@ -36,7 +36,7 @@ from typing_extensions import override
 
 from crossroute import CrossRouter, PoolError
 from crossroute.budget.pacer import BudgetPacer
-from crossroute.candidates import Candidates, FromYaml
+from crossroute.candidates import Candidates, FromYaml, check_models_only
 from crossroute.constraints import check_settings
 from crossroute.cooldown import DEFAULT_COOLDOWN, Cooldown
 from crossroute.exploration import new_call_id
@@ -176,6 +176,9 @@ class CrossRouteMiddleware(FromYaml, AgentMiddleware[CrossRouteState, ContextT, 
         self.live, self.policy = live, settled.policy
         self.keep_within_tool_loop = keep_within_tool_loop
         self.router = over_models(settled.router, settled.models)
+        check_models_only(
+            self.router.pool, "CrossRouteMiddleware", "CrossRouteRunnable, which takes both"
+        )
         self._dispatch = Dispatch(
             self.router,
             settled.models,

@@ -80,7 +80,9 @@ class CrossRouteRunnable(FromYaml, RunnableSerializable[Any, Any]):
         'gpt-4o-mini-2024-07-18'
 
     Args:
-        models: A chat model, or any other Runnable, for each candidate's id; at least two.
+        models: A chat model, or any other Runnable, for each candidate's id; at least two. What
+            is an agent, a retriever or a tool by its descriptor is asked in its own way, and
+            answers with a message (`docs/agents.md`).
             With `policy`, None makes them of the descriptors beside it.
         router: Predicts quality and cost; the shipped router if None. It is narrowed to `models`.
         willingness_to_pay: lambda, USD a unit of quality; 0 takes the cheapest model, `math.inf`
@@ -120,7 +122,8 @@ class CrossRouteRunnable(FromYaml, RunnableSerializable[Any, Any]):
     Raises:
         UnknownModelError: If the router's pool does not hold an id of `models`, or `models` not the
             one of `shadow`.
-        PoolError: If there are fewer than two models, or not exactly those of the policy.
+        PoolError: If there are fewer than two models, or not exactly those of the policy, or one
+            cannot be asked as its descriptor's kind says.
         WillingnessToPayError: If the willingness to pay is not a number, NaN or negative.
         ConstraintError: If another setting makes no sense, or breaks what the policy promises.
         DataError: If the file of the policy cannot be read, or is none.
@@ -128,6 +131,7 @@ class CrossRouteRunnable(FromYaml, RunnableSerializable[Any, Any]):
     """
 
     lazy_client: ClassVar = LazyChatModel
+    takes_agents: ClassVar = True
     # No input in errors: it may be a constructor argument that nobody should see.
     model_config = ConfigDict(
         arbitrary_types_allowed=True, extra="forbid", hide_input_in_errors=True
@@ -213,6 +217,11 @@ class CrossRouteRunnable(FromYaml, RunnableSerializable[Any, Any]):
             name=name,
         )
         self.router = over_models(self.router, self.models)
+        if any(one.kind != "model" for one in self.router.pool.values()):
+            # Tools and retrievers take a while to import.
+            from langchain_crossroute.agents import check_kinds
+
+            check_kinds(self.router.pool, self.models)
         self._guard = Guard(cooldown, daily_spend, self.router.pool, pacer)
 
     @property

@@ -118,7 +118,13 @@ def _flow(llm: CrossRouteLLM, request: Request, task: Task) -> Flow:
     needs = task.query.needs & {"tools", "structured_output"}
     alone = PickOne(llm.attempts, llm.pass_refusals)
     is_prompt = isinstance(request, PromptRequest)
-    strategy = for_call(llm.strategy, alone, is_bound=bool(needs), is_prompt=is_prompt)
+    strategy = for_call(
+        llm.strategy,
+        alone,
+        is_bound=bool(needs),
+        is_prompt=is_prompt,
+        is_agent=task.kind != "model",
+    )
     return strategy.answer(task)
 
 

@@ -12,7 +12,7 @@ from crossroute.constraints import UNLIMITED, Constraints
 from crossroute.decision import Decision
 from crossroute.errors import ConstraintError, shortened
 from crossroute.guard import Watch
-from crossroute.models.descriptor import ModelDescriptor
+from crossroute.models.descriptor import Kind, ModelDescriptor
 from crossroute.query import Capability, Message, Query
 
 Role = Literal["answer", "draft", "probe", "judge", "control"]
@@ -91,6 +91,12 @@ class Task:
     limits: Constraints = UNLIMITED
     is_whole: bool = False
 
+    @property
+    def kind(self) -> Kind:
+        """Of the candidate that is asked first."""
+        model = self.decision.model
+        return self.pool[model].kind if model in self.pool else "model"
+
     def can(self, model: str, capability: Capability) -> bool:
         """Whether a model's descriptor lists a capability."""
         return model in self.pool and capability in self.pool[model].capabilities
@@ -114,6 +120,8 @@ class Reply:
         cost_usd: What it cost in USD; None as long as it is not known.
         logprobs: Log-probabilities of its tokens so far, where they were asked for and are given.
         tool_calls: Which of the tools of its ask it wants called, as soon as it is done.
+        messages: The whole course of an agent's run, in OpenAI's dict form; empty where text and
+            tool calls are all.
     """
 
     model: str
@@ -128,6 +136,7 @@ class Reply:
     cost_usd: float | None = None
     logprobs: list[float] = field(default_factory=list)
     tool_calls: list[ToolCall] = field(default_factory=list)
+    messages: Sequence[Message] = ()
 
     @property
     def failed(self) -> bool:

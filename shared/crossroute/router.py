@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, TypeVar, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from crossroute.agents import Agents
 from crossroute.constraints import (
     Constraints,
     ConstraintsLike,
@@ -82,7 +83,8 @@ class CrossRouter:
     Args:
         checkpoint: The trained network.
         pool: The candidates, at least two, with embeddings of that checkpoint. A model without one
-            gets a guess by what its descriptor says (`crossroute.onboarding.guess.guess`).
+            gets a guess by what its descriptor says (`crossroute.onboarding.guess.guess`); an
+            agent, a chain, a retriever or a tool needs none (`crossroute.agents`).
         encoder: The encoder that the checkpoint was trained on; found by its name if None.
         reward: `exponential` or `linear`.
         surcharge_usd: See `with_surcharges`.
@@ -129,10 +131,14 @@ class CrossRouter:
         self._surcharge_usd = _surcharges(surcharge_usd, pool)
         if len(learned) < len(pool):
             self._pool = ModelPool(
-                model if model.learned else self._guessed(model) for model in pool.values()
+                model if model.learned or model.kind != "model" else self._guessed(model)
+                for model in pool.values()
             )
-        self._predictor = Predictor(checkpoint.network, list(self._pool.values()))
-        self._eligibility = Eligibility(self._pool)
+        models = [model for model in self._pool.values() if model.learned]
+        self._predictor = Predictor(checkpoint.network, models) if models else None
+        self._agents = Agents(self._pool) if len(models) < len(self._pool) else None
+        unknown = self._agents.of_unknown_cost if self._agents else ()
+        self._eligibility = Eligibility(self._pool, unknown)
 
     def _guessed(self, model: ModelDescriptor) -> ModelDescriptor:
         try:
@@ -272,16 +278,20 @@ class CrossRouter:
         """The same router with one more model, without training.
 
         Args:
-            descriptor: The model; one of the same id is replaced.
+            descriptor: The model, agent, chain, retriever or tool; one of the same id is replaced.
             scores: Its scored answers, from some 20 up: `ScoredAnswer` or mappings with `prompt`,
                 `score` (0..1) and, where known, `cost_usd` or `output_tokens`. Without any, the
-                embedding is a guess by price, size, family or `behaves_like`.
+                embedding of a model is a guess by price, size, family or `behaves_like`; the others
+                go by what their descriptors say.
 
         Raises:
             DataError: If the scores are broken, or nothing says what the model costs.
             UnknownModelError: If the model that it behaves like is not in the pool.
         """
-        new = guess(self, descriptor) if scores is None else onboard(self, descriptor, scores)
+        if scores is not None:
+            new = onboard(self, descriptor, scores)
+        else:
+            new = guess(self, descriptor) if descriptor.kind == "model" else descriptor
         return self.over(ModelPool([*(m for m in self._pool.values() if m.id != new.id), new]))
 
     @property
@@ -581,14 +591,17 @@ class CrossRouter:
     ) -> Predictions:
         tokens = np.array([query.input_tokens for query in queries], np.float64)
         shape = (len(queries), len(self._pool))
-        quality, cost, output = np.empty(shape), np.empty(shape), np.empty(shape)
+        quality, cost, output = (np.full(shape, np.nan) for _ in range(3))
+        columns = [j for j, model in enumerate(self._pool.values()) if model.learned]
         for start in range(0, len(queries), CHUNK):
             part = slice(start, start + CHUNK)
-            features = Features.of(queries[part], self._encoder)
-            quality[part], cost[part], output[part] = self._predictor.predict(
-                features, tokens[part]
-            )
+            if self._predictor is not None:
+                features = Features.of(queries[part], self._encoder)
+                found = self._predictor.predict(features, tokens[part])
+                quality[part, columns], cost[part, columns], output[part, columns] = found
             on_chunk(min(start + CHUNK, len(queries)))
+        if self._agents is not None:
+            self._agents.complete(quality, cost)
         return Predictions(tuple(self._pool), quality, cost, output, tokens)
 
     def _decide(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -29,7 +29,7 @@ class Predictions:
         quality: [n, m] predicted quality, 0..1.
         cost_usd: [n, m] predicted cost in USD.
         output_tokens: [n, m] predicted output tokens; NaN for a model that was trained on costs
-            without token counts.
+            without token counts, and for an agent of which nothing was learned.
         input_tokens: [n] estimated input tokens.
     """
 
@@ -79,10 +79,12 @@ class Eligibility:
 
     Args:
         pool: The models.
+        of_unknown_cost: Ids of those whose predicted cost is a stand-in for one that nobody knows.
     """
 
-    def __init__(self, pool: ModelPool) -> None:
+    def __init__(self, pool: ModelPool, of_unknown_cost: Collection[str] = ()) -> None:
         self._pool = pool
+        self._of_unknown_cost = of_unknown_cost
         self._tightest = tightest(pool.values())
         self._retired: tuple[datetime.date | None, dict[str, Reason]] = (None, {})
 
@@ -109,7 +111,12 @@ class Eligibility:
                     removed[model] = [forbidden]
                     continue
                 reasons += limits.unmet(descriptor)
-            if most is not None and cost > most:
+            if most is not None and model in self._of_unknown_cost:
+                text = f"its cost a call is not known, the call's limit is {usd(most)}"
+                reasons.append(
+                    Reason(text, "write cost_usd_a_call into the descriptor of an agent")
+                )
+            elif most is not None and cost > most:
                 text = f"predicted to cost {usd(cost)}, the call's limit is {usd(most)}"
                 reasons.append(Reason(text, "raise max_cost_usd"))
             if ceiling is not None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from crossroute import Decision, Query, Stay
+from crossroute import Decision, ModelDescriptor, Query, Stay
 from crossroute.candidates import Candidates, buildable
 from crossroute.ceiling import Ceiling
 from crossroute.exploration import new_call_id
@@ -74,7 +74,7 @@ def _outputs(llm: CrossRouteLLM, method: str, request: Request) -> Generator[Any
     messages = to_dicts(request.conversation)
     query = request.query(messages)
     now = llm.candidates
-    settings = _settings(llm, request)
+    settings = _settings(llm, request, now.router.pool)
     decision = now.router.route(query, **settings)
     ended = recorders()
     if ended is not None:
@@ -95,7 +95,7 @@ async def _aoutputs(llm: CrossRouteLLM, method: str, request: Request) -> AsyncG
     messages = to_dicts(request.conversation)
     query = request.query(messages)
     now = llm.candidates if llm.live is None else await llm.live.acurrent()
-    settings = _settings(llm, request)
+    settings = _settings(llm, request, now.router.pool)
     decision = await now.router.aroute(query, **settings)
     ended = recorders()
     if ended is not None:
@@ -151,9 +151,15 @@ def _task(
     return Task(decision, query, messages, Ceiling.of(limits, pool, query), watch, pool, limits)
 
 
-def _settings(llm: CrossRouteLLM, request: Request) -> dict[str, Any]:
+def _settings(
+    llm: CrossRouteLLM, request: Request, pool: Mapping[str, ModelDescriptor]
+) -> dict[str, Any]:
     """What the router is asked beside the query: the settings of this call."""
     willingness, limits = current_settings(llm.willingness_to_pay)
+    if llm.takes_agents and isinstance(request, PromptRequest) and request.schema:
+        # Models are asked for an object in their own way, of which agents have none.
+        others = [id_ for id_, one in pool.items() if one.kind != "model"]
+        limits = replace(limits, excluded=[*limits.excluded, *others])
     stay = None
     if llm.stay_margin is not None:
         marks = _marks(request)

@@ -44,7 +44,7 @@ from crossroute import (
     QueryError,
 )
 from crossroute.budget.pacer import BudgetPacer
-from crossroute.candidates import Candidates, FromYaml
+from crossroute.candidates import Candidates, FromYaml, check_models_only
 from crossroute.constraints import check_settings
 from crossroute.cooldown import DEFAULT_COOLDOWN, Cooldown
 from crossroute.exploration import Exploration
@@ -120,7 +120,8 @@ class CrossRouteLLM(FromYaml, FunctionCallingLLM):
     Raises:
         UnknownModelError: If the router's pool does not hold an id of `models`, or `models` not the
             one of `shadow`.
-        PoolError: If there are fewer than two models, or not exactly those of the policy.
+        PoolError: If there are fewer than two models, one is none by its descriptor, or they are
+            not exactly those of the policy.
         WillingnessToPayError: If the willingness to pay is not a number, NaN or negative.
         ConstraintError: If another setting makes no sense, or breaks what the policy promises.
         DataError: If the file of the policy cannot be read, or is none.
@@ -237,6 +238,8 @@ class CrossRouteLLM(FromYaml, FunctionCallingLLM):
         self.router = self.router.over(
             ModelPool(_completed(self.router.pool[name], llm) for name, llm in self.models.items())
         )
+        if not self.takes_agents:
+            check_models_only(self.router.pool, "CrossRouteLLM", "CrossRouteAgents")
         self._guard = Guard(cooldown, daily_spend, self.router.pool, pacer)
         if settings.get("callback_manager") is not None:
             self.callback_manager = settings["callback_manager"]
@@ -281,7 +284,10 @@ class CrossRouteLLM(FromYaml, FunctionCallingLLM):
     def metadata(self) -> LLMMetadata:
         """What all candidates have in common: a prompt that fits it fits each of them."""
         router, models = self.candidates
-        found = [model.metadata for model in models.values()]
+        # Whether an agent gets a prompt depends on what it says, not on its length.
+        found = [
+            model.metadata for id_, model in models.items() if router.pool[id_].kind == "model"
+        ] or [LLMMetadata(is_chat_model=True)]
         windows = [
             descriptor.context_window_tokens
             for descriptor in router.pool.values()

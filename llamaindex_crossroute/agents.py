@@ -204,15 +204,15 @@ class AgentLLM(LLM):
             handler = agent.run(user_msg=last, chat_history=before)
             async for event in handler.stream_events():
                 self._course += _in_dicts(event)
-            output = await handler
-        counted = [usage for one in heard if (usage := usage_of(one))]
-        found = output.response if isinstance(output, AgentOutput) else ChatMessage(str(output))
-        message = ChatMessage(role=MessageRole.ASSISTANT, blocks=found.blocks)
-        usage = {
-            "prompt_tokens": sum(one.input_tokens for one in counted),
-            "completion_tokens": sum(one.output_tokens for one in counted),
-        }
-        return ChatResponse(message=message, raw=output, additional_kwargs=usage if counted else {})
+            output: Any = await handler
+        counted = [found for one in heard if (found := usage_of(one))]
+        answer = output.response if isinstance(output, AgentOutput) else ChatMessage(str(output))
+        tokens: dict[str, int] = {}
+        if counted:
+            tokens["prompt_tokens"] = sum(one.input_tokens for one in counted)
+            tokens["completion_tokens"] = sum(one.output_tokens for one in counted)
+        message = ChatMessage(role=MessageRole.ASSISTANT, blocks=answer.blocks)
+        return ChatResponse(message=message, raw=output, additional_kwargs=tokens)
 
     @override
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:

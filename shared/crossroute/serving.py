@@ -47,31 +47,58 @@ class Serving(NamedTuple):
         queries: The n queries.
         predictions: Of all models of the pool.
         removed: Why models may not serve a query, for each query by their ids.
+        fits: How well agents fit a query, for each query by their ids; empty without agents.
+        tiers: [n, m] of each candidate: those of a lower number go before it
+            (`crossroute.decision.Decision.tiers`); None where all are of one.
+        margin: The least fit of an agent that serves; None without agents.
     """
 
     queries: Sequence[Query]
     predictions: Predictions
     removed: Sequence[Mapping[str, list[Reason]]]
+    fits: Sequence[Mapping[str, float]] = ()
+    tiers: NDArray[np.intp] | None = None
+    margin: float | None = None
 
     @property
     def models(self) -> list[str]:
         """Those that may serve one of the queries at least."""
-        return [
-            model
-            for model in self.predictions.models
-            if any(model not in reasons for reasons in self.removed)
-        ]
+        allowed = self.allowed
+        models = self.predictions.models
+        if allowed is None:
+            return list(models)
+        return [model for j, model in enumerate(models) if allowed[:, j].any()]
 
     @property
     def allowed(self) -> NDArray[np.bool_] | None:
-        """[n, m] whether a model may serve a query, one at least; None is every model."""
-        if not any(self.removed):
+        """[n, m] whether a model may serve a query, one at least; None is every model.
+
+        Where agents serve a query, no other may.
+        """
+        if not any(self.removed) and self.tiers is None:
             return None
         found = np.ones(self.predictions.quality.shape, np.bool_)
         column = {model: j for j, model in enumerate(self.predictions.models)}
         for i, reasons in enumerate(self.removed):
             found[i, [column[model] for model in reasons]] = False
+        if self.tiers is not None:
+            tiers = np.where(found, self.tiers, np.iinfo(self.tiers.dtype).max)
+            found &= tiers == tiers.min(axis=1, keepdims=True)
         return found
+
+    def would_precede(self, i: int, preferences: FloatArray, model: str, other: int) -> bool:
+        """Whether a model would go before another one, were none kept.
+
+        Args:
+            i: Place of the query.
+            preferences: [m], of that query.
+            model: Id of the one.
+            other: Column of the other one.
+        """
+        column = self.predictions.models.index(model)
+        if self.tiers is not None and self.tiers[i, column] != self.tiers[i, other]:
+            return bool(self.tiers[i, column] < self.tiers[i, other])
+        return bool(preferences[column] > preferences[other])
 
 
 class Eligibility:

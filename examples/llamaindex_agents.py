@@ -17,7 +17,6 @@ from llama_index.core.base.llms.types import CompletionResponse, CompletionRespo
 from llama_index.core.llms import ChatMessage, CustomLLM
 from llama_index.core.llms.callbacks import llm_completion_callback
 from llama_index.core.tools import FunctionTool
-from pydantic.warnings import PydanticDeprecationWarning
 
 from crossroute import CrossRouter, ModelDescriptor
 from llamaindex_crossroute import CrossRouteAgents
@@ -107,6 +106,6 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    # LlamaIndex looks for the steps of an agent in all of its attributes, deprecated ones too.
-    warnings.simplefilter("ignore", PydanticDeprecationWarning)
+    # LlamaIndex's agents themselves use what is deprecated.
+    warnings.simplefilter("ignore", DeprecationWarning)
     asyncio.run(main())

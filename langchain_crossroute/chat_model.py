@@ -38,6 +38,7 @@ from crossroute.guard import Guard
 from crossroute.models.followed_folder import FollowedFolder
 from crossroute.policy import USUAL_WILLINGNESS_TO_PAY, Policy, settle
 from crossroute.query import estimate_tokens
+from crossroute.router import Ranking
 from crossroute.spend import DailySpend
 from crossroute.strategies import Strategy, check_strategy
 from langchain_crossroute.demands import LateCall, schema_text
@@ -101,6 +102,8 @@ class ChatCrossRoute(FromYaml, BaseChatModel):
             and what they can take is completed by their profiles.
         willingness_to_pay: lambda, USD a unit of quality; 0 takes the cheapest model, `math.inf`
             the best one.
+        ranking: By what candidates are ordered: `exponential`, `linear`, `topsis` or a
+            `crossroute.Topsis` (`docs/agents.md`); None is as the router has it.
         attempts: How many candidates are tried at most.
         stay_margin: Keep a conversation on the model of its last answer, unless another one gains
             more than this, in units of utility (0.05 is about five points of quality), beside the
@@ -158,6 +161,7 @@ class ChatCrossRoute(FromYaml, BaseChatModel):
     router: CrossRouter
     models: Mapping[str, Runnable[Any, Any]]
     willingness_to_pay: SkipValidation[float] = DEFAULT_WILLINGNESS_TO_PAY
+    ranking: SkipValidation[Ranking | None] = None
     attempts: int = DEFAULT_ATTEMPTS
     stay_margin: float | None = None
     pass_refusals: bool = False
@@ -185,6 +189,7 @@ class ChatCrossRoute(FromYaml, BaseChatModel):
         models: Mapping[str, Runnable[Any, Any]] | None = None,
         router: CrossRouter | None = None,
         willingness_to_pay: float = USUAL_WILLINGNESS_TO_PAY,
+        ranking: Ranking | None = None,
         attempts: int = DEFAULT_ATTEMPTS,
         stay_margin: float | None = None,
         pass_refusals: bool = False,
@@ -211,6 +216,7 @@ class ChatCrossRoute(FromYaml, BaseChatModel):
             models=models,
             router=router,
             willingness_to_pay=willingness_to_pay,
+            ranking=ranking,
             shadow=shadow,
             explore=explore,
             random=random,
@@ -226,6 +232,7 @@ class ChatCrossRoute(FromYaml, BaseChatModel):
             router=settled.router,
             models=settled.models,
             willingness_to_pay=willingness,
+            ranking=ranking,
             attempts=attempts,
             stay_margin=stay_margin,
             pass_refusals=pass_refusals,

@@ -43,6 +43,7 @@ from crossroute.exploration import new_call_id
 from crossroute.guard import Guard
 from crossroute.models.followed_folder import FollowedFolder
 from crossroute.policy import USUAL_WILLINGNESS_TO_PAY, Policy, settle
+from crossroute.router import Ranking
 from crossroute.spend import DailySpend
 from crossroute.strategies import Strategy, adrive, check_strategy, drive
 from langchain_crossroute.dispatch import (
@@ -87,6 +88,8 @@ class CrossRouteMiddleware(FromYaml, AgentMiddleware[CrossRouteState, ContextT, 
         router: Predicts quality and cost; the shipped router if None. It is narrowed to `models`.
         willingness_to_pay: lambda, USD a unit of quality; 0 takes the cheapest model, `math.inf`
             the best one.
+        ranking: By what candidates are ordered: `exponential`, `linear`, `topsis` or a
+            `crossroute.Topsis` (`docs/agents.md`); None is as the router has it.
         attempts: How many candidates are tried at most in one model call.
         keep_within_tool_loop: Whether a tool loop keeps to its model; if not, each call is routed.
         stay_margin: What another model must gain for a new turn of a thread to leave the model of
@@ -135,6 +138,7 @@ class CrossRouteMiddleware(FromYaml, AgentMiddleware[CrossRouteState, ContextT, 
         *,
         router: CrossRouter | None = None,
         willingness_to_pay: float = USUAL_WILLINGNESS_TO_PAY,
+        ranking: Ranking | None = None,
         attempts: int = DEFAULT_ATTEMPTS,
         keep_within_tool_loop: bool = True,
         stay_margin: float | None = None,
@@ -157,6 +161,7 @@ class CrossRouteMiddleware(FromYaml, AgentMiddleware[CrossRouteState, ContextT, 
             models=models,
             router=router,
             willingness_to_pay=willingness_to_pay,
+            ranking=ranking,
             shadow=shadow,
             explore=explore,
             random=random,

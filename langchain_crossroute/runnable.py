@@ -31,6 +31,7 @@ from crossroute.exploration import Exploration
 from crossroute.guard import Guard
 from crossroute.models.followed_folder import FollowedFolder
 from crossroute.policy import USUAL_WILLINGNESS_TO_PAY, Policy, settle
+from crossroute.router import Ranking
 from crossroute.spend import DailySpend
 from crossroute.strategies import Strategy, check_strategy
 from langchain_crossroute.dispatch import (
@@ -87,6 +88,8 @@ class CrossRouteRunnable(FromYaml, RunnableSerializable[Any, Any]):
         router: Predicts quality and cost; the shipped router if None. It is narrowed to `models`.
         willingness_to_pay: lambda, USD a unit of quality; 0 takes the cheapest model, `math.inf`
             the best one.
+        ranking: By what candidates are ordered: `exponential`, `linear`, `topsis` or a
+            `crossroute.Topsis` (`docs/agents.md`); None is as the router has it.
         attempts: How many candidates are tried at most.
         stay_margin: Keep a conversation on the model of its last answer, unless another one gains
             more than this, in units of utility (0.05 is about five points of quality), beside the
@@ -140,6 +143,7 @@ class CrossRouteRunnable(FromYaml, RunnableSerializable[Any, Any]):
     router: CrossRouter
     models: Mapping[str, Runnable[Any, Any]]
     willingness_to_pay: SkipValidation[float] = DEFAULT_WILLINGNESS_TO_PAY
+    ranking: SkipValidation[Ranking | None] = None
     attempts: int = DEFAULT_ATTEMPTS
     stay_margin: float | None = None
     pass_refusals: bool = False
@@ -162,6 +166,7 @@ class CrossRouteRunnable(FromYaml, RunnableSerializable[Any, Any]):
         models: Mapping[str, Runnable[Any, Any]] | None = None,
         router: CrossRouter | None = None,
         willingness_to_pay: float = USUAL_WILLINGNESS_TO_PAY,
+        ranking: Ranking | None = None,
         attempts: int = DEFAULT_ATTEMPTS,
         stay_margin: float | None = None,
         pass_refusals: bool = False,
@@ -185,6 +190,7 @@ class CrossRouteRunnable(FromYaml, RunnableSerializable[Any, Any]):
             models=models,
             router=router,
             willingness_to_pay=willingness_to_pay,
+            ranking=ranking,
             shadow=shadow,
             explore=explore,
             random=random,
@@ -200,6 +206,7 @@ class CrossRouteRunnable(FromYaml, RunnableSerializable[Any, Any]):
             router=settled.router,
             models=settled.models,
             willingness_to_pay=willingness,
+            ranking=ranking,
             attempts=attempts,
             stay_margin=stay_margin,
             pass_refusals=pass_refusals,

@@ -50,6 +50,7 @@ from crossroute.cooldown import DEFAULT_COOLDOWN, Cooldown
 from crossroute.exploration import Exploration
 from crossroute.guard import Guard
 from crossroute.policy import USUAL_WILLINGNESS_TO_PAY, Policy, settle
+from crossroute.router import Ranking
 from crossroute.spend import DailySpend
 from crossroute.strategies import Strategy, check_strategy
 from llamaindex_crossroute.dispatch import aanswer, answer, astream, stream
@@ -85,6 +86,8 @@ class CrossRouteLLM(FromYaml, FunctionCallingLLM):
             and what they can take is completed by their metadata.
         willingness_to_pay: lambda, USD a unit of quality; 0 takes the cheapest model, `math.inf`
             the best one.
+        ranking: By what candidates are ordered: `exponential`, `linear`, `topsis` or a
+            `crossroute.Topsis` (`docs/agents.md`); None is as the router has it.
         attempts: How many candidates are tried at most.
         stay_margin: Keep a conversation on the model of its last answer, unless another one gains
             more than this, in units of utility (0.05 is about five points of quality), beside the
@@ -152,6 +155,7 @@ class CrossRouteLLM(FromYaml, FunctionCallingLLM):
     models: Mapping[str, LLM | LazyLLM] = Field(exclude=True)
     router: CrossRouter = Field(exclude=True)
     willingness_to_pay: SkipValidation[float] = DEFAULT_WILLINGNESS_TO_PAY
+    ranking: SkipValidation[Ranking | None] = Field(default=None, exclude=True)
     attempts: int = DEFAULT_ATTEMPTS
     stay_margin: float | None = None
     strict_streams: bool = False
@@ -178,6 +182,7 @@ class CrossRouteLLM(FromYaml, FunctionCallingLLM):
         models: Mapping[str, LLM | LazyLLM] | None = None,
         router: CrossRouter | None = None,
         willingness_to_pay: float = USUAL_WILLINGNESS_TO_PAY,
+        ranking: Ranking | None = None,
         attempts: int = DEFAULT_ATTEMPTS,
         stay_margin: float | None = None,
         strict_streams: bool = False,
@@ -201,6 +206,7 @@ class CrossRouteLLM(FromYaml, FunctionCallingLLM):
             models=models,
             router=router,
             willingness_to_pay=willingness_to_pay,
+            ranking=ranking,
             shadow=shadow,
             explore=explore,
             random=random,
@@ -215,6 +221,7 @@ class CrossRouteLLM(FromYaml, FunctionCallingLLM):
             router=settled.router,
             models=settled.models,
             willingness_to_pay=willingness,
+            ranking=ranking,
             attempts=attempts,
             stay_margin=stay_margin,
             strict_streams=strict_streams,

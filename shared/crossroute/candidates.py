@@ -23,7 +23,7 @@ from crossroute.decision import Decision
 from crossroute.errors import ConstraintError, DescriptorError, PoolError
 from crossroute.models.descriptor import ModelDescriptor, Provider
 from crossroute.models.followed_folder import FollowedFolder
-from crossroute.router import CrossRouter, follow
+from crossroute.router import CrossRouter, Ranking, follow
 
 logger = logging.getLogger(__name__)
 
@@ -251,6 +251,7 @@ def load_candidates(
     folder: str | Path | None,
     lazy: Callable[[ModelDescriptor], Lazy],
     agents: Mapping[str, Any] | None = None,
+    ranking: Ranking | None = None,
 ) -> Candidates[Lazy]:
     """The candidates of a folder as it is now; None is the shipped checkpoint.
 
@@ -259,6 +260,7 @@ def load_candidates(
         lazy: Makes a lazy client of a descriptor, as `LazyClient.of`.
         agents: The agents, chains, retrievers and tools of the folder by their ids; None leaves
             them out.
+        ranking: By what they are ordered; None is the usual way.
 
     Raises:
         UnknownModelError: If an id of `agents` is not in the folder.
@@ -268,13 +270,14 @@ def load_candidates(
     """
     router = CrossRouter.load(folder)
     _check_agents(router, agents)
-    return _candidates(router, lazy, {}, agents)
+    return _candidates(_ranked(router, ranking), lazy, {}, agents)
 
 
 def follow_candidates(
     folder: str | Path | None,
     lazy: Callable[[ModelDescriptor], Lazy],
     agents: Mapping[str, Any] | None = None,
+    ranking: Ranking | None = None,
 ) -> FollowedFolder[Candidates[Lazy]]:
     """The candidates of a folder that may change.
 
@@ -296,11 +299,15 @@ def follow_candidates(
         nonlocal known
         if known is None:
             _check_agents(router, agents)
-        found = _candidates(router, lazy, known or {}, agents)
+        found = _candidates(_ranked(router, ranking), lazy, known or {}, agents)
         known = {id_: one for id_, one in found.models.items() if isinstance(one, LazyClient)}
         return found
 
     return follow(folder, make)
+
+
+def _ranked(router: CrossRouter, ranking: Ranking | None) -> CrossRouter:
+    return router if ranking is None else router.with_ranking(ranking)
 
 
 def _check_agents(router: CrossRouter, agents: Mapping[str, Any] | None) -> None:
@@ -363,6 +370,7 @@ class FromYaml:
         *,
         follow: bool = False,
         agents: Mapping[str, Any] | None = None,
+        ranking: Ranking | None = None,
         **settings: Any,  # noqa: ANN401  # Those of the class.
     ) -> Self:
         """Route between the models that the descriptors of a folder name.
@@ -382,6 +390,7 @@ class FromYaml:
                 candidates of later calls (`docs/pool.md`).
             agents: What the descriptors of another kind than `model` are of, by their ids: they
                 name no provider. Without it they are no candidates.
+            ranking: See the class.
             **settings: The other arguments of the class.
 
         Raises:
@@ -400,8 +409,8 @@ class FromYaml:
         if cls.takes_agents:
             agents = agents or {}
         lazy = cls.lazy_client.of
-        live = follow_candidates(folder, lazy, agents) if follow else None
-        found = live.current if live else load_candidates(folder, lazy, agents)
+        live = follow_candidates(folder, lazy, agents, ranking) if follow else None
+        found = live.current if live else load_candidates(folder, lazy, agents, ranking)
         # Apart, so that a setting which the folder gives is an error, not lost.
-        given: dict[str, Any] = {**found._asdict(), "live": live}
+        given: dict[str, Any] = {**found._asdict(), "live": live, "ranking": ranking}
         return cls(**given, **settings)

@@ -98,6 +98,7 @@ class CrossRouter:
         surcharge_usd: See `with_surcharges`.
         ranking: In place of a reward: `exponential`, `linear`, `topsis`, or `Topsis` with weights.
         margin: The least fit of an agent that serves a query (`crossroute.agents`).
+        agent_encoder: See `with_agent_encoder`; the checkpoint's encoder if None.
 
     Raises:
         PoolError: If there are fewer than two models, or one does not fit the checkpoint.
@@ -118,6 +119,7 @@ class CrossRouter:
         surcharge_usd: Mapping[str, float] = NO_SURCHARGE,
         ranking: Ranking | None = None,
         margin: float = DEFAULT_MARGIN,
+        agent_encoder: QueryEncoder | None = None,
     ) -> None:
         if reward is not None and reward not in get_args(RewardName):
             raise ValueError(f"reward is {reward!r}; it must be one of {get_args(RewardName)}.")
@@ -146,6 +148,7 @@ class CrossRouter:
         self._encoder = encoder
         self._ranking = check_ranking(ranking or reward or "exponential")
         self._margin = check_margin(margin)
+        self._agent_encoder = agent_encoder
         self._surcharge_usd = _surcharges(surcharge_usd, pool)
         if len(learned) < len(pool):
             self._pool = ModelPool(
@@ -156,7 +159,7 @@ class CrossRouter:
         self._predictor = Predictor(checkpoint.network, models) if models else None
         self._agents: Agents | None = None
         if any(model.kind != "model" for model in self._pool.values()):
-            self._agents = Agents(self._pool, encoder, self._margin)
+            self._agents = Agents(self._pool, agent_encoder or encoder, self._margin)
         unknown = self._agents.of_unknown_cost if self._agents else ()
         self._eligibility = Eligibility(self._pool, unknown)
 
@@ -275,6 +278,19 @@ class CrossRouter:
         checked = check_margin(margin)
         return self if checked == self._margin else self._with(margin=checked)
 
+    def with_agent_encoder(self, encoder: QueryEncoder) -> CrossRouter:
+        """The same router, whose agents are told apart by another encoder than its models.
+
+        The shipped encoder knows words, not sentences; one that does tells better which agent a
+        query is for (`docs/agents.md`), and takes longer.
+
+            router.with_agent_encoder(SentenceTransformersEncoder("all-MiniLM-L6-v2"))
+
+        Args:
+            encoder: Encodes the agents' texts at once, and each query.
+        """
+        return self._with(agent_encoder=encoder)
+
     def with_surcharges(self, usd: Mapping[str, float]) -> CrossRouter:
         """The same router, to which calls of some models count as dearer than they are.
 
@@ -308,6 +324,7 @@ class CrossRouter:
         ranking: Ranking | None = None,
         surcharge_usd: Mapping[str, float] | None = None,
         margin: float | None = None,
+        agent_encoder: QueryEncoder | None = None,
     ) -> CrossRouter:
         return CrossRouter(
             self._checkpoint,
@@ -316,6 +333,7 @@ class CrossRouter:
             surcharge_usd=self._surcharge_usd if surcharge_usd is None else surcharge_usd,
             ranking=self._ranking if ranking is None else ranking,
             margin=self._margin if margin is None else margin,
+            agent_encoder=agent_encoder or self._agent_encoder,
         )
 
     def add_model(self, descriptor: ModelDescriptor, scores: Scores | None = None) -> CrossRouter:

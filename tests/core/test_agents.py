@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 from fakes_core import Run
+from numpy.typing import NDArray
 
 from crossroute import (
     BudgetPacer,
@@ -267,3 +269,22 @@ def test_a_pacer_and_exploration_keep_to_the_agents(office: CrossRouter) -> None
     drawn = Exploration(explore=1.0).chosen(decision, [])
     assert drawn.model == "travel-desk"
     assert drawn.probability == 1.0
+
+
+def test_agents_are_told_apart_by_an_encoder_of_their_own(office: CrossRouter) -> None:
+    class Letters:
+        """Knows two words."""
+
+        name, dimension = "letters", 2
+
+        def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+            known = ["payroll" in text or "Lyon" in text for text in texts]
+            return np.array([[1, 0] if one else [0, 1] for one in known], np.float32)
+
+    query = "Book me a train to Lyon"
+    assert office.route(query).model == "travel-desk"
+    # The margin is one of attention, of which two numbers a vector give less.
+    other = office.with_margin(0.5).with_agent_encoder(Letters())
+    assert other.route(query).model == "payroll"
+    assert other.subset(["payroll", "leave"]).route(query).model == "payroll"
+    assert other.encoder is office.encoder

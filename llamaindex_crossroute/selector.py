@@ -239,10 +239,13 @@ def _reason(decision: Decision) -> str:
     rest = f"the runner-up is {others[0]}" if others else "there is no other choice"
     removed = "".join(f"; {model} was removed: {why}" for model, why in decision.removed.items())
     willingness = usd(decision.willingness_to_pay)
+    fit = ""
+    if decision.model in decision.fit:
+        fit = f"; the query fits it by {decision.fit[decision.model]:.2f}"
     blank = "; the query has no text, so the models are as in the mean" if decision.blank else ""
     return (
         f"{chosen} at a willingness to pay of {willingness} a unit of quality; "
-        f"{rest}{removed}{blank}"
+        f"{rest}{fit}{removed}{blank}"
     )
 
 

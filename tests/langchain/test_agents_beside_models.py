@@ -140,7 +140,6 @@ async def test_models_answer_what_no_agent_serves(way: str) -> None:
         models={**models(), "flights": calling_agent(), "faq": failing(KeyError())},
     )
     assert decision_of(await output(way, one, QUESTION))["model"] in (MINI, LARGE)
-    # What is near is not the same.
     assert decision_of(await output(way, one, FLIGHT))["model"] == "flights"
 
 

@@ -30,7 +30,15 @@ from llama_index.core.retrievers import BaseRetriever
 from llama_index.core.tools import FunctionTool, QueryEngineTool, ToolMetadata
 from pydantic import BaseModel
 
-from crossroute import CrossRouter, ModelDescriptor, ModelPool, PoolError, Provider, Topsis
+from crossroute import (
+    CrossRouter,
+    ModelDescriptor,
+    ModelPool,
+    NoCandidateError,
+    PoolError,
+    Provider,
+    Topsis,
+)
 from crossroute.strategies import Ask, Flow, Task
 from llamaindex_crossroute import (
     CostLedger,
@@ -314,3 +322,11 @@ def test_a_ranking_takes_the_place_of_the_routers(follows: bool, tmp_path: Path)
         for weights in ((0, 1, 0), (1, 0, 0))
     ]
     assert chosen == [0, 1]
+
+
+def test_a_selector_of_agents_alone_says_that_none_serves() -> None:
+    tools = [ToolMetadata(name=name, description="Any.") for name in ("flights", "faq")]
+    selector = CrossRouteSelector(router_with(FLIGHTS, FAQ))
+    assert "the query fits it by" in selector.select(tools, FLIGHT).selections[0].reason
+    with pytest.raises(NoCandidateError, match="the margin is"):
+        selector.select(tools, QUESTION)

@@ -55,6 +55,7 @@ from langchain_crossroute.profiles import (
     common_profile,
     over_models,
 )
+from langchain_crossroute.wishes import sets_effort
 
 _LATE = "_crossroute_late"
 """The argument by which `bind_tools` and `with_structured_output` reach the call."""
@@ -213,6 +214,7 @@ class ChatCrossRoute(FromYaml, BaseChatModel):
         settled = settle(
             policy,
             LazyChatModel.of,
+            sets_effort=sets_effort,
             models=models,
             router=router,
             willingness_to_pay=willingness_to_pay,

@@ -12,6 +12,7 @@ from langchain_core.messages import (
     BaseMessage,
     ChatMessage,
     HumanMessage,
+    ToolMessage,
     convert_to_messages,
 )
 from langchain_core.prompt_values import PromptValue
@@ -66,6 +67,8 @@ def _to_dict(message: BaseMessage) -> dict[str, Any]:
     found: dict[str, Any] = {"role": _role(message), "content": content}
     if isinstance(message, AIMessage) and message.tool_calls:
         found["tool_calls"] = message.tool_calls
+    if isinstance(message, ToolMessage):
+        found["tool_call_id"] = message.tool_call_id
     return found
 
 

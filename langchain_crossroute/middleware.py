@@ -56,6 +56,7 @@ from langchain_crossroute.lazy import LazyChatModel
 from langchain_crossroute.metadata import DECISION
 from langchain_crossroute.profiles import over_models
 from langchain_crossroute.transport import WHOLE
+from langchain_crossroute.wishes import sets_effort
 
 
 class CrossRouteState(AgentState[Any]):
@@ -158,6 +159,7 @@ class CrossRouteMiddleware(FromYaml, AgentMiddleware[CrossRouteState, ContextT, 
         settled = settle(
             policy,
             LazyChatModel.of,
+            sets_effort=sets_effort,
             models=models,
             router=router,
             willingness_to_pay=willingness_to_pay,

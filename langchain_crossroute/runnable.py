@@ -43,6 +43,7 @@ from langchain_crossroute.dispatch import (
 from langchain_crossroute.lazy import LazyChatModel
 from langchain_crossroute.metadata import DECISION
 from langchain_crossroute.profiles import over_models
+from langchain_crossroute.wishes import sets_effort
 
 __all__ = ["DECISION", "CrossRouteRunnable"]
 
@@ -187,6 +188,7 @@ class CrossRouteRunnable(FromYaml, RunnableSerializable[Any, Any]):
         settled = settle(
             policy,
             LazyChatModel.of,
+            sets_effort=sets_effort,
             models=models,
             router=router,
             willingness_to_pay=willingness_to_pay,

@@ -15,6 +15,7 @@ from langchain_core.runnables import Runnable, RunnableConfig
 from crossroute import CrossRouter, NoAnswerError, Query, QueryError
 from crossroute.errors import StrategyError
 from crossroute.failures import describe, is_pause, mask_error, secrets_in_values
+from crossroute.models.efforts import arm_of
 from crossroute.query import given_limit
 from crossroute.strategies import Ask, Charge, Reply, Usage, bill, charge
 from crossroute.strategies.base import begun, has_words
@@ -43,7 +44,7 @@ from langchain_crossroute.streams import (
     shows_tokens,
     told_by,
 )
-from langchain_crossroute.tools import OF_TOOLS, calls_in, with_tools
+from langchain_crossroute.tools import OF_TOOLS, call_in_event, calls_in, with_tools
 from langchain_crossroute.wishes import LOGPROBS, Wishes
 
 if TYPE_CHECKING:
@@ -207,6 +208,9 @@ class Exchange:
         self._descriptor = transport.router.pool[ask.model]
         self._price = self._descriptor.price
         self._adapted: Adapted | None = None
+        arm = arm_of(self._descriptor)
+        # A candidate's own effort: a model at several of them may be one client.
+        self._effort = None if arm is None else arm.effort
         self._metadata = AnswerMetadata(
             decision, self._price, strict=transport.strict_streams, bill=transport.bill
         )
@@ -216,7 +220,7 @@ class Exchange:
         # Whether the log-probabilities on the answer are none of the caller's business.
         self._hides_logprobs = False
         self._form = transport.form_of(ask)
-        # What may hold calls of the ask's own tools.
+        # What may hold calls of tools, of the ask's own or of the caller's.
         self._said: list[AIMessage] = []
 
     @property
@@ -327,8 +331,9 @@ class Exchange:
             reply.has_words = reply.has_words or shows(output)
         # What handlers have passed on is not taken back, be it a refusal.
         reply.refused = reply.refused or (is_refusal(output) and not self.shown)
-        if self._ask.tools and isinstance(message := message_of(output), AIMessage):
-            self._said.append(message)
+        if self._ask.tools or "tools" in self._transport.query.needs:
+            message = message_of(output) or call_in_event(output)
+            self._said += [message] if isinstance(message, AIMessage) else []
         text, usage = text_and_usage(output)
         reply.text += text
         if tokens := tokens_of(usage):
@@ -367,6 +372,8 @@ class Exchange:
             usage=not self._form.is_whole and (ask.role != "answer" or transport.form.is_whole),
             fresh=ask.fresh,
             muted=ask.role != "answer",
+            effort=ask.effort or self._effort,
+            effort_wins=ask.effort is not None,
         )
         self._listen(model, logprobs=wishes.logprobs or bool(transport.kwargs.get(LOGPROBS)))
         value, late = transport.value, transport.late
@@ -374,7 +381,10 @@ class Exchange:
             # Retrievers and tools take a while to import, and most calls need none.
             from langchain_crossroute.agents import Adapted
 
-            self._adapted = Adapted(ask.model, self._descriptor.kind, model, transport.said)
+            said = transport.said
+            if ask.keep is not None or ask.then:
+                said = _chosen(said, ask)
+            self._adapted = Adapted(ask.model, self._descriptor.kind, model, said)
             return self._adapted, value, {**transport.kwargs}
         if ask.keep is not None or ask.then:
             value = _chosen(value, ask)
@@ -388,7 +398,7 @@ class Exchange:
             called = with_tools(model, ask)
         else:
             called = model if late is None else late.on(ask.model, model)
-        value, settings = for_provider(model, value, {**given, **own})
+        value, settings = for_provider(model, value, dict(wishes.settings({**given, **own})))
         called, self._hides_logprobs = wishes.of(called, settings)
         if wishes.muted:
             called = told_by(called, self.config["callbacks"])

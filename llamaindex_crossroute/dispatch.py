@@ -15,6 +15,7 @@ from crossroute.ceiling import Ceiling
 from crossroute.exploration import new_call_id
 from crossroute.query import Message
 from crossroute.strategies import Flow, PickOne, Task, adrive, drive
+from crossroute.strategies.shortened import flow_of
 from crossroute.strategies.wrappers import for_call
 from llamaindex_crossroute.events import recorders
 from llamaindex_crossroute.messages import is_from_model, to_dicts
@@ -125,7 +126,7 @@ def _flow(llm: CrossRouteLLM, request: Request, task: Task) -> Flow:
         is_prompt=is_prompt,
         is_agent=task.kind != "model",
     )
-    return strategy.answer(task)
+    return flow_of(strategy, task)
 
 
 def _task(
@@ -148,7 +149,8 @@ def _task(
     )
     decision, watch = llm._guard.admit(buildable(decision, now.models), choose)
     pool = now.router.pool
-    return Task(decision, query, messages, Ceiling.of(limits, pool, query), watch, pool, limits)
+    ceiling = Ceiling.of(limits, pool, query)
+    return Task(decision, query, messages, ceiling, watch, pool, limits, tools=request.openai_tools)
 
 
 def _settings(

@@ -54,7 +54,7 @@ from crossroute.router import Ranking
 from crossroute.spend import DailySpend
 from crossroute.strategies import Strategy, check_strategy
 from llamaindex_crossroute.dispatch import aanswer, answer, astream, stream
-from llamaindex_crossroute.lazy import LazyLLM, load_llm
+from llamaindex_crossroute.lazy import LazyLLM, load_llm, sets_effort
 from llamaindex_crossroute.ledger import CostLedger
 from llamaindex_crossroute.messages import conversation_of
 from llamaindex_crossroute.request import PromptRequest, Request
@@ -203,6 +203,7 @@ class CrossRouteLLM(FromYaml, FunctionCallingLLM):
         settled = settle(
             policy,
             LazyLLM.of,
+            sets_effort=sets_effort,
             models=models,
             router=router,
             willingness_to_pay=willingness_to_pay,

@@ -54,6 +54,11 @@ class Request:
             self.options,
         )
 
+    def openai_tools(self) -> list[Any]:
+        """The caller's tools in OpenAI's dict form; raw ones stay as they are."""
+        given = [tool.metadata.to_openai_tool(skip_length_check=True) for tool in self.tools or ()]
+        return [*given, *(self.options.get("tools") or ())]
+
     def becomes_chat(self, ask: Ask) -> bool:
         """Whether an ask makes messages of a prompt."""
         is_more = ask.keep is not None or bool(ask.then) or bool(ask.tools)
@@ -113,6 +118,10 @@ class PromptRequest(Request):
     def query(self, messages: Sequence[Message]) -> Query:
         """The request, as far as it is routed by."""
         return to_query(messages, (), self.settings, self.schema)
+
+    def openai_tools(self) -> list[Any]:
+        """The caller's raw tools, as they are."""
+        return [*((self.settings or {}).get("tools") or ())]
 
     def arguments(self, ask: Ask) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The positional and the keyword arguments of a candidate's method.

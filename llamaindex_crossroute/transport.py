@@ -19,6 +19,8 @@ from pydantic import ValidationError
 from crossroute import NoAnswerError, UnfinishedAnswerError
 from crossroute.candidates import Candidates
 from crossroute.failures import describe, mask_error, may_pass
+from crossroute.models.efforts import arm_of
+from crossroute.models.provider_arguments import effort_in, without_effort
 from crossroute.query import given_limit
 from crossroute.strategies import Ask, Charge, Reply, Task, bill, charge
 from crossroute.strategies.base import begun
@@ -48,7 +50,7 @@ from llamaindex_crossroute.ledger import open_ledgers
 from llamaindex_crossroute.limits import within
 from llamaindex_crossroute.request import ANSWERED_BY, OWN_CHOICE, Request
 from llamaindex_crossroute.tools import calls_in, check_calls_tools, has_calls
-from llamaindex_crossroute.wishes import wished
+from llamaindex_crossroute.wishes import at_effort, tell_without_effort, wished
 
 if TYPE_CHECKING:
     from llamaindex_crossroute.llm import CrossRouteLLM
@@ -177,6 +179,9 @@ class Exchange:
         self._price = self._descriptor.price
         # A candidate that is no model, asked once.
         self._agent: Any = None
+        arm = arm_of(self._descriptor)
+        # A candidate's own effort: a model at several of them may be one client.
+        self._effort = None if arm is None else arm.effort
         # What nobody sees while it is made is asked whole: no events of its tokens, and providers
         # count the tokens of whole answers in any case.
         looks_into = ask.until not in (None, begun, up_to_words)
@@ -192,7 +197,7 @@ class Exchange:
         self._finished: bool | None = None
         self._last: Response | None = None
         self._model: LLM | None = None
-        # What has calls of the ask's own tools in it.
+        # What has calls of tools in it, of the ask's own or of the caller's.
         self._calls: ChatResponse | None = None
 
     @property
@@ -368,6 +373,7 @@ class Exchange:
             told, self._hides_logprobs = wished(model, given, ask.settings, usage=usage)
             ask = replace(ask, settings=told)
         arguments, options = request.arguments(ask)
+        model, options = self._at_effort(model, options)
         most = ask.max_tokens or given_limit(ask.settings)
         if most is not None:
             settings = request.settings_in(options)
@@ -375,8 +381,23 @@ class Exchange:
             options = request.with_settings(options, changed)
         return getattr(model, name), arguments, options
 
+    def _at_effort(self, model: LLM, options: dict[str, Any]) -> tuple[LLM, dict[str, Any]]:
+        """The LLM at the effort of the ask, of the call, or of the candidate, in this order."""
+        request, effort = self._transport.request, self._ask.effort
+        settings = request.settings_in(options)
+        if effort is not None and settings is not None:
+            options = request.with_settings(options, dict(without_effort(settings)))
+        effort = effort or effort_in(settings or {}) or self._effort
+        if effort is None:
+            return model, options
+        found = at_effort(model, effort)
+        if found is None and self._ask.effort is not None:
+            tell_without_effort(type(model).__name__)
+        return found or model, options
+
     def _part(self, output: Any) -> Part:
-        if self._ask.tools and isinstance(output, ChatResponse) and has_calls(output):
+        tools = self._ask.tools or "tools" in self._transport.query.needs
+        if tools and isinstance(output, ChatResponse) and has_calls(output):
             self._calls = output
         if self._transport.request.becomes_chat(self._ask):
             output = to_completion(output)

@@ -23,6 +23,7 @@ from crossroute.decision import Decision
 from crossroute.errors import ConstraintError, DescriptorError, PoolError
 from crossroute.models.descriptor import ModelDescriptor, Provider
 from crossroute.models.followed_folder import FollowedFolder
+from crossroute.models.pool import ModelPool
 from crossroute.router import CrossRouter, Ranking, follow
 
 logger = logging.getLogger(__name__)
@@ -353,6 +354,36 @@ def _candidates(
     }
     models |= cast("dict[str, Lazy]", given)
     return Candidates(router.subset(models), models)
+
+
+def with_arms(
+    models: Mapping[str, Any], pool: ModelPool, sets_effort: Callable[[Any], bool]
+) -> Mapping[str, Any]:
+    """Clients by the ids of candidates: one that is named by its model is that of all its efforts.
+
+    Args:
+        models: Clients, by the ids of candidates, or of models with efforts that are candidates.
+            Who names an effort, too, gives it a client of its own. Unknown ids stay.
+        pool: The candidates, and others perhaps.
+        sets_effort: Whether a client can be asked with one effort or another.
+
+    Raises:
+        PoolError: If a client cannot be asked with the efforts that it would be shared by.
+    """
+    if all(model in pool for model in models):
+        return models
+    found: dict[str, Any] = {}
+    for model, client in models.items():
+        arms = pool.arms(model) or [model]
+        if arms != [model] and not sets_effort(client):
+            raise PoolError(
+                f"{model!r} means {', '.join(arms)}, but it is not known how a "
+                f"{type(client).__name__} is asked with a reasoning effort, so that all of them "
+                "would be the same: give each of them a client with that effort, or the one that "
+                "you mean."
+            )
+        found |= {arm: client for arm in arms if arm == model or arm not in models}
+    return found
 
 
 class FromYaml:

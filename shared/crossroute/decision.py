@@ -57,6 +57,8 @@ class Decision:
             None where nobody records.
         surcharge_usd: What was added to the cost of models where it decided, in USD, by their ids
             (`CrossRouter.with_surcharges`).
+        shortened: To how many input tokens the conversation is shortened for candidates that have
+            no room for more, by their ids (`Constraints.shorten`).
         topsis: The weights of TOPSIS, where it ordered the candidates in place of the reward.
         fit: How well each agent of the pool fits the query, by its id (`crossroute.agents`); empty
             where there is no agent, or no text.
@@ -77,6 +79,7 @@ class Decision:
     probability: float | None = None
     call_id: str | None = None
     surcharge_usd: Mapping[str, float] = field(default_factory=dict)
+    shortened: Mapping[str, int] = field(default_factory=dict)
     topsis: Topsis | None = None
     fit: Mapping[str, float] = field(default_factory=dict)
     margin: float | None = None
@@ -180,6 +183,12 @@ class Decision:
             for one in shown
             if (extra := self.surcharge_usd.get(one.model, 0.0))
         ]
+        lines += [
+            f"{one.model} gets the conversation shortened to about {self.shortened[one.model]} "
+            "input tokens."
+            for one in shown
+            if one.model in self.shortened
+        ]
         if self.topsis is None and (self.shadow is None or self.shadow.model == self.model):
             lines += self._alternatives()
         return "\n".join(lines)
@@ -211,6 +220,8 @@ class Decision:
             found["topsis"] = asdict(self.topsis)
         if self.margin is not None:
             found |= {"fit": dict(self.fit), "margin": _finite(self.margin)}
+        if self.shortened:
+            found["shortened"] = dict(self.shortened)
         return found
 
     def _fits(self, top: int) -> list[str]:

@@ -31,7 +31,7 @@ from pydantic import (
     model_validator,
 )
 
-from crossroute.candidates import LazyClient, check
+from crossroute.candidates import LazyClient, check, with_arms
 from crossroute.errors import ConstraintError, DataError, PoolError, problems, shortened
 from crossroute.exploration import Exploration
 from crossroute.models.descriptor import ModelDescriptor
@@ -250,6 +250,7 @@ def settle(
     policy: str | Path | Policy | None,
     lazy: Callable[[ModelDescriptor], LazyClient[Any]],
     *,
+    sets_effort: Callable[[Any], bool] = lambda _: False,
     models: Mapping[str, Any] | None,
     router: CrossRouter | None,
     willingness_to_pay: float,
@@ -270,7 +271,10 @@ def settle(
             as LangChain's `configurable_fields` do, the policy itself; `router`, `models` and
             `strategy` are then those that came of its file. None is none.
         lazy: Makes a lazy client of a descriptor, as `LazyClient.of`.
-        models: A client for each of the policy's models; None makes them of its descriptors.
+        sets_effort: Whether a client can be asked with one reasoning effort or another, so that one
+            may be shared by all efforts of a model.
+        models: A client for each of the policy's models; None makes them of its descriptors. One
+            client may be that of all arms of a model, by the model's id (`with_arms`).
         router: Only where there is no policy; the shipped one if None.
         willingness_to_pay: Likewise; `USUAL_WILLINGNESS_TO_PAY` where it is not given.
         shadow: Likewise.
@@ -324,6 +328,7 @@ def settle(
         own_or_shipped = CrossRouter.shipped() if router is None else router
         if ranking is not None:
             own_or_shipped = own_or_shipped.with_ranking(ranking)
+        models = with_arms(models, own_or_shipped.pool, sets_effort)
         return settled(models, own_or_shipped, None, strategy)
     if isinstance(policy, Policy):
         if router is None or models is None:
@@ -362,6 +367,8 @@ def settle(
         ranking=ranking,
     )
     router = policy.load_router(path)
+    if models is not None:
+        models = with_arms(models, router.pool, sets_effort)
     models = _clients(path, policy, router, models, lazy)
     strategy = None if policy.strategies is None else policy.load_strategy(path, router)
     _warn(path, policy, router, models)

@@ -80,6 +80,7 @@ class Task:
         limits: What the call demands of each candidate; several together have to keep to its most
             predicted cost and latency, too, if a strategy chooses them for the call.
         is_whole: Whether the caller gets the answer in one part, and nothing of it before its end.
+        tools: Gives the tools that the caller lets the model call, in OpenAI's dict form.
     """
 
     decision: Decision
@@ -90,6 +91,8 @@ class Task:
     pool: Mapping[str, ModelDescriptor] = field(default_factory=dict)
     limits: Constraints = UNLIMITED
     is_whole: bool = False
+    # Made when somebody asks for them.
+    tools: Callable[[], Sequence[Mapping[str, Any]]] = tuple
 
     @property
     def kind(self) -> Kind:
@@ -119,9 +122,9 @@ class Reply:
         usage: Its tokens, None as long as nobody has counted them.
         cost_usd: What it cost in USD; None as long as it is not known.
         logprobs: Log-probabilities of its tokens so far, where they were asked for and are given.
-        tool_calls: Which of the tools of its ask it wants called, as soon as it is done.
-        messages: The whole course of an agent's run, in OpenAI's dict form; empty where text and
-            tool calls are all.
+        tool_calls: Which tools it wants called, of its ask or of the caller, as soon as it is done.
+        messages: Of what is no model but an agent, the messages of its run in OpenAI's dict form,
+            as soon as it is done; empty where the text and the tool calls are all.
     """
 
     model: str
@@ -159,6 +162,8 @@ class Ask:
         seconds: Time limit, up to where it is looked at: then it is left, and its error is an
             `AskTimeoutError`. None is the client's own.
         fresh: Whether it is to be a sample of its own, from no cache of the framework.
+        effort: The reasoning effort, in the place of the model's own and of the caller's; a client
+            that is not known to take one is asked without.
         reason: Why it is asked, in a line of text for whoever reads the decision.
         reserve_usd: What of a hard limit on cost it leaves for asks that are to come.
         max_tokens: The most output tokens that a hard limit leaves; the driver sets it.
@@ -173,6 +178,7 @@ class Ask:
     role: Role = "answer"
     seconds: float | None = None
     fresh: bool = False
+    effort: str | None = None
     reason: str = ""
     reserve_usd: float = 0.0
     max_tokens: int | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from crossroute.models.price import Price
 from crossroute.query import Query, estimate_tokens
@@ -22,6 +22,7 @@ class Charge(TypedDict):
         cached_tokens: Those of the input that came from the provider's prompt cache.
         cost_usd: Cost in USD; None for a model without a price.
         estimated: Whether nobody has counted the tokens, so that they are estimated from the texts.
+        effort: The reasoning effort, where the ask named one; else it is the model's own.
     """
 
     model: str
@@ -31,6 +32,7 @@ class Charge(TypedDict):
     cached_tokens: int
     cost_usd: float | None
     estimated: bool
+    effort: NotRequired[str]
 
 
 def charge(
@@ -71,7 +73,7 @@ def charge(
         usage, cost = usage._replace(output_tokens=max(usage.output_tokens, said)), None
     if cost is None and price is not None:
         cost = float(price.cost_usd(*usage))
-    return {
+    found: Charge = {
         "model": ask.model,
         "role": ask.role,
         "input_tokens": usage.input_tokens,
@@ -80,6 +82,9 @@ def charge(
         "cost_usd": cost,
         "estimated": estimated,
     }
+    if ask.effort is not None:
+        found["effort"] = ask.effort
+    return found
 
 
 def made_tokens(reply: Reply) -> float:

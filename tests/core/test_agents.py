@@ -238,7 +238,9 @@ def test_a_decision_says_and_records_how_agents_fit(office: CrossRouter) -> None
     said = decision.explain()
     assert f"travel-desk {decision.fit['travel-desk']:.2f}" in said
     assert "stand in" in said
+    assert "What a call of travel-desk costs is not known" in said
     plain = decision.to_dict()
+    assert plain["unknown_cost"] == ["leave", "payroll", "travel-desk"]
     assert plain["fit"] == dict(decision.fit)
     assert plain["margin"] == office.margin
     assert RecordedDecision.model_validate(plain).model == "travel-desk"

@@ -263,7 +263,10 @@ class AgentLLM(LLM):
         return chunks()
 
 
-def _as_llms(models: Mapping[str, Any]) -> dict[str, LLM | LazyLLM]:
+def _as_llms(models: Any) -> Any:
+    """Candidates as LLMs; what is no mapping is left to pydantic, which says so."""
+    if not isinstance(models, Mapping):
+        return models
     return {
         id_: one if isinstance(one, (LLM, LazyLLM)) else AgentLLM.of(id_, one)
         for id_, one in models.items()

@@ -63,6 +63,8 @@ class Decision:
         fit: How well each agent of the pool fits the query, by its id (`crossroute.agents`); empty
             where there is no agent, or no text.
         margin: The least fit of an agent that serves; None where there is no agent.
+        unknown_cost: Ids of the agents whose cost nobody knows: it counts as that of the dearest
+            candidate.
     """
 
     model: str
@@ -83,6 +85,7 @@ class Decision:
     topsis: Topsis | None = None
     fit: Mapping[str, float] = field(default_factory=dict)
     margin: float | None = None
+    unknown_cost: frozenset[str] = frozenset()
 
     @property
     def tiers(self) -> list[int]:
@@ -174,6 +177,11 @@ class Decision:
             lines.append("The query has no text: this is the order of the models in the mean.")
         if self.kept:
             lines.append("It is kept because it answered before, and the gain is below the margin.")
+        if unknown := [one.model for one in shown if one.model in self.unknown_cost]:
+            lines.append(
+                f"What a call of {', '.join(unknown)} costs is not known: it counts as the dearest "
+                "candidate's."
+            )
         if self.shadow is not None:
             lines.append(f"The router's own choice is {self.shadow.model}.")
         if self.probability is not None:
@@ -222,6 +230,8 @@ class Decision:
             found |= {"fit": dict(self.fit), "margin": _finite(self.margin)}
         if self.shortened:
             found["shortened"] = dict(self.shortened)
+        if self.unknown_cost:
+            found["unknown_cost"] = sorted(self.unknown_cost)
         return found
 
     def _fits(self, top: int) -> list[str]:

@@ -769,6 +769,7 @@ class CrossRouter:
                     topsis=topsis,
                     fit=served.fits[i] if served.fits else NO_FIT,
                     margin=served.margin,
+                    unknown_cost=served.unknown_cost,
                 )
             )
         return decisions
@@ -821,8 +822,10 @@ class CrossRouter:
                 if tiers is None:
                     tiers = np.full(found.quality.shape, MODELS_TIER, np.intp)
                 self._put_first(serving, found.models, found.quality[i], tiers[i])
-        margin = None if self._agents is None else self._margin
-        return Serving(queries, found, removed, rooms, fits, tiers, margin)
+        if self._agents is None:
+            return Serving(queries, found, removed, rooms)
+        unknown = self._agents.of_unknown_cost
+        return Serving(queries, found, removed, rooms, fits, tiers, self._margin, unknown)
 
     def _put_first(
         self,

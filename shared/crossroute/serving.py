@@ -55,6 +55,7 @@ class Serving(NamedTuple):
         tiers: [n, m] of each candidate: those of a lower number go before it
             (`crossroute.decision.Decision.tiers`); None where all are of one.
         margin: The least fit of an agent that serves; None without agents.
+        unknown_cost: Ids of the agents whose cost is a stand-in for one that nobody knows.
     """
 
     queries: Sequence[Query]
@@ -64,6 +65,7 @@ class Serving(NamedTuple):
     fits: Sequence[Mapping[str, float]] = ()
     tiers: NDArray[np.intp] | None = None
     margin: float | None = None
+    unknown_cost: frozenset[str] = frozenset()
 
     @property
     def models(self) -> list[str]:

@@ -20,8 +20,10 @@ from crossroute import (
     Query,
     Stay,
 )
+from crossroute.evaluation.evaluate import evaluate
 from crossroute.exploration import Exploration
 from crossroute.traffic.records import RecordedDecision
+from crossroute.training.data import RoutingData
 
 SUM = "What is 4711 * 12 + 99?"
 
@@ -236,7 +238,9 @@ def test_a_decision_says_and_records_how_agents_fit(office: CrossRouter) -> None
     said = decision.explain()
     assert f"travel-desk {decision.fit['travel-desk']:.2f}" in said
     assert "stand in" in said
+    assert "What a call of travel-desk costs is not known" in said
     plain = decision.to_dict()
+    assert plain["unknown_cost"] == ["leave", "payroll", "travel-desk"]
     assert plain["fit"] == dict(decision.fit)
     assert plain["margin"] == office.margin
     assert RecordedDecision.model_validate(plain).model == "travel-desk"
@@ -288,3 +292,18 @@ def test_agents_are_told_apart_by_an_encoder_of_their_own(office: CrossRouter) -
     assert other.route(query).model == "payroll"
     assert other.subset(["payroll", "leave"]).route(query).model == "payroll"
     assert other.encoder is office.encoder
+
+
+def test_evaluation_and_held_out_rows_are_of_models(
+    toy_router: CrossRouter, toy_data: RoutingData
+) -> None:
+    router = toy_router.add_model(agent("trains", description="Books trains and flights."))
+    with_agent, without = evaluate(router, toy_data)[0], evaluate(toy_router, toy_data)[0]
+    assert with_agent.models == without.models
+    assert [r.aiq for r in with_agent.results] == [r.aiq for r in without.results]
+    with pytest.raises(ConstraintError, match="ranks by TOPSIS"):
+        evaluate(router.with_ranking("topsis"), toy_data)
+    queries = ["Book a train to Bern", SUM]
+    allocation = router.allocate(queries, budget_usd=1, held_out=toy_data)
+    assert allocation.checked is not None
+    assert allocation.decisions[0].model == "trains"

@@ -291,6 +291,7 @@ class _Table(NamedTuple):
             surcharge_usd=_named(models, prices),
             fit=self.serving.fits[i] if self.serving.fits else {},
             margin=self.serving.margin,
+            unknown_cost=self.serving.unknown_cost,
         )
         chosen = models[int(self.assignment.choice.chosen[i])]
         return decision if chosen == best.model else decision.preferring(chosen)

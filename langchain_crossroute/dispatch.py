@@ -26,7 +26,7 @@ from inspect import Parameter, Signature
 from operator import add
 from typing import Any, NamedTuple
 
-from langchain_core.messages import AIMessageChunk, message_chunk_to_message
+from langchain_core.messages import AIMessageChunk, BaseMessage, message_chunk_to_message
 from langchain_core.runnables import ConfigurableFieldSpec, Runnable, RunnableConfig
 from langchain_core.runnables.config import ensure_config
 
@@ -238,7 +238,7 @@ class Dispatch:
             decision = replace(decision, call_id=turn.call_id)
         task = now._task(decision, asked, turn)
         emit(config, DECISION_EVENT, task.decision.to_dict)
-        return now._call(task, value, config, kwargs, form)._replace(ended=ended)
+        return now._call(task, value, turn.said, config, kwargs, form)._replace(ended=ended)
 
     async def adecide(
         self, value: Any, config: RunnableConfig, kwargs: dict[str, Any], form: Form, **beside: Any
@@ -256,7 +256,7 @@ class Dispatch:
             decision = replace(decision, call_id=turn.call_id)
         task = now._task(decision, asked, turn)
         await aemit(config, DECISION_EVENT, task.decision.to_dict)
-        return now._call(task, value, config, kwargs, form)._replace(ended=ended)
+        return now._call(task, value, turn.said, config, kwargs, form)._replace(ended=ended)
 
     def batched(
         self, values: Sequence[Any], configs: Sequence[RunnableConfig], kwargs: dict[str, Any]
@@ -332,19 +332,26 @@ class Dispatch:
         return found.decision, _without(config, _DECIDED)
 
     def _call(
-        self, task: Task, value: Any, config: RunnableConfig, kwargs: dict[str, Any], form: Form
+        self,
+        task: Task,
+        value: Any,
+        said: str | list[BaseMessage],
+        config: RunnableConfig,
+        kwargs: dict[str, Any],
+        form: Form,
     ) -> Call:
         # Tools and schemas are bound to one model, unless a strategy says that it can take them.
         has_schema = self.late is not None and self.late.has_schema
         is_bound = has_schema or bool(task.query.needs & {"tools", "structured_output"})
         alone = PickOne(self.attempts, self.pass_refusals)
-        strategy = for_call(self.strategy, alone, is_bound=is_bound)
+        strategy = for_call(self.strategy, alone, is_bound=is_bound, is_agent=task.kind != "model")
         # A graph shows what is handed on of a whole answer while it is made.
         task = replace(task, is_whole=form.is_whole and not (form is WHOLE and readers(config)))
         transport = Transport(
             self.router,
             self.models,
             task.query,
+            said,
             value,
             config,
             kwargs,
@@ -446,13 +453,16 @@ class Dispatch:
         # That of the router's run, which the caller may have chosen.
         run_id = getattr(config["callbacks"], "parent_run_id", None)
         tools = partial(openai_tools, demands.get("tools") or ())
-        return asked, Turn(read, call_id or str(run_id), last.get("model"), keep, tools)
+        last_model = last.get("model")
+        turn = Turn(messages, read, call_id or str(run_id), last_model, keep, tools)
+        return asked, turn
 
 
 class Turn(NamedTuple):
     """Where a conversation stands.
 
     Attributes:
+        said: A text, or LangChain's messages.
         messages: In OpenAI's dict form.
         call_id: Id of the call that is made now.
         last: Id of the model that gave the last answer, if that is known.
@@ -460,6 +470,7 @@ class Turn(NamedTuple):
         tools: Gives the caller's tools in OpenAI's dict form.
     """
 
+    said: str | list[BaseMessage]
     messages: Sequence[Message]
     call_id: str
     last: str | None

@@ -7,14 +7,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.runnables import Runnable, RunnableConfig
 
 from crossroute import CrossRouter, NoAnswerError, Query, QueryError
 from crossroute.errors import StrategyError
-from crossroute.failures import describe, mask_error, secrets_in_values
+from crossroute.failures import describe, is_pause, mask_error, secrets_in_values
 from crossroute.models.efforts import arm_of
 from crossroute.query import given_limit
 from crossroute.strategies import Ask, Charge, Reply, Usage, bill, charge
@@ -46,6 +46,9 @@ from langchain_crossroute.streams import (
 )
 from langchain_crossroute.tools import OF_TOOLS, call_in_event, calls_in, with_tools
 from langchain_crossroute.wishes import LOGPROBS, Wishes
+
+if TYPE_CHECKING:
+    from langchain_crossroute.agents import Adapted
 
 FAILURE_EVENT = "crossroute_attempt_failed"
 
@@ -119,6 +122,7 @@ class Transport:
         router: Its pool has the prices.
         models: The candidates by their ids.
         query: What was routed.
+        said: The conversation that it was read of.
         value: Input of the call.
         config: Config of the router's run.
         kwargs: Keyword arguments of the call.
@@ -134,6 +138,7 @@ class Transport:
     router: CrossRouter
     models: Mapping[str, Runnable[Any, Any]]
     query: Query
+    said: str | list[BaseMessage]
     value: Any
     config: RunnableConfig
     kwargs: Mapping[str, Any]
@@ -193,15 +198,17 @@ class Exchange:
             **transport.config.get("metadata", {}),
             "crossroute_model": ask.model,
             "crossroute_role": ask.role,
+            "crossroute_kind": transport.router.pool[ask.model].kind,
             DECISION: decision,
         }
         self.config: RunnableConfig = {**transport.config, "metadata": metadata}
         self._transport = transport
         self._ask = ask
         self._candidate = transport.models[ask.model]
-        descriptor = transport.router.pool[ask.model]
-        self._price = descriptor.price
-        arm = arm_of(descriptor)
+        self._descriptor = transport.router.pool[ask.model]
+        self._price = self._descriptor.price
+        self._adapted: Adapted | None = None
+        arm = arm_of(self._descriptor)
         # A candidate's own effort: a model at several of them may be one client.
         self._effort = None if arm is None else arm.effort
         self._metadata = AnswerMetadata(
@@ -224,7 +231,8 @@ class Exchange:
             reply.usage = Usage(*seen.tokens)
             if self._price is not None:
                 reply.cost_usd = 0.0 if seen.is_free else float(self._price.cost_usd(*reply.usage))
-        return charge(self._ask, reply, self._price, self._transport.query)
+        a_call = self._descriptor.cost_usd_a_call
+        return charge(self._ask, reply, self._price, self._transport.query, cost_usd_a_call=a_call)
 
     @property
     def shown(self) -> bool:
@@ -264,6 +272,8 @@ class Exchange:
         # One that cannot be built was not asked: a package or a key of it is missing.
         unbuilt = not self.reply.was_asked
         refusals, own = self._transport.pass_refusals, self._ask.is_own
+        if self._adapted is not None and self._adapted.cannot(error):
+            return describe(error, self._secrets)
         if not unbuilt and not passes(error, refusals=refusals, own=own):
             return None
         text = describe(error, self._secrets)
@@ -298,6 +308,8 @@ class Exchange:
     @property
     def _streamed(self) -> bool:
         """Whether the model streamed, be it within `invoke`."""
+        if self._adapted is not None:
+            return False
         if not self._form.is_whole:
             return True
         return (
@@ -346,6 +358,8 @@ class Exchange:
                 "reason."
             )
         self.reply.tool_calls = calls_in(self._said)
+        if self._adapted is not None:
+            self.reply.messages = self._adapted.course
 
     def _request(self, model: Runnable[Any, Any]) -> tuple[Any, Any, dict[str, Any]]:
         """The candidate as it is called, its input and its keyword arguments."""
@@ -363,6 +377,15 @@ class Exchange:
         )
         self._listen(model, logprobs=wishes.logprobs or bool(transport.kwargs.get(LOGPROBS)))
         value, late = transport.value, transport.late
+        if self._descriptor.kind not in ("model", "chain"):
+            # Retrievers and tools take a while to import, and most calls need none.
+            from langchain_crossroute.agents import Adapted
+
+            said = transport.said
+            if ask.keep is not None or ask.then:
+                said = _chosen(said, ask)
+            self._adapted = Adapted(ask.model, self._descriptor.kind, model, said)
+            return self._adapted, value, {**transport.kwargs}
         if ask.keep is not None or ask.then:
             value = _chosen(value, ask)
         given = transport.kwargs
@@ -421,13 +444,30 @@ class Exchange:
 
     @contextmanager
     def _masking(self) -> Iterator[None]:
+        failed = False
         try:
             yield
         except Exception as error:
+            failed = not is_pause(error)
             masked = mask_error(error, self._secrets)
             if masked is error:
                 raise
             raise masked from None
+        finally:
+            if self.reply.was_asked and self._descriptor.kind != "model":
+                self._tell_ledgers(failed=failed)
+
+    def _tell_ledgers(self, *, failed: bool) -> None:
+        """Tell the ledgers among the callback handlers what a candidate that is no model cost.
+
+        They see the runs of models, of which it may have made none, one or many.
+        """
+        handlers: Any = getattr(self._transport.config["callbacks"], "handlers", ())
+        for handler in handlers:
+            if hasattr(type(handler), "on_crossroute_ask"):
+                handler.on_crossroute_ask(
+                    self.charge, self.reply, self.decision["cost_usd"], failed=failed
+                )
 
 
 def _gave_nothing(one: Exchange) -> bool:

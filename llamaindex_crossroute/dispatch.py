@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from crossroute import Decision, Query, Stay
+from crossroute import Decision, ModelDescriptor, Query, Stay
 from crossroute.candidates import Candidates, buildable
 from crossroute.ceiling import Ceiling
 from crossroute.exploration import new_call_id
@@ -75,7 +75,7 @@ def _outputs(llm: CrossRouteLLM, method: str, request: Request) -> Generator[Any
     messages = to_dicts(request.conversation)
     query = request.query(messages)
     now = llm.candidates
-    settings = _settings(llm, request)
+    settings = _settings(llm, request, now.router.pool)
     decision = now.router.route(query, **settings)
     ended = recorders()
     if ended is not None:
@@ -96,7 +96,7 @@ async def _aoutputs(llm: CrossRouteLLM, method: str, request: Request) -> AsyncG
     messages = to_dicts(request.conversation)
     query = request.query(messages)
     now = llm.candidates if llm.live is None else await llm.live.acurrent()
-    settings = _settings(llm, request)
+    settings = _settings(llm, request, now.router.pool)
     decision = await now.router.aroute(query, **settings)
     ended = recorders()
     if ended is not None:
@@ -119,7 +119,13 @@ def _flow(llm: CrossRouteLLM, request: Request, task: Task) -> Flow:
     needs = task.query.needs & {"tools", "structured_output"}
     alone = PickOne(llm.attempts, llm.pass_refusals)
     is_prompt = isinstance(request, PromptRequest)
-    strategy = for_call(llm.strategy, alone, is_bound=bool(needs), is_prompt=is_prompt)
+    strategy = for_call(
+        llm.strategy,
+        alone,
+        is_bound=bool(needs),
+        is_prompt=is_prompt,
+        is_agent=task.kind != "model",
+    )
     return flow_of(strategy, task)
 
 
@@ -147,9 +153,15 @@ def _task(
     return Task(decision, query, messages, ceiling, watch, pool, limits, tools=request.openai_tools)
 
 
-def _settings(llm: CrossRouteLLM, request: Request) -> dict[str, Any]:
+def _settings(
+    llm: CrossRouteLLM, request: Request, pool: Mapping[str, ModelDescriptor]
+) -> dict[str, Any]:
     """What the router is asked beside the query: the settings of this call."""
     willingness, limits = current_settings(llm.willingness_to_pay)
+    if llm.takes_agents and isinstance(request, PromptRequest) and request.schema:
+        # Models are asked for an object in their own way, of which agents have none.
+        others = [id_ for id_, one in pool.items() if one.kind != "model"]
+        limits = replace(limits, excluded=[*limits.excluded, *others])
     stay = None
     if llm.stay_margin is not None:
         marks = _marks(request)

@@ -175,9 +175,11 @@ class Exchange:
         self._ask = ask
         self._decision = decision
         self._candidate = transport.candidates.models[ask.model]
-        descriptor = transport.candidates.router.pool[ask.model]
-        self._price = descriptor.price
-        arm = arm_of(descriptor)
+        self._descriptor = transport.candidates.router.pool[ask.model]
+        self._price = self._descriptor.price
+        # A candidate that is no model, asked once.
+        self._agent: Any = None
+        arm = arm_of(self._descriptor)
         # A candidate's own effort: a model at several of them may be one client.
         self._effort = None if arm is None else arm.effort
         # What nobody sees while it is made is asked whole: no events of its tokens, and providers
@@ -201,7 +203,8 @@ class Exchange:
     @property
     def charge(self) -> Charge:
         """What it has cost so far."""
-        return charge(self._ask, self.reply, self._price, self._transport.query)
+        a_call, query = self._descriptor.cost_usd_a_call, self._transport.query
+        return charge(self._ask, self.reply, self._price, query, cost_usd_a_call=a_call)
 
     def open(self) -> Iterator[Part]:
         """Ask; the parts of the answer as they come."""
@@ -353,6 +356,8 @@ class Exchange:
         if isinstance(self._candidate, LazyLLM):
             self._transport.llm._adopt(self._ask.model, self._candidate, model)
         self.reply.was_asked = True
+        if self._descriptor.kind != "model":
+            self._agent = model = model.once()  # type: ignore[attr-defined]
         if self._streams != self._transport.streams:
             way = "a" if name.startswith("a") else ""
             name = name.removeprefix(way).removeprefix("stream_")
@@ -421,6 +426,8 @@ class Exchange:
         Raises:
             NoAnswerError: If there was nothing in it.
         """
+        if self._agent is not None:
+            self.reply.messages = self._agent.course
         if self._calls is not None:
             self.reply.tool_calls = calls_in(self._model, self._calls)
             self.reply.has_words = True

@@ -45,6 +45,7 @@ from crossroute.query import Query
 from crossroute.router import DEFAULT_WILLINGNESS_TO_PAY, CrossRouter
 from crossroute.serving import Predictions
 from crossroute.spend import DailySpend
+from crossroute.topsis import Topsis
 
 __all__ = [
     "DEFAULT_WILLINGNESS_TO_PAY",
@@ -86,6 +87,7 @@ __all__ = [
     "StaticEncoder",
     "Stay",
     "StrategyError",
+    "Topsis",
     "UnfinishedAnswerError",
     "UnknownModelError",
     "WillingnessToPayError",

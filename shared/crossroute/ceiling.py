@@ -81,6 +81,11 @@ class Ceiling:
             `LONGEST_ANSWER` where nothing limits it, as of a model that is free.
         """
         descriptor, left = self.pool[model], self.usd - spent_usd
+        if descriptor.kind != "model":
+            return Reason(
+                f"nobody can limit what {descriptor.kind}s spend, so it cannot keep {self.name}",
+                "use max_cost_usd, which goes by a prediction",
+            )
         if descriptor.price is None:
             return Reason(
                 f"no price is known, so it cannot keep {self.name}",

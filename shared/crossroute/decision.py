@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from crossroute.agents import closest
 from crossroute.ranking import RewardName, switching_point
+from crossroute.topsis import Topsis
 
 
 class CandidateScore(NamedTuple):
@@ -19,7 +21,8 @@ class CandidateScore(NamedTuple):
         model: Id of the model.
         quality: Predicted quality of its answer, 0..1.
         cost_usd: Predicted cost of its answer in USD.
-        reward: Its reward at the willingness to pay of the decision.
+        reward: Its reward at the willingness to pay of the decision; of one by TOPSIS, its
+            closeness to the ideal, 0..1.
     """
 
     model: str
@@ -38,7 +41,8 @@ class Decision:
         cost_usd: Its predicted cost in USD.
         candidates: Every candidate, the preferred first.
         willingness_to_pay: lambda, USD a unit of quality.
-        reward: Name of the reward that ordered the candidates.
+        reward: Name of the reward that ordered the candidates; of a decision by TOPSIS, the one by
+            which a strategy weighs whether a further ask is worth it.
         input_tokens: Estimated input tokens of the query.
         removed: Why models of the pool are no candidates, by their ids.
         kept: Whether the model was chosen because it had answered before, although another one
@@ -55,6 +59,12 @@ class Decision:
             (`CrossRouter.with_surcharges`).
         shortened: To how many input tokens the conversation is shortened for candidates that have
             no room for more, by their ids (`Constraints.shorten`).
+        topsis: The weights of TOPSIS, where it ordered the candidates in place of the reward.
+        fit: How well each agent of the pool fits the query, by its id (`crossroute.agents`); empty
+            where there is no agent, or no text.
+        margin: The least fit of an agent that serves; None where there is no agent.
+        unknown_cost: Ids of the agents whose cost nobody knows: it counts as that of the dearest
+            candidate.
     """
 
     model: str
@@ -72,6 +82,28 @@ class Decision:
     call_id: str | None = None
     surcharge_usd: Mapping[str, float] = field(default_factory=dict)
     shortened: Mapping[str, int] = field(default_factory=dict)
+    topsis: Topsis | None = None
+    fit: Mapping[str, float] = field(default_factory=dict)
+    margin: float | None = None
+    unknown_cost: frozenset[str] = frozenset()
+
+    @property
+    def tiers(self) -> list[int]:
+        """Of each candidate, whom it is chosen among: those of a lower number go before it.
+
+        The agents that fit the query best come before the others that fit it, these before models.
+        """
+        fitting = {
+            one.model: self.fit[one.model] for one in self.candidates if one.model in self.fit
+        }
+        best = closest(fitting)
+        return [2 - (one.model in fitting) - (one.model in best) for one in self.candidates]
+
+    @property
+    def peers(self) -> list[CandidateScore]:
+        """The candidates that the choice was among, the chosen one too."""
+        tiers = self.tiers
+        return [one for one, tier in zip(self.candidates, tiers, strict=True) if tier == min(tiers)]
 
     def counted_usd(self, candidate: CandidateScore) -> float:
         """What a candidate's cost counts as where it decides, its surcharge included, in USD."""
@@ -117,12 +149,19 @@ class Decision:
         Args:
             top: How many candidates to list.
         """
+        tokens = f"about {self.input_tokens:.0f} input tokens"
+        if self.topsis is None:
+            how = (
+                f"at a willingness to pay of {usd(self.willingness_to_pay)} a unit of quality "
+                f"({self.reward} reward, {tokens})"
+            )
+        else:
+            how = f"by {self.topsis}; the willingness to pay is not used ({tokens})"
+        named = "reward" if self.topsis is None else "C"
         lines = [
-            f"{self.model}: predicted quality {self.quality:.2f} for {usd(self.cost_usd)}, "
-            f"at a willingness to pay of {usd(self.willingness_to_pay)} a unit of quality "
-            f"({self.reward} reward, about {self.input_tokens:.0f} input tokens).",
+            f"{self.model}: predicted quality {self.quality:.2f} for {usd(self.cost_usd)}, {how}.",
             "",
-            f"  {'candidate':<34} {'quality':>7} {'cost':>11} {'reward':>8}",
+            f"  {'candidate':<34} {'quality':>7} {'cost':>11} {named:>8}",
         ]
         shown = self.candidates[:top]
         lines += [
@@ -133,10 +172,16 @@ class Decision:
             lines.append(f"  ... and {len(self.candidates) - len(shown)} more")
         lines += [f"  {model} was removed: {reason}" for model, reason in self.removed.items()]
         lines.append("")
+        lines += self._fits(top)
         if self.blank:
             lines.append("The query has no text: this is the order of the models in the mean.")
         if self.kept:
             lines.append("It is kept because it answered before, and the gain is below the margin.")
+        if unknown := [one.model for one in shown if one.model in self.unknown_cost]:
+            lines.append(
+                f"What a call of {', '.join(unknown)} costs is not known: it counts as the dearest "
+                "candidate's."
+            )
         if self.shadow is not None:
             lines.append(f"The router's own choice is {self.shadow.model}.")
         if self.probability is not None:
@@ -152,7 +197,7 @@ class Decision:
             for one in shown
             if one.model in self.shortened
         ]
-        if self.shadow is None or self.shadow.model == self.model:
+        if self.topsis is None and (self.shadow is None or self.shadow.model == self.model):
             lines += self._alternatives()
         return "\n".join(lines)
 
@@ -179,13 +224,36 @@ class Decision:
             found["call_id"] = self.call_id
         if self.surcharge_usd:
             found["surcharge_usd"] = dict(self.surcharge_usd)
+        if self.topsis is not None:
+            found["topsis"] = asdict(self.topsis)
+        if self.margin is not None:
+            found |= {"fit": dict(self.fit), "margin": _finite(self.margin)}
         if self.shortened:
             found["shortened"] = dict(self.shortened)
+        if self.unknown_cost:
+            found["unknown_cost"] = sorted(self.unknown_cost)
         return found
 
+    def _fits(self, top: int) -> list[str]:
+        """How well the agents that fit best do."""
+        if not self.fit or self.margin is None:
+            return []
+        best = sorted(self.fit.items(), key=lambda item: -item[1])[:top]
+        listed = ", ".join(f"{agent} {fit:.2f}" for agent, fit in best)
+        more = f", and {len(self.fit) - len(best)} more less" if len(self.fit) > len(best) else ""
+        lines = [
+            f"Fit of the query to agents (from {self.margin:.2f} up one serves): {listed}{more}."
+        ]
+        if self.model in self.fit and len(self.peers) < len(self.candidates):
+            lines.append("It is chosen among the agents that fit best; others stand in for them.")
+        return lines
+
     def _alternatives(self) -> list[str]:
-        quality = np.array([c.quality for c in self.candidates])
-        cost = np.array([self.counted_usd(c) for c in self.candidates])
+        peers = self.peers
+        if not peers or peers[0].model != self.model:
+            return []
+        quality = np.array([c.quality for c in peers])
+        cost = np.array([self.counted_usd(c) for c in peers])
         lines = []
         for dearer, direction in ((False, "below"), (True, "above")):
             other = switching_point(
@@ -198,7 +266,7 @@ class Decision:
             )
             if other is not None:
                 index, point = other
-                rival = self.candidates[index]
+                rival = peers[index]
                 lines.append(
                     f"{direction.capitalize()} a willingness to pay of {usd(point)} it would be "
                     f"{rival.model} (quality {rival.quality:.2f} for {usd(rival.cost_usd)})."

@@ -109,6 +109,8 @@ class Exploration:
             return decision
         own, found = decision.candidates[0], decision
         candidates = [one.model for one in decision.candidates]
+        # No model is drawn for what an agent serves.
+        peers = [one.model for one in decision.peers]
         in_loop = keep or bool(messages and messages[-1].get("role") == "tool")
         if self.shadow in candidates:
             found = decision.preferring(self.shadow)
@@ -121,10 +123,11 @@ class Exploration:
             decided_by_router = self.shadow not in candidates and found.model == own.model
             return found if decided_by_router else replace(found, shadow=own)
         draw = self.random or SystemRandom()
-        usual, even = found.model, self.explore / len(candidates)
+        usual, even = found.model, self.explore / len(peers)
         if draw.random() < self.explore:
-            found = decision.preferring(draw.choice(candidates))
-        probability = even + (1 - self.explore if found.model == usual else 0.0)
+            found = decision.preferring(draw.choice(peers))
+        probability = even if found.model in peers else 0.0
+        probability += 1 - self.explore if found.model == usual else 0.0
         return replace(found, shadow=own, probability=probability)
 
     def stays_with(self, decision: Mapping[str, Any]) -> Any:  # noqa: ANN401  # As it was read.

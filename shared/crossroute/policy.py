@@ -38,7 +38,7 @@ from crossroute.models.descriptor import ModelDescriptor
 from crossroute.models.fields import ModelId, PositiveCount, Strict, Text, printable
 from crossroute.models.pool import ModelPool
 from crossroute.ranking import RewardName, check_willingness_to_pay
-from crossroute.router import DEFAULT_WILLINGNESS_TO_PAY, CrossRouter
+from crossroute.router import DEFAULT_WILLINGNESS_TO_PAY, CrossRouter, Ranking
 from crossroute.strategies.arms import Arms
 from crossroute.strategies.base import Strategy
 from crossroute.strategies.panel import Panels
@@ -255,6 +255,7 @@ def settle(
     router: CrossRouter | None,
     willingness_to_pay: float,
     shadow: str | None,
+    ranking: Ranking | None = None,
     explore: float = 0.0,
     random: Random | None = None,
     attempts: int = 3,
@@ -277,6 +278,8 @@ def settle(
         router: Only where there is no policy; the shipped one if None.
         willingness_to_pay: Likewise; `USUAL_WILLINGNESS_TO_PAY` where it is not given.
         shadow: Likewise.
+        ranking: By what the router is to order candidates; None leaves it as it is. Only where
+            there is no policy.
         explore: See `Exploration`.
         random: Likewise.
         attempts: Of the strategy that a policy has; see `Arms`.
@@ -323,6 +326,8 @@ def settle(
                 "policy='policy.yaml', or call from_yaml(folder)."
             )
         own_or_shipped = CrossRouter.shipped() if router is None else router
+        if ranking is not None:
+            own_or_shipped = own_or_shipped.with_ranking(ranking)
         models = with_arms(models, own_or_shipped.pool, sets_effort)
         return settled(models, own_or_shipped, None, strategy)
     if isinstance(policy, Policy):
@@ -336,6 +341,7 @@ def settle(
             strategy=None if own else strategy,
             live=live,
             pacer=pacer,
+            ranking=ranking,
         )
         if policy.strategies is not None and not own:
             raise ConstraintError(
@@ -351,7 +357,15 @@ def settle(
             f"{path} has a router of its own, for which its promise holds: leave out router (and "
             "from_yaml: policy goes into the constructor), or policy."
         )
-    _check_beside(policy, willingness_to_pay, shadow, strategy=strategy, live=live, pacer=pacer)
+    _check_beside(
+        policy,
+        willingness_to_pay,
+        shadow,
+        strategy=strategy,
+        live=live,
+        pacer=pacer,
+        ranking=ranking,
+    )
     router = policy.load_router(path)
     if models is not None:
         models = with_arms(models, router.pool, sets_effort)

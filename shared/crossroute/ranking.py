@@ -109,18 +109,25 @@ def reward(
     return np.maximum(quality, QUALITY_FLOOR) * np.exp(-pain)
 
 
-def rank(preferences: FloatArray, quality: FloatArray, cost_usd: FloatArray) -> IntArray:
+def rank(
+    preferences: FloatArray,
+    quality: FloatArray,
+    cost_usd: FloatArray,
+    tiers: IntArray | None = None,
+) -> IntArray:
     """Candidates of each row from the most preferred; of equals the cheaper, then the better.
 
     Args:
         preferences: [n, m], from `preference`.
         quality: [n, m], predicted quality.
         cost_usd: [n, m], predicted cost in USD.
+        tiers: [n, m], candidates of a lower one come first, whatever is preferred; None is one.
 
     Returns:
         [n, m] indices of candidates.
     """
-    return np.lexsort((-quality, cost_usd, -preferences), axis=-1)
+    keys = (-quality, cost_usd, -preferences)
+    return np.lexsort(keys if tiers is None else (*keys, tiers), axis=-1)
 
 
 def first(preferences: FloatArray, quality: FloatArray, cost_usd: FloatArray) -> IntArray:

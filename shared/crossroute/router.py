@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar, get_args
+from typing import TYPE_CHECKING, Literal, TypeVar, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from crossroute.agents import DEFAULT_MARGIN, Agents, check_margin, closest, shares
 from crossroute.constraints import (
     Constraints,
     ConstraintsLike,
@@ -42,6 +43,7 @@ from crossroute.onboarding.guess import guess
 from crossroute.onboarding.scores import Scores
 from crossroute.query import FORM_FEATURES, Query, QueryLike
 from crossroute.ranking import (
+    IntArray,
     RewardName,
     amount,
     check_willingness_to_pay,
@@ -51,6 +53,7 @@ from crossroute.ranking import (
 )
 from crossroute.serving import Eligibility, Predictions, Serving
 from crossroute.shortening import with_shortening
+from crossroute.topsis import Topsis
 
 if TYPE_CHECKING:
     from crossroute.budget.allocation import Allocation
@@ -60,16 +63,22 @@ if TYPE_CHECKING:
     from crossroute.training.data import RoutingData
 
 FloatArray = NDArray[np.float64]
+Ranking = RewardName | Literal["topsis"] | Topsis
+"""What orders candidates: one of the rewards, or TOPSIS; its name alone is that of its weights."""
 Made = TypeVar("Made")
 
 NO_SURCHARGE: Mapping[str, float] = {}
 NO_LIMIT: Mapping[str, int] = {}
+NO_FIT: Mapping[str, float] = {}
 
 DEFAULT_WILLINGNESS_TO_PAY = 0.01
 """One cent a unit of quality; `crossroute.ranking` says what that unit is."""
 
 MOST_SURCHARGE = 1e100
 """USD; divided by the least willingness to pay, it is still a number."""
+
+MODELS_TIER = 2
+"""After the agents that fit a query best, and after the others that fit it."""
 
 CHUNK = 512
 """Queries predicted at a time, which bounds the memory of a large batch."""
@@ -84,16 +93,21 @@ class CrossRouter:
         checkpoint: The trained network.
         pool: The candidates, at least two, with embeddings of that checkpoint. A model without one
             gets a guess by what its descriptor says (`crossroute.onboarding.guess.guess`), and one
-            that lists efforts becomes a candidate for each (`ModelPool.expanded`).
+            that lists efforts becomes a candidate for each (`ModelPool.expanded`); an agent, a
+            chain, a retriever or a tool needs none (`crossroute.agents`).
         encoder: The encoder that the checkpoint was trained on; found by its name if None.
         reward: `exponential` or `linear`.
         surcharge_usd: See `with_surcharges`.
+        ranking: In place of a reward: `exponential`, `linear`, `topsis`, or `Topsis` with weights.
+        margin: The least fit of an agent that serves a query (`crossroute.agents`).
+        agent_encoder: See `with_agent_encoder`; the checkpoint's encoder if None.
 
     Raises:
         PoolError: If there are fewer than two models, or one does not fit the checkpoint.
         EncoderMismatchError: If the encoder is not the checkpoint's.
         UnknownModelError: If a model with a surcharge is not in the pool.
-        ConstraintError: If a surcharge is not a finite number.
+        ConstraintError: If a surcharge is not a finite number, the margin none, there is no such
+            ranking, or it is another than the reward.
         ValueError: If there is no such reward.
     """
 
@@ -103,11 +117,18 @@ class CrossRouter:
         pool: ModelPool,
         *,
         encoder: QueryEncoder | None = None,
-        reward: RewardName = "exponential",
+        reward: RewardName | None = None,
         surcharge_usd: Mapping[str, float] = NO_SURCHARGE,
+        ranking: Ranking | None = None,
+        margin: float = DEFAULT_MARGIN,
+        agent_encoder: QueryEncoder | None = None,
     ) -> None:
-        if reward not in get_args(RewardName):
+        if reward is not None and reward not in get_args(RewardName):
             raise ValueError(f"reward is {reward!r}; it must be one of {get_args(RewardName)}.")
+        if reward is not None and ranking is not None and ranking != reward:
+            raise ConstraintError(
+                f"reward is {reward!r} and ranking {shortened(ranking)}; give one of them."
+            )
         listed, pool = pool, pool.expanded()
         if len(pool) < 2:
             raise PoolError(
@@ -129,14 +150,22 @@ class CrossRouter:
         self._checkpoint = checkpoint
         self._pool = measured
         self._encoder = encoder
-        self._reward: RewardName = reward
+        self._ranking = check_ranking(ranking or reward or "exponential")
+        self._margin = check_margin(margin)
+        self._agent_encoder = agent_encoder
         self._surcharge_usd = _surcharges(surcharge_usd, pool)
         if measured.keys() != pool.keys():
             self._pool = ModelPool(
-                model if model.learned else self._guessed(model) for model in pool.values()
+                model if model.learned or model.kind != "model" else self._guessed(model)
+                for model in pool.values()
             )
-        self._predictor = Predictor(checkpoint.network, list(self._pool.values()))
-        self._eligibility = Eligibility(self._pool)
+        models = [model for model in self._pool.values() if model.learned]
+        self._predictor = Predictor(checkpoint.network, models) if models else None
+        self._agents: Agents | None = None
+        if any(model.kind != "model" for model in self._pool.values()):
+            self._agents = Agents(self._pool, agent_encoder or encoder, self._margin)
+        unknown = self._agents.of_unknown_cost if self._agents else ()
+        self._eligibility = Eligibility(self._pool, unknown)
 
     def _guessed(self, model: ModelDescriptor) -> ModelDescriptor:
         try:
@@ -231,9 +260,40 @@ class CrossRouter:
         Raises:
             ValueError: If there is no such reward.
         """
-        if reward == self._reward:
-            return self
-        return self._with(self._pool, reward, self._surcharge_usd)
+        if reward not in get_args(RewardName):
+            raise ValueError(f"reward is {reward!r}; it must be one of {get_args(RewardName)}.")
+        return self.with_ranking(reward)
+
+    def with_ranking(self, ranking: Ranking) -> CrossRouter:
+        """The same router, by another ranking: a reward, or TOPSIS (`crossroute.Topsis`).
+
+        Raises:
+            ConstraintError: If there is no such ranking.
+        """
+        checked = check_ranking(ranking)
+        return self if checked == self._ranking else self._with(ranking=checked)
+
+    def with_margin(self, margin: float) -> CrossRouter:
+        """The same router, whose agents serve what they fit by this or more.
+
+        Raises:
+            ConstraintError: If it is no number.
+        """
+        checked = check_margin(margin)
+        return self if checked == self._margin else self._with(margin=checked)
+
+    def with_agent_encoder(self, encoder: QueryEncoder) -> CrossRouter:
+        """The same router, whose agents are told apart by another encoder than its models.
+
+        The shipped encoder knows words, not sentences; one that does tells better which agent a
+        query is for (`docs/agents.md`), and takes longer.
+
+            router.with_agent_encoder(SentenceTransformersEncoder("all-MiniLM-L6-v2"))
+
+        Args:
+            encoder: Encodes the agents' texts at once, and each query.
+        """
+        return self._with(agent_encoder=encoder)
 
     def with_surcharges(self, usd: Mapping[str, float]) -> CrossRouter:
         """The same router, to which calls of some models count as dearer than they are.
@@ -250,7 +310,7 @@ class CrossRouter:
             UnknownModelError: If a model is not in the pool.
             ConstraintError: If they are no mapping, or one is not a finite number.
         """
-        return self._with(self._pool, self._reward, usd)
+        return self._with(surcharge_usd=_surcharges(usd, self._pool))
 
     def over(self, pool: ModelPool) -> CrossRouter:
         """The same router over another pool, whose embeddings are of its checkpoint.
@@ -259,33 +319,45 @@ class CrossRouter:
             PoolError: If the pool has fewer than two models, or one does not fit the checkpoint.
         """
         kept = {model: usd for model, usd in self._surcharge_usd.items() if model in pool}
-        return self._with(pool, self._reward, kept)
+        return self._with(pool, surcharge_usd=kept)
 
     def _with(
-        self, pool: ModelPool, reward: RewardName, surcharge_usd: Mapping[str, float]
+        self,
+        pool: ModelPool | None = None,
+        *,
+        ranking: Ranking | None = None,
+        surcharge_usd: Mapping[str, float] | None = None,
+        margin: float | None = None,
+        agent_encoder: QueryEncoder | None = None,
     ) -> CrossRouter:
         return CrossRouter(
             self._checkpoint,
-            pool,
+            self._pool if pool is None else pool,
             encoder=self._encoder,
-            reward=reward,
-            surcharge_usd=surcharge_usd,
+            surcharge_usd=self._surcharge_usd if surcharge_usd is None else surcharge_usd,
+            ranking=self._ranking if ranking is None else ranking,
+            margin=self._margin if margin is None else margin,
+            agent_encoder=agent_encoder or self._agent_encoder,
         )
 
     def add_model(self, descriptor: ModelDescriptor, scores: Scores | None = None) -> CrossRouter:
         """The same router with one more model, without training.
 
         Args:
-            descriptor: The model; one of the same id is replaced.
+            descriptor: The model, agent, chain, retriever or tool; one of the same id is replaced.
             scores: Its scored answers, from some 20 up: `ScoredAnswer` or mappings with `prompt`,
                 `score` (0..1) and, where known, `cost_usd` or `output_tokens`. Without any, the
-                embedding is a guess by price, size, family or `behaves_like`.
+                embedding of a model is a guess by price, size, family or `behaves_like`; the others
+                go by what their descriptors say.
 
         Raises:
             DataError: If the scores are broken, or nothing says what the model costs.
             UnknownModelError: If the model that it behaves like is not in the pool.
         """
-        new = guess(self, descriptor) if scores is None else onboard(self, descriptor, scores)
+        if scores is not None:
+            new = onboard(self, descriptor, scores)
+        else:
+            new = guess(self, descriptor) if descriptor.kind == "model" else descriptor
         return self.over(ModelPool([*(m for m in self._pool.values() if m.id != new.id), new]))
 
     @property
@@ -300,8 +372,32 @@ class CrossRouter:
 
     @property
     def reward(self) -> RewardName:
-        """Name of the reward that orders the candidates."""
-        return self._reward
+        """Name of the reward that orders the candidates.
+
+        Raises:
+            ConstraintError: If TOPSIS does, which knows no willingness to pay.
+        """
+        if isinstance(self._ranking, Topsis):
+            raise ConstraintError(
+                "This router ranks by TOPSIS, which has no reward and no willingness to pay to "
+                "tune, plan or evaluate by; use with_ranking('exponential') for that."
+            )
+        return self._ranking
+
+    @property
+    def ranking(self) -> RewardName | Topsis:
+        """What orders the candidates: the name of a reward, or the weights of TOPSIS."""
+        return self._ranking
+
+    @property
+    def margin(self) -> float:
+        """The least fit of an agent that serves a query."""
+        return self._margin
+
+    @property
+    def predicted(self) -> tuple[str, ...]:
+        """Ids of the candidates that the network predicts: all but agents without scores."""
+        return tuple(id_ for id_, model in self._pool.items() if model.learned)
 
     @property
     def surcharge_usd(self) -> Mapping[str, float]:
@@ -549,6 +645,7 @@ class CrossRouter:
         """
         from crossroute.budget.share import Table
 
+        name = self.reward
         limits, queries = self._limits(constraints), _read(prompts)
         if not queries:
             raise QueryError("There are no prompts to tune on; give a few hundred of your own.")
@@ -559,10 +656,10 @@ class CrossRouter:
         every = np.ones(found.quality.shape, np.bool_) if allowed is None else allowed
         halves = self._halves(held_out, serving.models)
         if halves is None:
-            return tune(Table(*predicted, every, self._reward, extra))
+            return tune(Table(*predicted, every, name, extra))
         corrected = halves.corrected(*predicted)
-        tuned = tune(Table(*predicted, every, self._reward, extra, corrected))
-        return tuned.checked_on(halves, self._reward)
+        tuned = tune(Table(*predicted, every, name, extra, corrected))
+        return tuned.checked_on(halves, name)
 
     def _halves(self, held_out: RoutingData | None, models: Sequence[str]) -> HeldOutHalves | None:
         """Scored answers of the models that may be chosen."""
@@ -575,6 +672,8 @@ class CrossRouter:
     def predict(self, queries: Sequence[QueryLike]) -> Predictions:
         """Predict quality and cost of every model for every query.
 
+        Of an agent, they are those of the queries that it serves, whether it would serve these.
+
         Raises:
             QueryError: If a query has not that form; it is named by its position.
         """
@@ -585,14 +684,17 @@ class CrossRouter:
     ) -> Predictions:
         tokens = np.array([query.input_tokens for query in queries], np.float64)
         shape = (len(queries), len(self._pool))
-        quality, cost, output = np.empty(shape), np.empty(shape), np.empty(shape)
+        quality, cost, output = (np.full(shape, np.nan) for _ in range(3))
+        columns = [j for j, model in enumerate(self._pool.values()) if model.learned]
         for start in range(0, len(queries), CHUNK):
             part = slice(start, start + CHUNK)
-            features = Features.of(queries[part], self._encoder)
-            quality[part], cost[part], output[part] = self._predictor.predict(
-                features, tokens[part]
-            )
+            if self._predictor is not None:
+                features = Features.of(queries[part], self._encoder)
+                found = self._predictor.predict(features, tokens[part])
+                quality[part, columns], cost[part, columns], output[part, columns] = found
             on_chunk(min(start + CHUNK, len(queries)))
+        if self._agents is not None:
+            self._agents.complete(quality, cost)
         return Predictions(tuple(self._pool), quality, cost, output, tokens)
 
     def _decide(
@@ -614,14 +716,24 @@ class CrossRouter:
         if self._surcharge_usd:
             extra = [self._surcharge_usd.get(model, 0.0) for model in found.models]
             counted = counted + np.array(extra)
-        preferences = preference(self._reward, found.quality, counted, willingness)
-        rewards = reward(self._reward, found.quality, counted, willingness)
+        topsis = self._ranking if isinstance(self._ranking, Topsis) else None
+        name: RewardName = "exponential" if topsis else self.reward
+        if topsis:
+            preferences, rewards = self._by_topsis(topsis, served, counted)
+            # A finite margin is one of utility, which TOPSIS does not know.
+            stay = stay if stay and math.isinf(stay.margin) else None
+        else:
+            preferences = preference(name, found.quality, counted, willingness)
+            rewards = reward(name, found.quality, counted, willingness)
         kept_at = found.models.index(stay.model) if stay and stay.model in self._pool else None
-        biased = preferences
+        biased, tiers = preferences, served.tiers
         if stay and kept_at is not None:
             biased = preferences.copy()
             biased[:, kept_at] += self._bonus(stay, queries, willingness)
-        ranking = rank(biased, found.quality, counted)
+            if tiers is not None and math.isinf(stay.margin):
+                tiers = tiers.copy()
+                tiers[:, kept_at] = -1
+        ranking = rank(biased, found.quality, counted, tiers)
         decisions = []
         for i, query in enumerate(queries):
             quality, cost = found.quality[i].tolist(), found.cost_usd[i].tolist()
@@ -642,7 +754,7 @@ class CrossRouter:
                     cost_usd=best.cost_usd,
                     candidates=candidates,
                     willingness_to_pay=willingness,
-                    reward=self._reward,
+                    reward=name,
                     surcharge_usd=self._surcharge_usd,
                     input_tokens=query.input_tokens,
                     removed={model: explained(why) for model, why in reasons.items()},
@@ -651,9 +763,13 @@ class CrossRouter:
                     kept=kept_at is not None
                     and best.model == found.models[kept_at]
                     and any(
-                        preferences[i, found.models.index(other.model)] > preferences[i, kept_at]
+                        served.would_precede(i, preferences[i], other.model, kept_at)
                         for other in candidates[1:]
                     ),
+                    topsis=topsis,
+                    fit=served.fits[i] if served.fits else NO_FIT,
+                    margin=served.margin,
+                    unknown_cost=served.unknown_cost,
                 )
             )
         return decisions
@@ -688,14 +804,79 @@ class CrossRouter:
         """
         predicted = self._predict(queries, on_chunk)
         found, rooms = with_shortening(predicted, queries, limits, self._pool)
-        removed = []
+        removed, fits = [], []
+        tiers = None
         for i, query in enumerate(queries):
             cost = found.cost_usd[i].tolist()
             reasons = self._eligibility.removed(query, limits[i], cost, rooms[i])
+            if self._agents is not None:
+                fits.append(self._agents.fits(query))
+                for agent, why in self._agents.unfit(fits[i]).items():
+                    # Whoever forces an agent knows what it is for.
+                    if agent != limits[i].model and limits[i].forbids(agent) is None:
+                        reasons[agent] = [*reasons.get(agent, ()), why]
             if len(reasons) == len(found.models):
                 raise NoCandidateError(reasons, position=i if many else None)
             removed.append(reasons)
-        return Serving(queries, found, removed, rooms)
+            if fits and (serving := {a: x for a, x in fits[i].items() if a not in reasons}):
+                if tiers is None:
+                    tiers = np.full(found.quality.shape, MODELS_TIER, np.intp)
+                self._put_first(serving, found.models, found.quality[i], tiers[i])
+        if self._agents is None:
+            return Serving(queries, found, removed, rooms)
+        unknown = self._agents.of_unknown_cost
+        return Serving(queries, found, removed, rooms, fits, tiers, self._margin, unknown)
+
+    def _put_first(
+        self,
+        serving: Mapping[str, float],
+        models: Sequence[str],
+        quality: FloatArray,
+        tiers: IntArray,
+    ) -> None:
+        """Let the agents that serve a query go before the models.
+
+        Args:
+            serving: The fit of each of them.
+            models: Ids of the m candidates.
+            quality: [m] predicted quality; an agent's counts as far as it is likely the right one.
+            tiers: [m] of the candidates.
+        """
+        best, likely = closest(serving), shares(serving)
+        for agent in serving:
+            column = models.index(agent)
+            quality[column] *= likely[agent]
+            tiers[column] = 0 if agent in best else 1
+
+    def _by_topsis(
+        self, topsis: Topsis, served: Serving, cost_usd: FloatArray
+    ) -> tuple[FloatArray, FloatArray]:
+        """The order of the candidates by TOPSIS, those of each tier by themselves.
+
+        Args:
+            topsis: The weights.
+            served: What is predicted, and who may serve.
+            cost_usd: [n, m] what counts as cost.
+
+        Returns:
+            [n, m] a preference, the highest chosen, and [n, m] closeness; 0 of who may not serve.
+        """
+        found = served.predictions
+        latency = np.array(
+            [model.expected_latency_seconds or np.nan for model in self._pool.values()]
+        )
+        preferences, closeness = np.zeros(cost_usd.shape), np.zeros(cost_usd.shape)
+        tiers = np.zeros(cost_usd.shape) if served.tiers is None else served.tiers
+        for i, reasons in enumerate(served.removed):
+            candidates = np.array([model not in reasons for model in found.models])
+            for tier in np.unique(tiers[i, candidates]):
+                part = np.flatnonzero(candidates & (tiers[i] == tier))
+                order, near = topsis.ranked(
+                    found.quality[i, part], cost_usd[i, part], latency[part].tolist()
+                )
+                preferences[i, part[order]] = -np.arange(len(part), dtype=np.float64)
+                closeness[i, part] = near
+        return preferences, closeness
 
     def _bonus(
         self, stay: Stay, queries: Sequence[Query], willingness: float
@@ -748,6 +929,25 @@ def load_checkpoint(folder: str | Path | None) -> Checkpoint:
         return _shipped_checkpoint()
     # Which says what is missing.
     return Checkpoint.load(folder)
+
+
+def check_ranking(ranking: object) -> RewardName | Topsis:
+    """Return a ranking with its weights.
+
+    Raises:
+        ConstraintError: If there is no such ranking.
+    """
+    if isinstance(ranking, Topsis):
+        return ranking
+    for name in get_args(RewardName):
+        if ranking == name:
+            return cast("RewardName", name)
+    if ranking == "topsis":
+        return Topsis()
+    raise ConstraintError(
+        f"ranking is {shortened(ranking)}; give 'exponential', 'linear', 'topsis' or "
+        "crossroute.Topsis(quality=..., cost=..., latency=...)."
+    )
 
 
 @lru_cache(maxsize=1)

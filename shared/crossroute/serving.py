@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -31,7 +31,7 @@ class Predictions:
         quality: [n, m] predicted quality, 0..1.
         cost_usd: [n, m] predicted cost in USD.
         output_tokens: [n, m] predicted output tokens; NaN for a model that was trained on costs
-            without token counts.
+            without token counts, and for an agent of which nothing was learned.
         input_tokens: [n] estimated input tokens.
     """
 
@@ -51,32 +51,61 @@ class Serving(NamedTuple):
         removed: Why models may not serve a query, for each query by their ids.
         shortened: To how many input tokens a query is shortened for models that have no room for
             more, for each query by their ids.
+        fits: How well agents fit a query, for each query by their ids; empty without agents.
+        tiers: [n, m] of each candidate: those of a lower number go before it
+            (`crossroute.decision.Decision.tiers`); None where all are of one.
+        margin: The least fit of an agent that serves; None without agents.
+        unknown_cost: Ids of the agents whose cost is a stand-in for one that nobody knows.
     """
 
     queries: Sequence[Query]
     predictions: Predictions
     removed: Sequence[Mapping[str, list[Reason]]]
     shortened: Sequence[Mapping[str, int]]
+    fits: Sequence[Mapping[str, float]] = ()
+    tiers: NDArray[np.intp] | None = None
+    margin: float | None = None
+    unknown_cost: frozenset[str] = frozenset()
 
     @property
     def models(self) -> list[str]:
         """Those that may serve one of the queries at least."""
-        return [
-            model
-            for model in self.predictions.models
-            if any(model not in reasons for reasons in self.removed)
-        ]
+        allowed = self.allowed
+        models = self.predictions.models
+        if allowed is None:
+            return list(models)
+        return [model for j, model in enumerate(models) if allowed[:, j].any()]
 
     @property
     def allowed(self) -> NDArray[np.bool_] | None:
-        """[n, m] whether a model may serve a query, one at least; None is every model."""
-        if not any(self.removed):
+        """[n, m] whether a model may serve a query, one at least; None is every model.
+
+        Where agents serve a query, no other may.
+        """
+        if not any(self.removed) and self.tiers is None:
             return None
         found = np.ones(self.predictions.quality.shape, np.bool_)
         column = {model: j for j, model in enumerate(self.predictions.models)}
         for i, reasons in enumerate(self.removed):
             found[i, [column[model] for model in reasons]] = False
+        if self.tiers is not None:
+            tiers = np.where(found, self.tiers, np.iinfo(self.tiers.dtype).max)
+            found &= tiers == tiers.min(axis=1, keepdims=True)
         return found
+
+    def would_precede(self, i: int, preferences: FloatArray, model: str, other: int) -> bool:
+        """Whether a model would go before another one, were none kept.
+
+        Args:
+            i: Place of the query.
+            preferences: [m], of that query.
+            model: Id of the one.
+            other: Column of the other one.
+        """
+        column = self.predictions.models.index(model)
+        if self.tiers is not None and self.tiers[i, column] != self.tiers[i, other]:
+            return bool(self.tiers[i, column] < self.tiers[i, other])
+        return bool(preferences[column] > preferences[other])
 
 
 class Eligibility:
@@ -84,10 +113,12 @@ class Eligibility:
 
     Args:
         pool: The models.
+        of_unknown_cost: Ids of those whose predicted cost is a stand-in for one that nobody knows.
     """
 
-    def __init__(self, pool: ModelPool) -> None:
+    def __init__(self, pool: ModelPool, of_unknown_cost: Collection[str] = ()) -> None:
         self._pool = pool
+        self._of_unknown_cost = of_unknown_cost
         self._tightest = tightest(pool.values())
         self._retired: tuple[datetime.date | None, dict[str, Reason]] = (None, {})
 
@@ -122,7 +153,12 @@ class Eligibility:
                     removed[model] = [forbidden]
                     continue
                 reasons += limits.unmet(descriptor)
-            if most is not None and cost > most:
+            if most is not None and model in self._of_unknown_cost:
+                text = f"its cost a call is not known, the call's limit is {usd(most)}"
+                reasons.append(
+                    Reason(text, "write cost_usd_a_call into the descriptor of an agent")
+                )
+            elif most is not None and cost > most:
                 text = f"predicted to cost {usd(cost)}, the call's limit is {usd(most)}"
                 reasons.append(Reason(text, "raise max_cost_usd"))
             if ceiling is not None:

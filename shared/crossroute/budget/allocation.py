@@ -267,7 +267,8 @@ class _Table(NamedTuple):
         counted = cost + prices.surcharge_usd
         willingness = prices.willingness_to_pay
         preferences = preference("linear", quality, counted, willingness)
-        order = rank(preferences[None], quality[None], counted[None])[0].tolist()
+        tiers = None if self.serving.tiers is None else self.serving.tiers[i]
+        order = rank(preferences, quality, counted, tiers).tolist()
         values = reward("linear", quality, counted, willingness).tolist()
         reasons = self.serving.removed[i]
         candidates = [
@@ -288,6 +289,9 @@ class _Table(NamedTuple):
             blank=query.is_blank,
             shortened=self.serving.shortened[i],
             surcharge_usd=_named(models, prices),
+            fit=self.serving.fits[i] if self.serving.fits else {},
+            margin=self.serving.margin,
+            unknown_cost=self.serving.unknown_cost,
         )
         chosen = models[int(self.assignment.choice.chosen[i])]
         return decision if chosen == best.model else decision.preferring(chosen)

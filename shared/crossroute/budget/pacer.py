@@ -391,7 +391,9 @@ def _at(
         counted *= 1 + willingness * np.array(own)
     counted += [decision.surcharge_usd.get(one.model, 0.0) for one in candidates]
     rewards = reward("linear", quality, counted, willingness).tolist()
-    order = rank(preference("linear", quality, counted, willingness), quality, counted).tolist()
+    tiers = np.array(decision.tiers)
+    liked = preference("linear", quality, counted, willingness)
+    order = rank(liked, quality, counted, tiers).tolist()
     extra = {one.model: float(counted[j]) - one.cost_usd for j, one in enumerate(candidates)}
     ordered = tuple([candidates[j]._replace(reward=rewards[j]) for j in order])
     return replace(
@@ -402,6 +404,7 @@ def _at(
         candidates=ordered,
         willingness_to_pay=willingness,
         reward="linear",
+        topsis=None,
         surcharge_usd={model: usd for model, usd in extra.items() if usd},
     )
 

@@ -17,6 +17,7 @@ from crossroute.cli.evaluate import (
     evaluate_command,
     import_routerbench_command,
 )
+from crossroute.cli.measure import models_measure
 from crossroute.cli.models import (
     models_add,
     models_list,
@@ -69,6 +70,7 @@ models_app.command("compare")(models_compare)
 models_app.command("schema")(models_schema)
 models_app.command("onboard")(models_onboard)
 models_app.command("rebase")(models_rebase)
+models_app.command("measure")(models_measure)
 
 traffic_app = typer.Typer(help="The prompts of your own traffic.", no_args_is_help=True)
 app.add_typer(traffic_app, name="traffic")

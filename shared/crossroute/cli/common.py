@@ -104,7 +104,10 @@ def candidates_of(
     router = load_router(checkpoint) if checkpoint or named else CrossRouter.default()
     today = datetime.date.today()
     served = [one.id for one in router.pool.values() if not one.is_retired(today)]
-    candidates = models or (served if every else router.pool.reachable())
+    reachable = router.pool.reachable()
+    if not any(router.pool[model].provider for model in reachable):
+        reachable = []  # Agents alone, which are called by no provider.
+    candidates = models or (served if every else reachable)
     if candidates and len(candidates) < len(router.pool):
         router = router.subset(candidates)
     return router

@@ -65,7 +65,7 @@ def models_list(
         until = "disabled" if model.disabled else str(model.retired or "")
         table.add_row(
             escape(model.id),
-            escape(model.provider.chat_model.partition(":")[0]) if model.provider else "-",
+            _served_by(model),
             f"{price.input_usd_per_1m:g}" if price else "-",
             f"{price.output_usd_per_1m:g}" if price else "-",
             until,
@@ -93,7 +93,8 @@ def models_show(
         table.add_row(field, escape(value))
     reason = descriptor.unreachable(datetime.date.today())
     table.add_row("reachable", escape(f"no: {reason}") if reason else "yes")
-    table.add_row("embedding", escape(made(descriptor.learned)))
+    if descriptor.kind == "model" or descriptor.learned:
+        table.add_row("embedding", escape(made(descriptor.learned)))
     out.print(table)
 
 
@@ -113,7 +114,7 @@ def models_validate(
                 check_fit(fitting, ModelPool([model]))
             except PoolError as error:
                 errors.append(str(error))
-    unlearned = [model.id for model in models if model.learned is None]
+    unlearned = [m.id for m in models if m.learned is None and m.kind == "model"]
     if as_json:
         print_json({"valid": len(models), "unlearned": unlearned, "errors": errors})
     elif not errors:
@@ -158,7 +159,8 @@ def models_add(
     if as_json:
         print_json({"added": new.id, "file": str(path)})
     else:
-        out.print(escape(f"Added {new.id}: {path} ({made(new.learned)})"))
+        how = made(new.learned) if new.kind == "model" or new.learned else new.kind
+        out.print(escape(f"Added {new.id}: {path} ({how})"))
 
 
 def models_remove(
@@ -221,6 +223,13 @@ def _copy_scores(name: str, source: Path, target: Path) -> None:
         err.print(
             escape(f"Its scores, {name}, are not there from {target}: put them there for rebase.")
         )
+
+
+def _served_by(model: ModelDescriptor) -> str:
+    """The provider of a model; of an agent that has none, what it is."""
+    if model.provider is not None:
+        return escape(model.provider.chat_model.partition(":")[0])
+    return "-" if model.kind == "model" else model.kind
 
 
 def _facts(model: ModelDescriptor) -> dict[str, object]:

@@ -109,13 +109,13 @@ def evaluate(
 def _evaluate(
     router: CrossRouter, name: str, data: RoutingData, past: RoutingData | None
 ) -> Evaluation:
-    known = [model for model in data.models if model in router.pool]
+    known = [model for model in data.models if model in router.predicted]
     if len(known) < 2:
         raise DataError(
             f"{name}: the checkpoint knows {len(known)} of its models "
             f"({', '.join(data.models)}); evaluation needs two. Train a checkpoint on such data."
         )
-    left_out = tuple(model for model in data.models if model not in router.pool)
+    left_out = tuple(model for model in data.models if model not in router.predicted)
     data = data.of_models(known).comparable(name)
     score, cost = data.score, data.cost_usd
     here = ~np.isnan(score)

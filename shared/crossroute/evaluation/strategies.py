@@ -147,7 +147,7 @@ def compare_strategies(
 def _compare(
     router: CrossRouter, name: str, data: RoutingData, answers: Answers, chosen: Chosen
 ) -> StrategyComparison:
-    known = [model for model in data.models if model in router.pool]
+    known = [model for model in data.models if model in router.predicted]
     if len(known) < 2:
         raise DataError(f"{name}: the checkpoint knows fewer than two of its models.")
     data = data.of_models(known).comparable(name)

@@ -316,10 +316,13 @@ class ModelDescriptor(Strict):
         return min(room, self.max_output_tokens or room)
 
     def unreachable(self, today: datetime.date) -> str | None:
-        """Why the model cannot be called on that day, or None if it can."""
+        """Why the model cannot be called on that day, or None if it can.
+
+        An agent, a chain, a retriever or a tool needs no provider: the application calls it.
+        """
         if self.disabled:
             return DISABLED
-        if self.provider is None:
+        if self.provider is None and self.kind == "model":
             return "no provider"
         return f"retired {self.retired}" if self.is_retired(today) else None
 

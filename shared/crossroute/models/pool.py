@@ -128,7 +128,7 @@ class ModelPool(Mapping[str, ModelDescriptor]):
         return found
 
     def reachable(self) -> list[str]:
-        """Ids of the models that have a provider which still serves them today."""
+        """Ids of the models whose provider still serves them today, and of all that need none."""
         today = datetime.date.today()
         return [model.id for model in self.values() if model.unreachable(today) is None]
 
@@ -144,6 +144,8 @@ class ModelPool(Mapping[str, ModelDescriptor]):
         found: dict[str, Provider] = {}
         left_out = []
         for model in self.values():
+            if model.provider is None and model.kind != "model":
+                continue  # The application calls it.
             reason = model.unreachable(today)
             if model.provider is not None and model.is_retired(today):
                 tell_retired(model)

@@ -40,15 +40,19 @@ class TextAttention:
 
     def scores(self, question: str, texts: Sequence[str]) -> FloatArray:
         """How well each text fits the question, [n]; a share of attention is the softmax of it."""
-        keys = self._keys(texts)
+        return self.scores_of(question, self.keys(texts))
+
+    def scores_of(self, question: str, keys: FloatArray) -> FloatArray:
+        """`scores` of texts whose vectors are at hand, [n]."""
         return np.asarray(keys @ self._vector(question) / np.sqrt(keys.shape[1]))
 
     def likeness(self, question: str, texts: Sequence[str]) -> FloatArray:
         """The cosine of the question with each text, [n], from -1 to 1."""
-        keys = self._keys(texts)
+        keys = self.keys(texts)
         return np.asarray(keys @ self._vector(question) / keys.shape[1])
 
-    def _keys(self, texts: Sequence[str]) -> FloatArray:
+    def keys(self, texts: Sequence[str]) -> FloatArray:
+        """The vectors of texts, [n, d]."""
         return np.array([self._key(text) for text in texts]).reshape(
             len(texts), self._encoder.dimension
         )

@@ -92,12 +92,15 @@ class Arms:
         """The arm that the reward prefers to every single candidate; None if there is none.
 
         Args:
-            task: If its decision keeps a model, or asks another than the router's choice, there is
-                none. An arm that is expected to cost or to take more than the call's limits is
-                left out.
+            task: If its decision keeps a model, is for an agent, was made by TOPSIS, or asks
+                another than the router's choice, there is none. An arm that is expected to cost or
+                to take more than the call's limits is left out.
         """
         decision, limits = task.decision, task.limits
         if decision.kept or decision.shadow is not None or decision.probability is not None:
+            return None
+        # No panel is preferred to an agent that serves, or by what is no reward.
+        if decision.model in decision.fit or decision.topsis is not None:
             return None
         most_usd = math.inf if limits.max_cost_usd is None else limits.max_cost_usd
         arms = [

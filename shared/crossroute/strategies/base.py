@@ -12,7 +12,7 @@ from crossroute.constraints import UNLIMITED, Constraints
 from crossroute.decision import CandidateScore, Decision
 from crossroute.errors import ConstraintError, shortened
 from crossroute.guard import Watch
-from crossroute.models.descriptor import ModelDescriptor
+from crossroute.models.descriptor import Kind, ModelDescriptor
 from crossroute.models.efforts import model_of
 from crossroute.query import Capability, Message, Query
 
@@ -94,6 +94,12 @@ class Task:
     is_whole: bool = False
     # Made when somebody asks for them.
     tools: Callable[[], Sequence[Mapping[str, Any]]] = tuple
+
+    @property
+    def kind(self) -> Kind:
+        """Of the candidate that is asked first."""
+        model = self.decision.model
+        return self.pool[model].kind if model in self.pool else "model"
 
     def can(self, model: str, capability: Capability) -> bool:
         """Whether a model's descriptor lists a capability."""

@@ -35,7 +35,14 @@ class Charge(TypedDict):
     effort: NotRequired[str]
 
 
-def charge(ask: Ask, reply: Reply, price: Price | None, query: Query) -> Charge:
+def charge(
+    ask: Ask,
+    reply: Reply,
+    price: Price | None,
+    query: Query,
+    *,
+    cost_usd_a_call: float | None = None,
+) -> Charge:
     """What an ask cost.
 
     Where the provider has not counted, as of a stream that was left, the tokens are estimated; an
@@ -48,11 +55,16 @@ def charge(ask: Ask, reply: Reply, price: Price | None, query: Query) -> Charge:
         price: Of the model.
         query: What was routed; its tokens stand for those of the caller's messages where nobody
             counts.
+        cost_usd_a_call: What a call of an agent or a tool costs, in USD, unless its tokens are
+            counted and have a price: as soon as it is asked, whatever comes of it. None for models.
     """
     usage, cost = reply.usage, reply.cost_usd
     # Each token that came had its log-probability, where there are any.
     said = max(round(made_tokens(reply)), len(reply.logprobs))
-    if usage is None:
+    if cost is None and cost_usd_a_call is not None:
+        usage, estimated = usage or Usage(0, 0), False
+        cost = cost_usd_a_call if reply.was_asked else 0.0
+    elif usage is None:
         is_free = not reply.was_asked if reply.left else reply.failed and not reply.text
         sent = 0 if is_free else round(query.input_tokens + more_input(ask))
         usage, estimated = Usage(sent, said), True

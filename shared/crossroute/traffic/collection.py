@@ -156,7 +156,9 @@ class Collection:
             )
         if max_tokens < 1:
             raise DataError(f"max_tokens is {max_tokens}; give 1 at least.")
-        ids = list(dict.fromkeys(router.pool.reachable() if models is None else models))
+        # An agent has no provider by which it could be asked from here.
+        reachable = [m for m in router.pool.reachable() if router.pool[m].provider]
+        ids = list(dict.fromkeys(reachable if models is None else models))
         # One that is named may be asked, be it disabled: it is measured before it is in service.
         found = {m: router.pool[m].model_copy(update={"disabled": False}) for m in ids}
         if not found:

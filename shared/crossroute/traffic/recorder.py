@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from pydantic import ValidationError
 
 from crossroute.errors import SHOWN_CHARACTERS, DataError, problems, shortened
-from crossroute.failures import REFUSED
+from crossroute.failures import REFUSED, is_pause
 from crossroute.lines import MOST_LINE_BYTES
 from crossroute.query import Message
 from crossroute.strategies import Ended, EndedAsk, Reply
@@ -160,7 +160,8 @@ class Recorder:
             outcome = "answered"
         else:
             # What is no Exception is a caller that has left or was cancelled.
-            outcome = "failed" if isinstance(error, Exception) else "left"
+            is_failure = isinstance(error, Exception) and not is_pause(error)
+            outcome = "failed" if is_failure else "left"
         return CallRecord.model_validate(
             {
                 "id": decision.call_id,

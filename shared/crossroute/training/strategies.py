@@ -78,7 +78,7 @@ def choose_strategies(
     found = {}
     for name, part in data.by_dataset():
         routers = beside if name in learned else [router]
-        known = [model for model in part.models if all(model in one.pool for one in routers)]
+        known = [model for model in part.models if all(model in one.predicted for one in routers)]
         if len(known) > 1:
             on_step(f"{name}: choosing strategies")
             try:

@@ -326,9 +326,12 @@ def settle(
                 "policy='policy.yaml', or call from_yaml(folder)."
             )
         own_or_shipped = CrossRouter.shipped() if router is None else router
-        if ranking is not None:
-            own_or_shipped = own_or_shipped.with_ranking(ranking)
-        models = with_arms(models, own_or_shipped.pool, sets_effort)
+        # Of a wrong type, the class itself says so.
+        if isinstance(own_or_shipped, CrossRouter):
+            if ranking is not None:
+                own_or_shipped = own_or_shipped.with_ranking(ranking)
+            if isinstance(models, Mapping):
+                models = with_arms(models, own_or_shipped.pool, sets_effort)
         return settled(models, own_or_shipped, None, strategy)
     if isinstance(policy, Policy):
         if router is None or models is None:

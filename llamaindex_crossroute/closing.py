@@ -22,6 +22,7 @@ _logger = logging.getLogger(__name__)
 _HTTP = {"Stream", "AsyncStream"}
 """Names of the streams over HTTP of OpenAI's and Anthropic's clients."""
 _CLIENTS = {"anthropic", "httpx", "openai"}
+_READERS = "llama_index.llms."
 _DEEPEST = 8
 
 
@@ -65,9 +66,10 @@ def close_what_failed(error: Exception) -> None:
     here and now: at its own time it may run in a thread that holds the lock of the client's
     connections, which closing a stream takes, too, and that thread would wait for itself.
     """
-    modules = {str(frame.f_globals.get("__name__")) for frame, _ in walk_tb(error.__traceback__)}
+    modules = [str(frame.f_globals.get("__name__")) for frame, _ in walk_tb(error.__traceback__)]
+    is_readers = any(name.startswith(_READERS) for name in modules)
     # What a client raises itself, it has closed.
-    if _CLIENTS.isdisjoint(name.partition(".")[0] for name in modules):
+    if is_readers and _CLIENTS.isdisjoint(name.partition(".")[0] for name in modules):
         gc.collect()
 
 

@@ -30,7 +30,7 @@ from typing_extensions import override
 
 from crossroute import DEFAULT_WILLINGNESS_TO_PAY, CrossRouter
 from crossroute.budget.pacer import BudgetPacer
-from crossroute.candidates import Candidates, FromYaml
+from crossroute.candidates import Candidates, FromYaml, check_models_only
 from crossroute.constraints import check_settings
 from crossroute.cooldown import DEFAULT_COOLDOWN, Cooldown
 from crossroute.exploration import Exploration
@@ -38,6 +38,7 @@ from crossroute.guard import Guard
 from crossroute.models.followed_folder import FollowedFolder
 from crossroute.policy import USUAL_WILLINGNESS_TO_PAY, Policy, settle
 from crossroute.query import estimate_tokens
+from crossroute.router import Ranking
 from crossroute.spend import DailySpend
 from crossroute.strategies import Strategy, check_strategy
 from langchain_crossroute.demands import LateCall, schema_text
@@ -54,6 +55,7 @@ from langchain_crossroute.profiles import (
     common_profile,
     over_models,
 )
+from langchain_crossroute.wishes import sets_effort
 
 _LATE = "_crossroute_late"
 """The argument by which `bind_tools` and `with_structured_output` reach the call."""
@@ -101,6 +103,8 @@ class ChatCrossRoute(FromYaml, BaseChatModel):
             and what they can take is completed by their profiles.
         willingness_to_pay: lambda, USD a unit of quality; 0 takes the cheapest model, `math.inf`
             the best one.
+        ranking: By what candidates are ordered: `exponential`, `linear`, `topsis` or a
+            `crossroute.Topsis` (`docs/agents.md`); None is as the router has it.
         attempts: How many candidates are tried at most.
         stay_margin: Keep a conversation on the model of its last answer, unless another one gains
             more than this, in units of utility (0.05 is about five points of quality), beside the
@@ -139,7 +143,8 @@ class ChatCrossRoute(FromYaml, BaseChatModel):
     Raises:
         UnknownModelError: If the router's pool does not hold an id of `models`, or `models` not the
             one of `shadow`.
-        PoolError: If there are fewer than two models, or not exactly those of the policy.
+        PoolError: If there are fewer than two models, one is none by its descriptor, or they are
+            not exactly those of the policy.
         WillingnessToPayError: If the willingness to pay is not a number, NaN or negative.
         ConstraintError: If another setting makes no sense, or breaks what the policy promises.
         DataError: If the file of the policy cannot be read, or is none.
@@ -157,6 +162,7 @@ class ChatCrossRoute(FromYaml, BaseChatModel):
     router: CrossRouter
     models: Mapping[str, Runnable[Any, Any]]
     willingness_to_pay: SkipValidation[float] = DEFAULT_WILLINGNESS_TO_PAY
+    ranking: SkipValidation[Ranking | None] = None
     attempts: int = DEFAULT_ATTEMPTS
     stay_margin: float | None = None
     pass_refusals: bool = False
@@ -184,6 +190,7 @@ class ChatCrossRoute(FromYaml, BaseChatModel):
         models: Mapping[str, Runnable[Any, Any]] | None = None,
         router: CrossRouter | None = None,
         willingness_to_pay: float = USUAL_WILLINGNESS_TO_PAY,
+        ranking: Ranking | None = None,
         attempts: int = DEFAULT_ATTEMPTS,
         stay_margin: float | None = None,
         pass_refusals: bool = False,
@@ -207,9 +214,11 @@ class ChatCrossRoute(FromYaml, BaseChatModel):
         settled = settle(
             policy,
             LazyChatModel.of,
+            sets_effort=sets_effort,
             models=models,
             router=router,
             willingness_to_pay=willingness_to_pay,
+            ranking=ranking,
             shadow=shadow,
             explore=explore,
             random=random,
@@ -225,6 +234,7 @@ class ChatCrossRoute(FromYaml, BaseChatModel):
             router=settled.router,
             models=settled.models,
             willingness_to_pay=willingness,
+            ranking=ranking,
             attempts=attempts,
             stay_margin=stay_margin,
             pass_refusals=pass_refusals,
@@ -247,6 +257,9 @@ class ChatCrossRoute(FromYaml, BaseChatModel):
                     f"{setting} has no effect on a router; give it to the candidates instead."
                 )
         self.router = over_models(self.router, self.models)
+        check_models_only(
+            self.router.pool, "ChatCrossRoute", "CrossRouteRunnable, which takes both"
+        )
         self._guard = Guard(cooldown, daily_spend, self.router.pool, pacer)
         if self.profile is None:
             self.profile = cast("ModelProfile", common_profile(self.router.pool, self.models))

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Unpack, cast, overload
+from typing import Unpack, cast, overload
 
 from langchain_core.messages import (
-    AIMessage,
     BaseMessage,
     HumanMessage,
     MessageLikeRepresentation,
-    ToolMessage,
 )
 from langchain_core.prompt_values import PromptValue
 from langchain_core.runnables import Runnable, RunnableLambda
@@ -79,18 +77,11 @@ def _fitted(messages: Messages, **settings: Unpack[ContextSettings]) -> list[Bas
 
 
 def messages_as_dicts(messages: Sequence[BaseMessage]) -> list[Message]:
-    """Messages in OpenAI's dict form, with what says which result belongs to which call."""
+    """Messages in OpenAI's dict form, with their names and stages."""
     found: list[Message] = []
     # Of a list it is a list.
     read_all = cast("list[Message]", to_query(messages))
     for message, read in zip(messages, read_all, strict=True):
-        more: dict[str, Any] = {"name": message.name, STAGE: message.additional_kwargs.get(STAGE)}
-        if isinstance(message, ToolMessage):
-            more["tool_call_id"] = message.tool_call_id
-        if isinstance(message, AIMessage) and message.invalid_tool_calls:
-            # A provider gets these as well, and their results.
-            more["tool_calls"] = [*message.tool_calls, *message.invalid_tool_calls]
-        # The form of before there were tool calls.
-        more["function_call"] = message.additional_kwargs.get("function_call")
-        found.append({**read, **more})
+        stage = message.additional_kwargs.get(STAGE)
+        found.append({**read, "name": message.name, STAGE: stage})
     return found

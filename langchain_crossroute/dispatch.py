@@ -26,7 +26,7 @@ from inspect import Parameter, Signature
 from operator import add
 from typing import Any, NamedTuple
 
-from langchain_core.messages import AIMessageChunk, message_chunk_to_message
+from langchain_core.messages import AIMessageChunk, BaseMessage, message_chunk_to_message
 from langchain_core.runnables import ConfigurableFieldSpec, Runnable, RunnableConfig
 from langchain_core.runnables.config import ensure_config
 
@@ -49,8 +49,9 @@ from crossroute.guard import Guard
 from crossroute.models.followed_folder import FollowedFolder
 from crossroute.query import Message, output_limit
 from crossroute.strategies import Ended, Flow, Listener, PickOne, Strategy, Task, adrive, drive
+from crossroute.strategies.shortened import flow_of
 from crossroute.strategies.wrappers import for_call
-from langchain_crossroute.demands import LateCall, demands_of
+from langchain_crossroute.demands import LateCall, demands_of, openai_tools
 from langchain_crossroute.failures import RequestTooLongError
 from langchain_crossroute.graphs import ashown, readers, shown
 from langchain_crossroute.lazy import LazyChatModel
@@ -237,7 +238,7 @@ class Dispatch:
             decision = replace(decision, call_id=turn.call_id)
         task = now._task(decision, asked, turn)
         emit(config, DECISION_EVENT, task.decision.to_dict)
-        return now._call(task, value, config, kwargs, form)._replace(ended=ended)
+        return now._call(task, value, turn.said, config, kwargs, form)._replace(ended=ended)
 
     async def adecide(
         self, value: Any, config: RunnableConfig, kwargs: dict[str, Any], form: Form, **beside: Any
@@ -255,7 +256,7 @@ class Dispatch:
             decision = replace(decision, call_id=turn.call_id)
         task = now._task(decision, asked, turn)
         await aemit(config, DECISION_EVENT, task.decision.to_dict)
-        return now._call(task, value, config, kwargs, form)._replace(ended=ended)
+        return now._call(task, value, turn.said, config, kwargs, form)._replace(ended=ended)
 
     def batched(
         self, values: Sequence[Any], configs: Sequence[RunnableConfig], kwargs: dict[str, Any]
@@ -331,19 +332,26 @@ class Dispatch:
         return found.decision, _without(config, _DECIDED)
 
     def _call(
-        self, task: Task, value: Any, config: RunnableConfig, kwargs: dict[str, Any], form: Form
+        self,
+        task: Task,
+        value: Any,
+        said: str | list[BaseMessage],
+        config: RunnableConfig,
+        kwargs: dict[str, Any],
+        form: Form,
     ) -> Call:
         # Tools and schemas are bound to one model, unless a strategy says that it can take them.
         has_schema = self.late is not None and self.late.has_schema
         is_bound = has_schema or bool(task.query.needs & {"tools", "structured_output"})
         alone = PickOne(self.attempts, self.pass_refusals)
-        strategy = for_call(self.strategy, alone, is_bound=is_bound)
+        strategy = for_call(self.strategy, alone, is_bound=is_bound, is_agent=task.kind != "model")
         # A graph shows what is handed on of a whole answer while it is made.
         task = replace(task, is_whole=form.is_whole and not (form is WHOLE and readers(config)))
         transport = Transport(
             self.router,
             self.models,
             task.query,
+            said,
             value,
             config,
             kwargs,
@@ -352,7 +360,7 @@ class Dispatch:
             self.pass_refusals,
             self.strict_streams,
         )
-        return Call(task, strategy.answer(task), transport)
+        return Call(task, flow_of(strategy, task), transport)
 
     def _task(self, decision: Decision, asked: dict[str, Any], turn: Turn) -> Task:
         query, limits = asked["query"], asked["constraints"]
@@ -369,8 +377,17 @@ class Dispatch:
         if self.guard is None:
             decision = choose(decision)
         else:
-            decision, watch = self.guard.admit(decision, choose)
-        return Task(decision, query, turn.messages, ceiling, watch, self.router.pool, limits)
+            decision, watch = self.guard.admit(decision, choose, self.router.pool)
+        return Task(
+            decision,
+            query,
+            turn.messages,
+            ceiling,
+            watch,
+            self.router.pool,
+            limits,
+            tools=turn.tools,
+        )
 
     def _with(self, candidates: Candidates[LazyChatModel]) -> Dispatch:
         return replace(self, router=candidates.router, models=candidates.models)
@@ -398,10 +415,12 @@ class Dispatch:
         """What the router is asked, and the conversation that it is asked of."""
         messages = to_messages(value if self.query is None else self.query(value))
         read = to_query(messages)
-        needs, text = demands_of(kwargs if demands is None else demands)
+        demands = kwargs if demands is None else demands
+        needs, text = demands_of(demands)
         if self.late is not None:
             late_needs, late_text = self.late.demands
             needs, text = needs | late_needs, text + late_text
+            demands = {**demands, **self.late.shown}
         settings = config.get("configurable") or {}
         if settings.get(BUDGET) is not None:
             raise ConstraintError(
@@ -414,6 +433,11 @@ class Dispatch:
         given = {name: settings.get(id_) for name, id_ in IDS.items()}
         if self.forced is not None:
             given["model"] = self.forced
+        if given["shorten"] and self.query is not None:
+            raise ConstraintError(
+                f"{IDS['shorten']} is for inputs that are messages; the router's `query` says that "
+                "they are something else. Shorten them before (langchain_crossroute.fit_messages)."
+            )
         willingness = given.pop("willingness_to_pay")
         last = last or last_decision(messages) or {}
         stays_with = self.exploration.stays_with(last)
@@ -428,23 +452,30 @@ class Dispatch:
             read = [{"role": "user", "content": read}]
         # That of the router's run, which the caller may have chosen.
         run_id = getattr(config["callbacks"], "parent_run_id", None)
-        return asked, Turn(read, call_id or str(run_id), last.get("model"), keep)
+        tools = partial(openai_tools, demands.get("tools") or ())
+        last_model = last.get("model")
+        turn = Turn(messages, read, call_id or str(run_id), last_model, keep, tools)
+        return asked, turn
 
 
 class Turn(NamedTuple):
     """Where a conversation stands.
 
     Attributes:
+        said: A text, or LangChain's messages.
         messages: In OpenAI's dict form.
         call_id: Id of the call that is made now.
         last: Id of the model that gave the last answer, if that is known.
         keep: Whether the caller keeps that model.
+        tools: Gives the caller's tools in OpenAI's dict form.
     """
 
+    said: str | list[BaseMessage]
     messages: Sequence[Message]
     call_id: str
     last: str | None
     keep: bool
+    tools: Callable[[], list[Any]]
 
 
 class _Decided(NamedTuple):

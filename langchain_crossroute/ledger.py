@@ -16,6 +16,7 @@ from crossroute import CrossRouter, ModelDescriptor, Price
 from crossroute.ledger import Ledger
 from crossroute.models.followed_folder import FollowedFolder
 from crossroute.query import estimate_tokens
+from crossroute.strategies import Charge, Reply
 from langchain_crossroute.metadata import tokens_of, usage_of
 
 if TYPE_CHECKING:
@@ -114,8 +115,27 @@ class CostLedger(Ledger, BaseCallbackHandler):
             failed = isinstance(error, Exception)
             self._count(run, {}, _text(kwargs.get("response")), failed=failed)
 
+    def on_crossroute_ask(
+        self, charge: Charge, reply: Reply, predicted_usd: float, *, failed: bool
+    ) -> None:
+        """Count what a router has asked of an agent, a chain, a retriever or a tool.
+
+        Args:
+            charge: What stands on the bill.
+            reply: What has come back.
+            predicted_usd: What it was predicted to cost.
+            failed: Whether it ended with an error.
+        """
+        baseline = self._baseline_in(self._pool)
+        self._count_charge(
+            charge, reply, predicted_usd, baseline=baseline, is_model=False, failed=failed
+        )
+
     def _start(self, run_id: UUID, metadata: Mapping[str, Any] | None) -> None:
         if metadata is None or "crossroute" not in metadata:
+            return
+        if metadata.get("crossroute_kind", "model") != "model":
+            # One of those that it makes, of which the bill is one.
             return
         model = metadata["crossroute_model"]
         # Of the model that runs, which is not the decision's when an attempt before it failed.

@@ -12,6 +12,7 @@ from langchain_core.messages import (
     BaseMessage,
     ChatMessage,
     HumanMessage,
+    ToolMessage,
     convert_to_messages,
 )
 from langchain_core.prompt_values import PromptValue
@@ -64,8 +65,16 @@ def _to_dict(message: BaseMessage) -> dict[str, Any]:
     if not isinstance(content, str):
         content = list(_parts(content))
     found: dict[str, Any] = {"role": _role(message), "content": content}
-    if isinstance(message, AIMessage) and message.tool_calls:
-        found["tool_calls"] = message.tool_calls
+    # A provider gets calls that could not be read as well, and their results.
+    if isinstance(message, AIMessage) and (
+        calls := [*message.tool_calls, *message.invalid_tool_calls]
+    ):
+        found["tool_calls"] = calls
+    # The form of before there were tool calls.
+    if call := message.additional_kwargs.get("function_call"):
+        found["function_call"] = call
+    if isinstance(message, ToolMessage):
+        found["tool_call_id"] = message.tool_call_id
     return found
 
 

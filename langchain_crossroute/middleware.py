@@ -36,13 +36,14 @@ from typing_extensions import override
 
 from crossroute import CrossRouter, PoolError
 from crossroute.budget.pacer import BudgetPacer
-from crossroute.candidates import Candidates, FromYaml
+from crossroute.candidates import Candidates, FromYaml, check_models_only
 from crossroute.constraints import check_settings
 from crossroute.cooldown import DEFAULT_COOLDOWN, Cooldown
 from crossroute.exploration import new_call_id
 from crossroute.guard import Guard
 from crossroute.models.followed_folder import FollowedFolder
 from crossroute.policy import USUAL_WILLINGNESS_TO_PAY, Policy, settle
+from crossroute.router import Ranking
 from crossroute.spend import DailySpend
 from crossroute.strategies import Strategy, adrive, check_strategy, drive
 from langchain_crossroute.dispatch import (
@@ -55,6 +56,7 @@ from langchain_crossroute.lazy import LazyChatModel
 from langchain_crossroute.metadata import DECISION
 from langchain_crossroute.profiles import over_models
 from langchain_crossroute.transport import WHOLE
+from langchain_crossroute.wishes import sets_effort
 
 
 class CrossRouteState(AgentState[Any]):
@@ -87,6 +89,8 @@ class CrossRouteMiddleware(FromYaml, AgentMiddleware[CrossRouteState, ContextT, 
         router: Predicts quality and cost; the shipped router if None. It is narrowed to `models`.
         willingness_to_pay: lambda, USD a unit of quality; 0 takes the cheapest model, `math.inf`
             the best one.
+        ranking: By what candidates are ordered: `exponential`, `linear`, `topsis` or a
+            `crossroute.Topsis` (`docs/agents.md`); None is as the router has it.
         attempts: How many candidates are tried at most in one model call.
         keep_within_tool_loop: Whether a tool loop keeps to its model; if not, each call is routed.
         stay_margin: What another model must gain for a new turn of a thread to leave the model of
@@ -135,6 +139,7 @@ class CrossRouteMiddleware(FromYaml, AgentMiddleware[CrossRouteState, ContextT, 
         *,
         router: CrossRouter | None = None,
         willingness_to_pay: float = USUAL_WILLINGNESS_TO_PAY,
+        ranking: Ranking | None = None,
         attempts: int = DEFAULT_ATTEMPTS,
         keep_within_tool_loop: bool = True,
         stay_margin: float | None = None,
@@ -154,9 +159,11 @@ class CrossRouteMiddleware(FromYaml, AgentMiddleware[CrossRouteState, ContextT, 
         settled = settle(
             policy,
             LazyChatModel.of,
+            sets_effort=sets_effort,
             models=models,
             router=router,
             willingness_to_pay=willingness_to_pay,
+            ranking=ranking,
             shadow=shadow,
             explore=explore,
             random=random,
@@ -176,6 +183,9 @@ class CrossRouteMiddleware(FromYaml, AgentMiddleware[CrossRouteState, ContextT, 
         self.live, self.policy = live, settled.policy
         self.keep_within_tool_loop = keep_within_tool_loop
         self.router = over_models(settled.router, settled.models)
+        check_models_only(
+            self.router.pool, "CrossRouteMiddleware", "CrossRouteRunnable, which takes both"
+        )
         self._dispatch = Dispatch(
             self.router,
             settled.models,

@@ -28,9 +28,12 @@ class CrossRouteRecorder(Recorder, BaseCallbackHandler):
             (`omit`). What looks like a key or a password is `***` in any case.
         answers: Whether the texts of answers are kept, too.
         watch: Sees the decisions, too, and warns of drift (`Tuned.watch`); None is nobody.
+        traces: Whether all that each ask got and said is kept, and the answer, to train with
+            (`docs/traces.md`). It needs the text.
 
     Raises:
-        DataError: If the path, `text` or `watch` is none of these, or there is no such folder.
+        DataError: If the path, `text`, `watch` or `traces` is none of these, or there is no such
+            folder.
     """
 
     # The router tells it of a call when it has ended; of LangChain's own events it needs none.

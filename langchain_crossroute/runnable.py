@@ -31,6 +31,7 @@ from crossroute.exploration import Exploration
 from crossroute.guard import Guard
 from crossroute.models.followed_folder import FollowedFolder
 from crossroute.policy import USUAL_WILLINGNESS_TO_PAY, Policy, settle
+from crossroute.router import Ranking
 from crossroute.spend import DailySpend
 from crossroute.strategies import Strategy, check_strategy
 from langchain_crossroute.dispatch import (
@@ -42,6 +43,7 @@ from langchain_crossroute.dispatch import (
 from langchain_crossroute.lazy import LazyChatModel
 from langchain_crossroute.metadata import DECISION
 from langchain_crossroute.profiles import over_models
+from langchain_crossroute.wishes import sets_effort
 
 __all__ = ["DECISION", "CrossRouteRunnable"]
 
@@ -80,11 +82,15 @@ class CrossRouteRunnable(FromYaml, RunnableSerializable[Any, Any]):
         'gpt-4o-mini-2024-07-18'
 
     Args:
-        models: A chat model, or any other Runnable, for each candidate's id; at least two.
+        models: A chat model, or any other Runnable, for each candidate's id; at least two. What
+            is an agent, a retriever or a tool by its descriptor is asked in its own way, and
+            answers with a message (`docs/agents.md`).
             With `policy`, None makes them of the descriptors beside it.
         router: Predicts quality and cost; the shipped router if None. It is narrowed to `models`.
         willingness_to_pay: lambda, USD a unit of quality; 0 takes the cheapest model, `math.inf`
             the best one.
+        ranking: By what candidates are ordered: `exponential`, `linear`, `topsis` or a
+            `crossroute.Topsis` (`docs/agents.md`); None is as the router has it.
         attempts: How many candidates are tried at most.
         stay_margin: Keep a conversation on the model of its last answer, unless another one gains
             more than this, in units of utility (0.05 is about five points of quality), beside the
@@ -120,7 +126,8 @@ class CrossRouteRunnable(FromYaml, RunnableSerializable[Any, Any]):
     Raises:
         UnknownModelError: If the router's pool does not hold an id of `models`, or `models` not the
             one of `shadow`.
-        PoolError: If there are fewer than two models, or not exactly those of the policy.
+        PoolError: If there are fewer than two models, or not exactly those of the policy, or one
+            cannot be asked as its descriptor's kind says.
         WillingnessToPayError: If the willingness to pay is not a number, NaN or negative.
         ConstraintError: If another setting makes no sense, or breaks what the policy promises.
         DataError: If the file of the policy cannot be read, or is none.
@@ -128,6 +135,7 @@ class CrossRouteRunnable(FromYaml, RunnableSerializable[Any, Any]):
     """
 
     lazy_client: ClassVar = LazyChatModel
+    takes_agents: ClassVar = True
     # No input in errors: it may be a constructor argument that nobody should see.
     model_config = ConfigDict(
         arbitrary_types_allowed=True, extra="forbid", hide_input_in_errors=True
@@ -136,6 +144,7 @@ class CrossRouteRunnable(FromYaml, RunnableSerializable[Any, Any]):
     router: CrossRouter
     models: Mapping[str, Runnable[Any, Any]]
     willingness_to_pay: SkipValidation[float] = DEFAULT_WILLINGNESS_TO_PAY
+    ranking: SkipValidation[Ranking | None] = None
     attempts: int = DEFAULT_ATTEMPTS
     stay_margin: float | None = None
     pass_refusals: bool = False
@@ -158,6 +167,7 @@ class CrossRouteRunnable(FromYaml, RunnableSerializable[Any, Any]):
         models: Mapping[str, Runnable[Any, Any]] | None = None,
         router: CrossRouter | None = None,
         willingness_to_pay: float = USUAL_WILLINGNESS_TO_PAY,
+        ranking: Ranking | None = None,
         attempts: int = DEFAULT_ATTEMPTS,
         stay_margin: float | None = None,
         pass_refusals: bool = False,
@@ -178,9 +188,11 @@ class CrossRouteRunnable(FromYaml, RunnableSerializable[Any, Any]):
         settled = settle(
             policy,
             LazyChatModel.of,
+            sets_effort=sets_effort,
             models=models,
             router=router,
             willingness_to_pay=willingness_to_pay,
+            ranking=ranking,
             shadow=shadow,
             explore=explore,
             random=random,
@@ -196,6 +208,7 @@ class CrossRouteRunnable(FromYaml, RunnableSerializable[Any, Any]):
             router=settled.router,
             models=settled.models,
             willingness_to_pay=willingness,
+            ranking=ranking,
             attempts=attempts,
             stay_margin=stay_margin,
             pass_refusals=pass_refusals,
@@ -213,6 +226,11 @@ class CrossRouteRunnable(FromYaml, RunnableSerializable[Any, Any]):
             name=name,
         )
         self.router = over_models(self.router, self.models)
+        if any(one.kind != "model" for one in self.router.pool.values()):
+            # Tools and retrievers take a while to import.
+            from langchain_crossroute.agents import check_kinds
+
+            check_kinds(self.router.pool, self.models)
         self._guard = Guard(cooldown, daily_spend, self.router.pool, pacer)
 
     @property

@@ -43,6 +43,19 @@ def with_tools(model: Any, ask: Ask) -> Any:
         ) from error
 
 
+def call_in_event(output: Any) -> AIMessage | None:
+    """The tool call that an event of version v3 ends, as a message; None if it ends none."""
+    block = output.get("content") if isinstance(output, dict) else None
+    if not isinstance(block, dict) or output.get("event") != "content-block-finish":
+        return None
+    call = {name: block.get(name) for name in ("name", "args", "id")}
+    if block.get("type") == "tool_call":
+        return AIMessage("", tool_calls=[call])
+    if block.get("type") == "invalid_tool_call":
+        return AIMessage("", invalid_tool_calls=[{**call, "error": None}])
+    return None
+
+
 def calls_in(said: Sequence[AIMessage]) -> list[ToolCall]:
     """The tool calls in a whole answer, or in the chunks of a stream together."""
     found: list[ToolCall] = []

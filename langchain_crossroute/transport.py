@@ -7,14 +7,15 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.runnables import Runnable, RunnableConfig
 
 from crossroute import CrossRouter, NoAnswerError, Query, QueryError
 from crossroute.errors import StrategyError
-from crossroute.failures import describe, mask_error, secrets_in_values
+from crossroute.failures import describe, is_pause, mask_error, secrets_in_values
+from crossroute.models.efforts import arm_of
 from crossroute.query import given_limit
 from crossroute.strategies import Ask, Charge, Reply, Usage, bill, charge
 from crossroute.strategies.base import begun, has_words
@@ -43,8 +44,11 @@ from langchain_crossroute.streams import (
     shows_tokens,
     told_by,
 )
-from langchain_crossroute.tools import OF_TOOLS, calls_in, with_tools
+from langchain_crossroute.tools import OF_TOOLS, call_in_event, calls_in, with_tools
 from langchain_crossroute.wishes import LOGPROBS, Wishes
+
+if TYPE_CHECKING:
+    from langchain_crossroute.agents import Adapted
 
 FAILURE_EVENT = "crossroute_attempt_failed"
 
@@ -118,6 +122,7 @@ class Transport:
         router: Its pool has the prices.
         models: The candidates by their ids.
         query: What was routed.
+        said: The conversation that it was read of.
         value: Input of the call.
         config: Config of the router's run.
         kwargs: Keyword arguments of the call.
@@ -133,6 +138,7 @@ class Transport:
     router: CrossRouter
     models: Mapping[str, Runnable[Any, Any]]
     query: Query
+    said: str | list[BaseMessage]
     value: Any
     config: RunnableConfig
     kwargs: Mapping[str, Any]
@@ -192,13 +198,19 @@ class Exchange:
             **transport.config.get("metadata", {}),
             "crossroute_model": ask.model,
             "crossroute_role": ask.role,
+            "crossroute_kind": transport.router.pool[ask.model].kind,
             DECISION: decision,
         }
         self.config: RunnableConfig = {**transport.config, "metadata": metadata}
         self._transport = transport
         self._ask = ask
         self._candidate = transport.models[ask.model]
-        self._price = transport.router.pool[ask.model].price
+        self._descriptor = transport.router.pool[ask.model]
+        self._price = self._descriptor.price
+        self._adapted: Adapted | None = None
+        arm = arm_of(self._descriptor)
+        # A candidate's own effort: a model at several of them may be one client.
+        self._effort = None if arm is None else arm.effort
         self._metadata = AnswerMetadata(
             decision, self._price, strict=transport.strict_streams, bill=transport.bill
         )
@@ -208,7 +220,7 @@ class Exchange:
         # Whether the log-probabilities on the answer are none of the caller's business.
         self._hides_logprobs = False
         self._form = transport.form_of(ask)
-        # What may hold calls of the ask's own tools.
+        # What may hold calls of tools, of the ask's own or of the caller's.
         self._said: list[AIMessage] = []
 
     @property
@@ -219,7 +231,8 @@ class Exchange:
             reply.usage = Usage(*seen.tokens)
             if self._price is not None:
                 reply.cost_usd = 0.0 if seen.is_free else float(self._price.cost_usd(*reply.usage))
-        return charge(self._ask, reply, self._price, self._transport.query)
+        a_call = self._descriptor.cost_usd_a_call
+        return charge(self._ask, reply, self._price, self._transport.query, cost_usd_a_call=a_call)
 
     @property
     def shown(self) -> bool:
@@ -259,6 +272,8 @@ class Exchange:
         # One that cannot be built was not asked: a package or a key of it is missing.
         unbuilt = not self.reply.was_asked
         refusals, own = self._transport.pass_refusals, self._ask.is_own
+        if self._adapted is not None and self._adapted.cannot(error):
+            return describe(error, self._secrets)
         if not unbuilt and not passes(error, refusals=refusals, own=own):
             return None
         text = describe(error, self._secrets)
@@ -293,6 +308,8 @@ class Exchange:
     @property
     def _streamed(self) -> bool:
         """Whether the model streamed, be it within `invoke`."""
+        if self._adapted is not None:
+            return False
         if not self._form.is_whole:
             return True
         return (
@@ -314,8 +331,9 @@ class Exchange:
             reply.has_words = reply.has_words or shows(output)
         # What handlers have passed on is not taken back, be it a refusal.
         reply.refused = reply.refused or (is_refusal(output) and not self.shown)
-        if self._ask.tools and isinstance(message := message_of(output), AIMessage):
-            self._said.append(message)
+        if self._ask.tools or "tools" in self._transport.query.needs:
+            message = message_of(output) or call_in_event(output)
+            self._said += [message] if isinstance(message, AIMessage) else []
         text, usage = text_and_usage(output)
         reply.text += text
         if tokens := tokens_of(usage):
@@ -340,6 +358,8 @@ class Exchange:
                 "reason."
             )
         self.reply.tool_calls = calls_in(self._said)
+        if self._adapted is not None:
+            self.reply.messages = self._adapted.course
 
     def _request(self, model: Runnable[Any, Any]) -> tuple[Any, Any, dict[str, Any]]:
         """The candidate as it is called, its input and its keyword arguments."""
@@ -352,9 +372,20 @@ class Exchange:
             usage=not self._form.is_whole and (ask.role != "answer" or transport.form.is_whole),
             fresh=ask.fresh,
             muted=ask.role != "answer",
+            effort=ask.effort or self._effort,
+            effort_wins=ask.effort is not None,
         )
         self._listen(model, logprobs=wishes.logprobs or bool(transport.kwargs.get(LOGPROBS)))
         value, late = transport.value, transport.late
+        if self._descriptor.kind not in ("model", "chain"):
+            # Retrievers and tools take a while to import, and most calls need none.
+            from langchain_crossroute.agents import Adapted
+
+            said = transport.said
+            if ask.keep is not None or ask.then:
+                said = _chosen(said, ask)
+            self._adapted = Adapted(ask.model, self._descriptor.kind, model, said)
+            return self._adapted, value, {**transport.kwargs}
         if ask.keep is not None or ask.then:
             value = _chosen(value, ask)
         given = transport.kwargs
@@ -367,7 +398,7 @@ class Exchange:
             called = with_tools(model, ask)
         else:
             called = model if late is None else late.on(ask.model, model)
-        value, settings = for_provider(model, value, {**given, **own})
+        value, settings = for_provider(model, value, dict(wishes.settings({**given, **own})))
         called, self._hides_logprobs = wishes.of(called, settings)
         if wishes.muted:
             called = told_by(called, self.config["callbacks"])
@@ -413,13 +444,30 @@ class Exchange:
 
     @contextmanager
     def _masking(self) -> Iterator[None]:
+        failed = False
         try:
             yield
         except Exception as error:
+            failed = not is_pause(error)
             masked = mask_error(error, self._secrets)
             if masked is error:
                 raise
             raise masked from None
+        finally:
+            if self.reply.was_asked and self._descriptor.kind != "model":
+                self._tell_ledgers(failed=failed)
+
+    def _tell_ledgers(self, *, failed: bool) -> None:
+        """Tell the ledgers among the callback handlers what a candidate that is no model cost.
+
+        They see the runs of models, of which it may have made none, one or many.
+        """
+        handlers: Any = getattr(self._transport.config["callbacks"], "handlers", ())
+        for handler in handlers:
+            if hasattr(type(handler), "on_crossroute_ask"):
+                handler.on_crossroute_ask(
+                    self.charge, self.reply, self.decision["cost_usd"], failed=failed
+                )
 
 
 def _gave_nothing(one: Exchange) -> bool:

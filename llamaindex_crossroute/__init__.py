@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from crossroute.errors import MissingExtraError
 
 if TYPE_CHECKING:
+    from llamaindex_crossroute.agents import CrossRouteAgents
     from llamaindex_crossroute.recorder import CrossRouteRecorder
 
 try:
@@ -37,6 +38,7 @@ except ModuleNotFoundError as error:
 
 __all__ = [
     "CostLedger",
+    "CrossRouteAgents",
     "CrossRouteAnswerEvent",
     "CrossRouteDecisionEvent",
     "CrossRouteLLM",
@@ -51,8 +53,11 @@ __all__ = [
 ]
 
 
+# What is about traffic is not needed to route, and agents take long to import.
+_LATE = {"CrossRouteAgents": "agents", "CrossRouteRecorder": "recorder"}
+
+
 def __getattr__(name: str) -> object:
-    # What is about traffic is not needed to route.
-    if name != "CrossRouteRecorder":
+    if name not in _LATE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return import_module(f"{__name__}.recorder").CrossRouteRecorder
+    return getattr(import_module(f"{__name__}.{_LATE[name]}"), name)

@@ -13,6 +13,7 @@ import gc
 import inspect
 import logging
 from collections.abc import Iterator
+from traceback import walk_tb
 from types import AsyncGeneratorType, CellType, GeneratorType
 from typing import Any
 
@@ -20,6 +21,8 @@ _logger = logging.getLogger(__name__)
 
 _HTTP = {"Stream", "AsyncStream"}
 """Names of the streams over HTTP of OpenAI's and Anthropic's clients."""
+_CLIENTS = {"anthropic", "httpx", "openai"}
+_READERS = "llama_index.llms."
 _DEEPEST = 8
 
 
@@ -54,6 +57,20 @@ async def aclose(chunks: Any) -> None:
                     await closed
             except Exception as error:
                 _note(error)
+
+
+def close_what_failed(error: Exception) -> None:
+    """Close the stream that was read when its reader failed, as on a chunk of no known form.
+
+    The generator is over, and nobody but Python's collector can reach the stream any more. It runs
+    here and now: at its own time it may run in a thread that holds the lock of the client's
+    connections, which closing a stream takes, too, and that thread would wait for itself.
+    """
+    modules = [str(frame.f_globals.get("__name__")) for frame, _ in walk_tb(error.__traceback__)]
+    is_readers = any(name.startswith(_READERS) for name in modules)
+    # What a client raises itself, it has closed.
+    if is_readers and _CLIENTS.isdisjoint(name.partition(".")[0] for name in modules):
+        gc.collect()
 
 
 def _note(error: Exception) -> None:

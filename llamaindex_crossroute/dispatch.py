@@ -9,12 +9,13 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from crossroute import Decision, Query, Stay
+from crossroute import Decision, ModelDescriptor, Query, Stay
 from crossroute.candidates import Candidates, buildable
 from crossroute.ceiling import Ceiling
 from crossroute.exploration import new_call_id
 from crossroute.query import Message
 from crossroute.strategies import Flow, PickOne, Task, adrive, drive
+from crossroute.strategies.shortened import flow_of
 from crossroute.strategies.wrappers import for_call
 from llamaindex_crossroute.events import recorders
 from llamaindex_crossroute.messages import is_from_model, to_dicts
@@ -74,7 +75,7 @@ def _outputs(llm: CrossRouteLLM, method: str, request: Request) -> Generator[Any
     messages = to_dicts(request.conversation)
     query = request.query(messages)
     now = llm.candidates
-    settings = _settings(llm, request)
+    settings = _settings(llm, request, now.router.pool)
     decision = now.router.route(query, **settings)
     ended = recorders()
     if ended is not None:
@@ -95,7 +96,7 @@ async def _aoutputs(llm: CrossRouteLLM, method: str, request: Request) -> AsyncG
     messages = to_dicts(request.conversation)
     query = request.query(messages)
     now = llm.candidates if llm.live is None else await llm.live.acurrent()
-    settings = _settings(llm, request)
+    settings = _settings(llm, request, now.router.pool)
     decision = await now.router.aroute(query, **settings)
     ended = recorders()
     if ended is not None:
@@ -118,8 +119,14 @@ def _flow(llm: CrossRouteLLM, request: Request, task: Task) -> Flow:
     needs = task.query.needs & {"tools", "structured_output"}
     alone = PickOne(llm.attempts, llm.pass_refusals)
     is_prompt = isinstance(request, PromptRequest)
-    strategy = for_call(llm.strategy, alone, is_bound=bool(needs), is_prompt=is_prompt)
-    return strategy.answer(task)
+    strategy = for_call(
+        llm.strategy,
+        alone,
+        is_bound=bool(needs),
+        is_prompt=is_prompt,
+        is_agent=task.kind != "model",
+    )
+    return flow_of(strategy, task)
 
 
 def _task(
@@ -140,14 +147,21 @@ def _task(
         stay=settings["stay"],
         last=_marks(request).get(ANSWERED_BY),
     )
-    decision, watch = llm._guard.admit(buildable(decision, now.models), choose)
     pool = now.router.pool
-    return Task(decision, query, messages, Ceiling.of(limits, pool, query), watch, pool, limits)
+    decision, watch = llm._guard.admit(buildable(decision, now.models), choose, pool)
+    ceiling = Ceiling.of(limits, pool, query)
+    return Task(decision, query, messages, ceiling, watch, pool, limits, tools=request.openai_tools)
 
 
-def _settings(llm: CrossRouteLLM, request: Request) -> dict[str, Any]:
+def _settings(
+    llm: CrossRouteLLM, request: Request, pool: Mapping[str, ModelDescriptor]
+) -> dict[str, Any]:
     """What the router is asked beside the query: the settings of this call."""
     willingness, limits = current_settings(llm.willingness_to_pay)
+    if llm.takes_agents and isinstance(request, PromptRequest) and request.schema:
+        # Models are asked for an object in their own way, of which agents have none.
+        others = [id_ for id_, one in pool.items() if one.kind != "model"]
+        limits = replace(limits, excluded=[*limits.excluded, *others])
     stay = None
     if llm.stay_margin is not None:
         marks = _marks(request)

@@ -18,6 +18,9 @@ from crossroute import DescriptorError, MissingExtraError, ModelDescriptor, Prov
 from crossroute.candidates import LazyClient, distribution
 from crossroute.errors import problems
 from crossroute.failures import mask_error, secrets_of
+from crossroute.models.efforts import Arm, arm_of
+from crossroute.models.provider_arguments import without_effort
+from llamaindex_crossroute.wishes import at_effort
 
 
 class Maker(NamedTuple):
@@ -35,6 +38,7 @@ class Maker(NamedTuple):
         key: Its argument for the key; None if it takes none.
         base_url: Its argument for the address; None if it takes none.
         address: Where the provider is; None is the class's own default.
+        takes_effort: Whether `wishes.at_effort` knows how its LLM is given a reasoning effort.
     """
 
     package: str
@@ -45,6 +49,7 @@ class Maker(NamedTuple):
     key: str | None = "api_key"
     base_url: str | None = None
     address: str | None = None
+    takes_effort: bool = True
 
 
 def _names(same: str, within: str = "", **other: str) -> dict[str, str]:
@@ -126,6 +131,7 @@ MAKERS: Mapping[str, Maker] = {
         _names("temperature max_tokens timeout max_retries region_name", region="region_name"),
         {},
         key=None,
+        takes_effort=False,
     ),
     "cohere": Maker(
         "llama_index.llms.cohere",
@@ -266,7 +272,9 @@ class LazyLLM(LazyClient[LLM]):
         if self._maker.key is not None and (key := self.key()) is not None:
             arguments[self._maker.key] = key.get_secret_value()
         try:
-            return kind(**arguments)
+            llm = kind(**arguments)
+            arm = self._arm
+            return llm if arm is None else at_effort(llm, arm.effort) or llm
         except Exception as error:
             masked = mask_error(self._said(error, kind), self.secrets)
             if masked is error:
@@ -296,6 +304,10 @@ class LazyLLM(LazyClient[LLM]):
             )
         return MAKERS[self._vendor]
 
+    @property
+    def _arm(self) -> Arm | None:
+        return arm_of(self._descriptor) if self._maker.takes_effort else None
+
     def _class(self) -> type[LLM]:
         package, name = self._maker.package, self._maker.name
         try:
@@ -318,6 +330,9 @@ class LazyLLM(LazyClient[LLM]):
             if (value := of(self._descriptor)) is not None:
                 found[name] = value
         given = dict(provider.arguments)
+        if self._arm is not None:
+            # Set when it is built: the fields of these classes are not sent for every model.
+            given = {name: value for name, value in without_effort(given).items() if value != {}}
         if "stream_usage" in maker.arguments:
             # As in LangChain: OpenAI's own servers are asked for it, others where it is said.
             own = self._vendor in ("openai", "azure_openai") and provider.base_url is None
@@ -366,6 +381,11 @@ def load_llm(model: LLM | LazyLLM) -> LLM:
 async def aload_llm(model: LLM | LazyLLM) -> LLM:
     """`load_llm` beside the event loop."""
     return await model.aload() if isinstance(model, LazyLLM) else model
+
+
+def sets_effort(model: LLM | LazyLLM) -> bool:
+    """Whether an LLM can be asked with one reasoning effort or another."""
+    return isinstance(model, LazyLLM) or at_effort(model, "any") is not None
 
 
 def secrets_in(model: LLM | LazyLLM) -> list[str]:

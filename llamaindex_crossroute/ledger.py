@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from crossroute import CrossRouter, FollowedFolder, ModelDescriptor
 from crossroute.ledger import Ledger
-from crossroute.strategies import Charge, Reply, Usage
+from crossroute.strategies import Charge, Reply
 
 if TYPE_CHECKING:
     from llamaindex_crossroute.llm import CrossRouteLLM
@@ -79,19 +79,12 @@ class CostLedger(Ledger):
             pool: The models of the call.
             failed: Whether it ended with an error.
         """
-        tokens: Usage | None = Usage(
-            charge["input_tokens"], charge["output_tokens"], charge["cached_tokens"]
-        )
-        if failed and reply.usage is None and not reply.text:
-            tokens = None
-        self._add(
-            charge["model"],
-            charge["role"],
-            tokens,
-            charge["cost_usd"],
-            predicted_usd=predicted_usd,
+        self._count_charge(
+            charge,
+            reply,
+            predicted_usd,
             baseline=self._baseline_in(pool),
-            estimated=charge["estimated"],
+            is_model=pool[charge["model"]].kind == "model",
             failed=failed,
         )
 

@@ -44,16 +44,17 @@ from crossroute import (
     QueryError,
 )
 from crossroute.budget.pacer import BudgetPacer
-from crossroute.candidates import Candidates, FromYaml
+from crossroute.candidates import Candidates, FromYaml, check_models_only
 from crossroute.constraints import check_settings
 from crossroute.cooldown import DEFAULT_COOLDOWN, Cooldown
 from crossroute.exploration import Exploration
 from crossroute.guard import Guard
 from crossroute.policy import USUAL_WILLINGNESS_TO_PAY, Policy, settle
+from crossroute.router import Ranking
 from crossroute.spend import DailySpend
 from crossroute.strategies import Strategy, check_strategy
 from llamaindex_crossroute.dispatch import aanswer, answer, astream, stream
-from llamaindex_crossroute.lazy import LazyLLM, load_llm
+from llamaindex_crossroute.lazy import LazyLLM, load_llm, sets_effort
 from llamaindex_crossroute.ledger import CostLedger
 from llamaindex_crossroute.messages import conversation_of
 from llamaindex_crossroute.request import PromptRequest, Request
@@ -85,6 +86,8 @@ class CrossRouteLLM(FromYaml, FunctionCallingLLM):
             and what they can take is completed by their metadata.
         willingness_to_pay: lambda, USD a unit of quality; 0 takes the cheapest model, `math.inf`
             the best one.
+        ranking: By what candidates are ordered: `exponential`, `linear`, `topsis` or a
+            `crossroute.Topsis` (`docs/agents.md`); None is as the router has it.
         attempts: How many candidates are tried at most.
         stay_margin: Keep a conversation on the model of its last answer, unless another one gains
             more than this, in units of utility (0.05 is about five points of quality), beside the
@@ -120,7 +123,8 @@ class CrossRouteLLM(FromYaml, FunctionCallingLLM):
     Raises:
         UnknownModelError: If the router's pool does not hold an id of `models`, or `models` not the
             one of `shadow`.
-        PoolError: If there are fewer than two models, or not exactly those of the policy.
+        PoolError: If there are fewer than two models, one is none by its descriptor, or they are
+            not exactly those of the policy.
         WillingnessToPayError: If the willingness to pay is not a number, NaN or negative.
         ConstraintError: If another setting makes no sense, or breaks what the policy promises.
         DataError: If the file of the policy cannot be read, or is none.
@@ -151,6 +155,7 @@ class CrossRouteLLM(FromYaml, FunctionCallingLLM):
     models: Mapping[str, LLM | LazyLLM] = Field(exclude=True)
     router: CrossRouter = Field(exclude=True)
     willingness_to_pay: SkipValidation[float] = DEFAULT_WILLINGNESS_TO_PAY
+    ranking: SkipValidation[Ranking | None] = Field(default=None, exclude=True)
     attempts: int = DEFAULT_ATTEMPTS
     stay_margin: float | None = None
     strict_streams: bool = False
@@ -177,6 +182,7 @@ class CrossRouteLLM(FromYaml, FunctionCallingLLM):
         models: Mapping[str, LLM | LazyLLM] | None = None,
         router: CrossRouter | None = None,
         willingness_to_pay: float = USUAL_WILLINGNESS_TO_PAY,
+        ranking: Ranking | None = None,
         attempts: int = DEFAULT_ATTEMPTS,
         stay_margin: float | None = None,
         strict_streams: bool = False,
@@ -197,9 +203,11 @@ class CrossRouteLLM(FromYaml, FunctionCallingLLM):
         settled = settle(
             policy,
             LazyLLM.of,
+            sets_effort=sets_effort,
             models=models,
             router=router,
             willingness_to_pay=willingness_to_pay,
+            ranking=ranking,
             shadow=shadow,
             explore=explore,
             random=random,
@@ -214,6 +222,7 @@ class CrossRouteLLM(FromYaml, FunctionCallingLLM):
             router=settled.router,
             models=settled.models,
             willingness_to_pay=willingness,
+            ranking=ranking,
             attempts=attempts,
             stay_margin=stay_margin,
             strict_streams=strict_streams,
@@ -237,6 +246,8 @@ class CrossRouteLLM(FromYaml, FunctionCallingLLM):
         self.router = self.router.over(
             ModelPool(_completed(self.router.pool[name], llm) for name, llm in self.models.items())
         )
+        if not self.takes_agents:
+            check_models_only(self.router.pool, "CrossRouteLLM", "CrossRouteAgents")
         self._guard = Guard(cooldown, daily_spend, self.router.pool, pacer)
         if settings.get("callback_manager") is not None:
             self.callback_manager = settings["callback_manager"]
@@ -281,7 +292,10 @@ class CrossRouteLLM(FromYaml, FunctionCallingLLM):
     def metadata(self) -> LLMMetadata:
         """What all candidates have in common: a prompt that fits it fits each of them."""
         router, models = self.candidates
-        found = [model.metadata for model in models.values()]
+        # Whether an agent gets a prompt depends on what it says, not on its length.
+        found = [
+            model.metadata for id_, model in models.items() if router.pool[id_].kind == "model"
+        ] or [LLMMetadata(is_chat_model=True)]
         windows = [
             descriptor.context_window_tokens
             for descriptor in router.pool.values()

@@ -125,6 +125,8 @@ def _to_dict(message: ChatMessage) -> dict[str, Any]:
     ]
     if calls := calls or message.additional_kwargs.get("tool_calls"):
         found["tool_calls"] = calls
+    if isinstance(id_ := message.additional_kwargs.get("tool_call_id"), str):
+        found["tool_call_id"] = id_
     return found
 
 

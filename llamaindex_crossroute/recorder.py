@@ -40,9 +40,12 @@ class CrossRouteRecorder(BaseEventHandler):
             (`omit`). What looks like a key or a password is `***` in any case.
         answers: Whether the texts of answers are kept, too.
         watch: Sees the decisions, too, and warns of drift (`Tuned.watch`); None is nobody.
+        traces: Whether all that each ask got and said is kept, and the answer, to train with
+            (`docs/traces.md`). It needs the text.
 
     Raises:
-        DataError: If the path, `text` or `watch` is none of these, or there is no such folder.
+        DataError: If the path, `text`, `watch` or `traces` is none of these, or there is no such
+            folder.
     """
 
     _recorder: Recorder = PrivateAttr()
@@ -54,9 +57,10 @@ class CrossRouteRecorder(BaseEventHandler):
         text: Text = "keep",
         answers: bool = False,
         watch: Drift | None = None,
+        traces: bool = False,
     ) -> None:
         super().__init__()
-        self._recorder = Recorder(path, text=text, answers=answers, watch=watch)
+        self._recorder = Recorder(path, text=text, answers=answers, watch=watch, traces=traces)
 
     @classmethod
     @override

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from llama_index.core.base.llms.types import ChatMessage
@@ -53,6 +53,11 @@ class Request:
             self.tools or (),
             self.options,
         )
+
+    def openai_tools(self) -> list[Any]:
+        """The caller's tools in OpenAI's dict form; raw ones stay as they are."""
+        given = [tool.metadata.to_openai_tool(skip_length_check=True) for tool in self.tools or ()]
+        return [*given, *(self.options.get("tools") or ())]
 
     def becomes_chat(self, ask: Ask) -> bool:
         """Whether an ask makes messages of a prompt."""
@@ -111,8 +116,13 @@ class PromptRequest(Request):
     schema: str = ""
 
     def query(self, messages: Sequence[Message]) -> Query:
-        """The request, as far as it is routed by."""
-        return to_query(messages, (), self.settings, self.schema)
+        """The request, as far as it is routed by; it goes whole, so nothing of it is shortened."""
+        found = to_query(messages, (), self.settings, self.schema)
+        return replace(found, least_tokens=None)
+
+    def openai_tools(self) -> list[Any]:
+        """The caller's raw tools, as they are."""
+        return [*((self.settings or {}).get("tools") or ())]
 
     def arguments(self, ask: Ask) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """The positional and the keyword arguments of a candidate's method.

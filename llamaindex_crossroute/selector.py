@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
@@ -28,6 +28,7 @@ from crossroute import (
 )
 from crossroute.decision import usd
 from crossroute.ranking import check_willingness_to_pay
+from crossroute.router import Ranking
 from llamaindex_crossroute.events import CrossRouteDecisionEvent, dispatcher
 from llamaindex_crossroute.settings import current_settings
 
@@ -68,6 +69,8 @@ class CrossRouteSelector(BaseSelector):
             model. Tools that are offered together must be tied to different models.
         willingness_to_pay: lambda, USD a unit of quality; 0 takes the cheapest model, `math.inf`
             the best one.
+        ranking: By what models are ordered: `exponential`, `linear`, `topsis` or a
+            `crossroute.Topsis` (`docs/agents.md`); None is as the router has it.
 
     Raises:
         PoolError: If `models` has another form; when selecting, if a tool is tied to no model, or
@@ -98,10 +101,14 @@ class CrossRouteSelector(BaseSelector):
         router: CrossRouter | FollowedFolder[CrossRouter] | None = None,
         models: Mapping[str, str] | Sequence[str] | None = None,
         willingness_to_pay: float = DEFAULT_WILLINGNESS_TO_PAY,
+        ranking: Ranking | None = None,
     ) -> None:
         self._willingness_to_pay = check_willingness_to_pay(willingness_to_pay)
         self._router = CrossRouter.default() if router is None else router
-        pool = _now(self._router).pool
+        self._ranking = ranking
+        # Once for each state of a folder that is followed.
+        self._ranked: Callable[[CrossRouter], CrossRouter] = lru_cache(maxsize=1)(self._by_ranking)
+        pool = self._now().pool
         self._models = None if models is None else _checked(models, pool)
         # Narrowing takes about as long as routing, and an engine offers the same tools every time.
         self._narrow = lru_cache(maxsize=32)(CrossRouter.subset)
@@ -109,7 +116,7 @@ class CrossRouteSelector(BaseSelector):
     def _select(
         self, choices: Sequence[ToolMetadata], query: QueryBundle
     ) -> CrossRouteSelectorResult:
-        now = _now(self._router)
+        now = self._now()
         models, router = self._tie(choices, now)
         willingness, limits = self._settings(models, now.pool)
         with _about(models):
@@ -122,17 +129,25 @@ class CrossRouteSelector(BaseSelector):
         now = self._router
         if isinstance(now, FollowedFolder):
             now = await now.acurrent()
+        now = self._ranked(now)
         models, router = self._tie(choices, now)
         willingness, limits = self._settings(models, now.pool)
         with _about(models):
             decision = await router.aroute(query.query_str, willingness, constraints=limits)
         return _result(models, decision)
 
+    def _by_ranking(self, now: CrossRouter) -> CrossRouter:
+        return now if self._ranking is None else now.with_ranking(self._ranking)
+
+    def _now(self) -> CrossRouter:
+        now = self._router
+        return self._ranked(now.current if isinstance(now, FollowedFolder) else now)
+
     def _settings(self, models: Sequence[str], pool: ModelPool) -> tuple[float, Constraints]:
         """The settings of the call, for a router over these models or more."""
         willingness, limits = current_settings(self._willingness_to_pay)
         # They may name models of the pool that are not offered this time.
-        limits.check(pool)
+        limits = limits.over(pool)
         if limits.model is not None and limits.model not in models:
             found = {model: limits.forbids(model) for model in models}
             raise NoCandidateError({model: [why] for model, why in found.items() if why})
@@ -198,10 +213,6 @@ class CrossRouteSelector(BaseSelector):
         """There is no prompt to update: no LLM is asked."""
 
 
-def _now(router: CrossRouter | FollowedFolder[CrossRouter]) -> CrossRouter:
-    return router.current if isinstance(router, FollowedFolder) else router
-
-
 @contextmanager
 def _about(models: Sequence[str]) -> Iterator[None]:
     """An error that no model may serve the query speaks of the offered ones only."""
@@ -228,10 +239,13 @@ def _reason(decision: Decision) -> str:
     rest = f"the runner-up is {others[0]}" if others else "there is no other choice"
     removed = "".join(f"; {model} was removed: {why}" for model, why in decision.removed.items())
     willingness = usd(decision.willingness_to_pay)
+    fit = ""
+    if decision.model in decision.fit:
+        fit = f"; the query fits it by {decision.fit[decision.model]:.2f}"
     blank = "; the query has no text, so the models are as in the mean" if decision.blank else ""
     return (
         f"{chosen} at a willingness to pay of {willingness} a unit of quality; "
-        f"{rest}{removed}{blank}"
+        f"{rest}{fit}{removed}{blank}"
     )
 
 

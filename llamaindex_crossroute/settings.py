@@ -28,7 +28,7 @@ def call_settings(**settings: Unpack[CallSettings]) -> Iterator[None]:
     Args:
         **settings: Those of `crossroute.call_settings.CallSettings`: `willingness_to_pay`, `model`,
             `allowed`, `excluded`, `max_cost_usd`, `hard_max_cost_usd`, `regions`, `languages`,
-            `max_data_retention_days`, `max_latency_seconds`.
+            `max_data_retention_days`, `max_latency_seconds`, `shorten`.
 
     Raises:
         WillingnessToPayError: If the willingness to pay is NaN, negative or no number.

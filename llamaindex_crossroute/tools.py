@@ -82,11 +82,12 @@ def calls_in(model: Any, response: ChatResponse) -> list[ToolCall]:
     """The tool calls in a response, or in the last chunk of one.
 
     Args:
-        model: The LLM that gave it, which knows where else its calls are.
+        model: The LLM that gave it, which knows where else its calls are; None asks no LLM, which
+            may raise.
         response: Of it.
     """
     blocks = [block for block in response.message.blocks if isinstance(block, ToolCallBlock)]
-    if blocks:
+    if blocks or model is None:
         return [ToolCall.of(b.tool_name, b.tool_kwargs, b.tool_call_id) for b in blocks]
     found = model.get_tool_calls_from_response(response, error_on_no_tool_call=False)
     return [ToolCall.of(one.tool_name, one.tool_kwargs, one.tool_id) for one in found]

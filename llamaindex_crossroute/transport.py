@@ -19,6 +19,8 @@ from pydantic import ValidationError
 from crossroute import NoAnswerError, UnfinishedAnswerError
 from crossroute.candidates import Candidates
 from crossroute.failures import describe, mask_error, may_pass
+from crossroute.models.efforts import arm_of
+from crossroute.models.provider_arguments import effort_in, without_effort
 from crossroute.query import given_limit
 from crossroute.strategies import Ask, Charge, Reply, Task, bill, charge
 from crossroute.strategies.base import begun
@@ -36,7 +38,7 @@ from llamaindex_crossroute.answers import (
     usage_of,
     with_text,
 )
-from llamaindex_crossroute.closing import aclose, close
+from llamaindex_crossroute.closing import aclose, close, close_what_failed
 from llamaindex_crossroute.events import (
     CrossRouteAnswerEvent,
     CrossRouteDecisionEvent,
@@ -46,9 +48,9 @@ from llamaindex_crossroute.events import (
 from llamaindex_crossroute.lazy import LazyLLM, aload_llm, load_llm, secrets_in
 from llamaindex_crossroute.ledger import open_ledgers
 from llamaindex_crossroute.limits import within
-from llamaindex_crossroute.request import ANSWERED_BY, OWN_CHOICE, Request
+from llamaindex_crossroute.request import ANSWERED_BY, OWN_CHOICE, PromptRequest, Request
 from llamaindex_crossroute.tools import calls_in, check_calls_tools, has_calls
-from llamaindex_crossroute.wishes import wished
+from llamaindex_crossroute.wishes import at_effort, beside_effort, tell_without_effort, wished
 
 if TYPE_CHECKING:
     from llamaindex_crossroute.llm import CrossRouteLLM
@@ -173,7 +175,13 @@ class Exchange:
         self._ask = ask
         self._decision = decision
         self._candidate = transport.candidates.models[ask.model]
-        self._price = transport.candidates.router.pool[ask.model].price
+        self._descriptor = transport.candidates.router.pool[ask.model]
+        self._price = self._descriptor.price
+        # A candidate that is no model, asked once.
+        self._agent: Any = None
+        arm = arm_of(self._descriptor)
+        # A candidate's own effort: a model at several of them may be one client.
+        self._effort = None if arm is None else arm.effort
         # What nobody sees while it is made is asked whole: no events of its tokens, and providers
         # count the tokens of whole answers in any case.
         looks_into = ask.until not in (None, begun, up_to_words)
@@ -189,13 +197,14 @@ class Exchange:
         self._finished: bool | None = None
         self._last: Response | None = None
         self._model: LLM | None = None
-        # What has calls of the ask's own tools in it.
+        # What has calls of tools in it, of the ask's own or of the caller's.
         self._calls: ChatResponse | None = None
 
     @property
     def charge(self) -> Charge:
         """What it has cost so far."""
-        return charge(self._ask, self.reply, self._price, self._transport.query)
+        a_call, query = self._descriptor.cost_usd_a_call, self._transport.query
+        return charge(self._ask, self.reply, self._price, query, cost_usd_a_call=a_call)
 
     def open(self) -> Iterator[Part]:
         """Ask; the parts of the answer as they come."""
@@ -207,6 +216,9 @@ class Exchange:
                     with self._empty_is_no_error():
                         for chunk in chunks:
                             yield self._part(chunk)
+                except Exception as error:
+                    close_what_failed(error)
+                    raise
                 finally:
                     # Left to the garbage collector, it may be closed while its client holds a lock.
                     close(chunks)
@@ -344,6 +356,8 @@ class Exchange:
         if isinstance(self._candidate, LazyLLM):
             self._transport.llm._adopt(self._ask.model, self._candidate, model)
         self.reply.was_asked = True
+        if self._descriptor.kind != "model":
+            self._agent = model = model.once()  # type: ignore[attr-defined]
         if self._streams != self._transport.streams:
             way = "a" if name.startswith("a") else ""
             name = name.removeprefix(way).removeprefix("stream_")
@@ -362,6 +376,7 @@ class Exchange:
             told, self._hides_logprobs = wished(model, given, ask.settings, usage=usage)
             ask = replace(ask, settings=told)
         arguments, options = request.arguments(ask)
+        model, options = self._at_effort(model, options)
         most = ask.max_tokens or given_limit(ask.settings)
         if most is not None:
             settings = request.settings_in(options)
@@ -369,8 +384,28 @@ class Exchange:
             options = request.with_settings(options, changed)
         return getattr(model, name), arguments, options
 
+    def _at_effort(self, model: LLM, options: dict[str, Any]) -> tuple[LLM, dict[str, Any]]:
+        """The LLM at the effort of the ask, of the call, or of the candidate, in this order."""
+        request, effort = self._transport.request, self._ask.effort
+        settings = request.settings_in(options)
+        effort = effort or effort_in(settings or {}) or self._effort
+        if effort is None:
+            return model, options
+        found = at_effort(model, effort)
+        if found is None and self._ask.effort is not None:
+            tell_without_effort(type(model).__name__)
+        if settings is not None and found is not None:
+            # One that is set is not sent a second time, in words that its class may not know.
+            schema = isinstance(request, PromptRequest)
+            told = beside_effort(found, settings, effort, schema=schema)
+            options = request.with_settings(options, told) if told or settings else options
+        elif settings and self._ask.effort is not None:
+            options = request.with_settings(options, dict(without_effort(settings)))
+        return found or model, options
+
     def _part(self, output: Any) -> Part:
-        if self._ask.tools and isinstance(output, ChatResponse) and has_calls(output):
+        tools = self._ask.tools or "tools" in self._transport.query.needs
+        if tools and isinstance(output, ChatResponse) and has_calls(output):
             self._calls = output
         if self._transport.request.becomes_chat(self._ask):
             output = to_completion(output)
@@ -391,6 +426,8 @@ class Exchange:
         Raises:
             NoAnswerError: If there was nothing in it.
         """
+        if self._agent is not None:
+            self.reply.messages = self._agent.course
         if self._calls is not None:
             self.reply.tool_calls = calls_in(self._model, self._calls)
             self.reply.has_words = True

@@ -152,7 +152,8 @@ async def test_the_others_are_closed_before_anything_is_shown(
     assert len(server.requests) == 3
 
 
-@EACH
+# Each takes the seconds that are waited for.
+@pytest.mark.parametrize("way", ["invoke", "astream", "stream_chat", "achat"])
 async def test_one_that_hangs_is_left_out(way: str, server: OpenAIServer) -> None:
     answers = {MINI: says(MINI, RIGHT), SMALL: HELD[SMALL], LARGE: says(LARGE, WRONG, hold_after=5)}
     with told_of(server, answers):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,19 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
+EXAMPLE = Path(__file__).parents[1] / "examples" / "ray_batch.py"
 PROMPTS = [str(row["prompt"]) for row in make_rows(120, seed=8)]
+
+
+def test_the_example_runs(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """First, as it starts a cluster of its own."""
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    runpy.run_path(str(EXAMPLE), run_name="__main__")
+    said = capsys.readouterr().out
+    assert "simulated" in said
+    assert "The decisions are those of one process." in said
 
 
 @pytest.fixture(scope="module")

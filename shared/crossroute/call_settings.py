@@ -23,6 +23,9 @@ class CallSettings(TypedDict, total=False):
     languages: Annotated[Collection[str] | None, "What the model must know, by its descriptor."]
     max_data_retention_days: Annotated[int | None, "How long its vendor may keep the call."]
     max_latency_seconds: Annotated[float | None, "How long its answers usually may take."]
+    shorten: Annotated[
+        bool | None, "Whether a model without room for the conversation gets a shorter one."
+    ]
 
 
 class Setting(NamedTuple):

@@ -15,15 +15,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, Self, TypeVar, cast
 
 from pydantic import SecretStr
 
 from crossroute.decision import Decision
-from crossroute.errors import DescriptorError, PoolError
+from crossroute.errors import ConstraintError, DescriptorError, PoolError
 from crossroute.models.descriptor import ModelDescriptor, Provider
 from crossroute.models.followed_folder import FollowedFolder
-from crossroute.router import CrossRouter, follow
+from crossroute.models.pool import ModelPool
+from crossroute.router import CrossRouter, Ranking, follow
 
 logger = logging.getLogger(__name__)
 
@@ -228,60 +229,161 @@ class Candidates(NamedTuple, Generic[Lazy]):
     models: Mapping[str, Lazy]
 
 
+def check_models_only(pool: Mapping[str, ModelDescriptor], name: str, other: str) -> None:
+    """See that all candidates are models, for a class that stands where a model stood.
+
+    Args:
+        pool: The candidates by their ids.
+        name: Of the class.
+        other: What takes the others.
+
+    Raises:
+        PoolError: If one is an agent, a chain, a retriever or a tool.
+    """
+    for id_, one in pool.items():
+        if one.kind != "model":
+            raise PoolError(
+                f"models: {id_!r} is of kind {one.kind} in the router's pool, and {name} takes "
+                f"models only. Leave it out, or take {other}."
+            )
+
+
 def load_candidates(
-    folder: str | Path | None, lazy: Callable[[ModelDescriptor], Lazy]
+    folder: str | Path | None,
+    lazy: Callable[[ModelDescriptor], Lazy],
+    agents: Mapping[str, Any] | None = None,
+    ranking: Ranking | None = None,
 ) -> Candidates[Lazy]:
     """The candidates of a folder as it is now; None is the shipped checkpoint.
 
     Args:
         folder: See `CrossRouter.load`.
         lazy: Makes a lazy client of a descriptor, as `LazyClient.of`.
+        agents: The agents, chains, retrievers and tools of the folder by their ids; None leaves
+            them out.
+        ranking: By what they are ordered; None is the usual way.
 
     Raises:
-        PoolError: If there are fewer than two candidates.
+        UnknownModelError: If an id of `agents` is not in the folder.
+        PoolError: If there are fewer than two candidates, or one of `agents` is a model.
         DescriptorError: If a descriptor is not valid.
         CheckpointError: If the checkpoint is damaged or of another version.
     """
-    return _candidates(CrossRouter.load(folder), lazy, {})
+    router = CrossRouter.load(folder)
+    _check_agents(router, agents)
+    return _candidates(_ranked(router, ranking), lazy, {}, agents)
 
 
 def follow_candidates(
-    folder: str | Path | None, lazy: Callable[[ModelDescriptor], Lazy]
+    folder: str | Path | None,
+    lazy: Callable[[ModelDescriptor], Lazy],
+    agents: Mapping[str, Any] | None = None,
+    ranking: Ranking | None = None,
 ) -> FollowedFolder[Candidates[Lazy]]:
     """The candidates of a folder that may change.
 
-    A client is kept for as long as what it is built from says the same.
+    A client is kept for as long as what it is built from says the same. An agent is a candidate for
+    as long as it has a descriptor.
 
     Raises:
-        PoolError: If there are fewer than two candidates, or no folder is named.
+        UnknownModelError: If an id of `agents` is not in the folder.
+        PoolError: If there are fewer than two candidates, one of `agents` is a model, or no folder
+            is named.
         DescriptorError: If a descriptor is not valid.
         CheckpointError: If the checkpoint is damaged or of another version.
     """
     if folder is None:
         raise PoolError("No folder is named to follow; the shipped descriptors do not change.")
-    known: Mapping[str, Lazy] = {}
+    known: Mapping[str, Lazy] | None = None
 
     def make(router: CrossRouter) -> Candidates[Lazy]:
         nonlocal known
-        found = _candidates(router, lazy, known)
-        known = found.models
+        if known is None:
+            _check_agents(router, agents)
+        found = _candidates(_ranked(router, ranking), lazy, known or {}, agents)
+        known = {id_: one for id_, one in found.models.items() if isinstance(one, LazyClient)}
         return found
 
     return follow(folder, make)
 
 
+def _ranked(router: CrossRouter, ranking: Ranking | None) -> CrossRouter:
+    return router if ranking is None else router.with_ranking(ranking)
+
+
+def _check_agents(router: CrossRouter, agents: Mapping[str, Any] | None) -> None:
+    """See that what is given has a descriptor, and warn of descriptors without it."""
+    if agents is None:
+        return
+    for id_ in agents:
+        if router.pool[id_].kind == "model":
+            raise PoolError(
+                f"agents: {id_!r} is a model in the folder: write kind: agent (or chain, "
+                "retriever, tool) into its descriptor, or leave it out."
+            )
+    others = [id_ for id_, one in router.pool.items() if one.kind != "model" and not one.disabled]
+    if missing := [id_ for id_ in others if id_ not in agents]:
+        logger.warning(
+            "Nothing says how %s can be called, so they are no candidates: give them, as "
+            "agents={%r: ...}",
+            ", ".join(map(repr, missing)),
+            missing[0],
+        )
+
+
 def _candidates(
-    router: CrossRouter, lazy: Callable[[ModelDescriptor], Lazy], known: Mapping[str, Lazy]
+    router: CrossRouter,
+    lazy: Callable[[ModelDescriptor], Lazy],
+    known: Mapping[str, Lazy],
+    agents: Mapping[str, Any] | None,
 ) -> Candidates[Lazy]:
     models: dict[str, Lazy] = {}
     for model in router.pool.providers():
         descriptor, old = router.pool[model], known.get(model)
+        if descriptor.kind != "model":
+            continue
         if old is not None and old.is_of(descriptor):
             models[model] = old
             continue
         models[model] = lazy(descriptor)
     check(client for model, client in models.items() if not router.pool[model].disabled)
+    given = {
+        id_: one
+        for id_, one in (agents or {}).items()
+        if id_ in router.pool and router.pool[id_].kind != "model"
+    }
+    models |= cast("dict[str, Lazy]", given)
     return Candidates(router.subset(models), models)
+
+
+def with_arms(
+    models: Mapping[str, Any], pool: ModelPool, sets_effort: Callable[[Any], bool]
+) -> Mapping[str, Any]:
+    """Clients by the ids of candidates: one that is named by its model is that of all its efforts.
+
+    Args:
+        models: Clients, by the ids of candidates, or of models with efforts that are candidates.
+            Who names an effort, too, gives it a client of its own. Unknown ids stay.
+        pool: The candidates, and others perhaps.
+        sets_effort: Whether a client can be asked with one effort or another.
+
+    Raises:
+        PoolError: If a client cannot be asked with the efforts that it would be shared by.
+    """
+    if all(model in pool for model in models):
+        return models
+    found: dict[str, Any] = {}
+    for model, client in models.items():
+        arms = pool.arms(model) or [model]
+        if arms != [model] and not sets_effort(client):
+            raise PoolError(
+                f"{model!r} means {', '.join(arms)}, but it is not known how a "
+                f"{type(client).__name__} is asked with a reasoning effort, so that all of them "
+                "would be the same: give each of them a client with that effort, or the one that "
+                "you mean."
+            )
+        found |= {arm: client for arm in arms if arm == model or arm not in models}
+    return found
 
 
 class FromYaml:
@@ -289,6 +391,8 @@ class FromYaml:
 
     lazy_client: ClassVar[type[LazyClient[Any]]]
     """What builds the clients."""
+    takes_agents: ClassVar[bool] = False
+    """Whether candidates may be agents, chains, retrievers and tools, too."""
 
     @classmethod
     def from_yaml(
@@ -296,6 +400,8 @@ class FromYaml:
         folder: str | Path | None = None,
         *,
         follow: bool = False,
+        agents: Mapping[str, Any] | None = None,
+        ranking: Ranking | None = None,
         **settings: Any,  # noqa: ANN401  # Those of the class.
     ) -> Self:
         """Route between the models that the descriptors of a folder name.
@@ -313,15 +419,29 @@ class FromYaml:
                 they lie in, else for the shipped one. None is the shipped checkpoint.
             follow: Whether files of the folder that are added, changed or removed later change the
                 candidates of later calls (`docs/pool.md`).
+            agents: What the descriptors of another kind than `model` are of, by their ids: they
+                name no provider. Without it they are no candidates.
+            ranking: See the class.
             **settings: The other arguments of the class.
 
         Raises:
-            PoolError: If there are fewer than two candidates, or no folder is named to follow.
+            UnknownModelError: If an id of `agents` is not in the folder.
+            PoolError: If there are fewer than two candidates, one of `agents` is a model, or no
+                folder is named to follow.
+            ConstraintError: If there are `agents`, and the class takes models only.
             DescriptorError: If a descriptor is not valid.
             CheckpointError: If the checkpoint is damaged or of another version.
         """
-        live = follow_candidates(folder, cls.lazy_client.of) if follow else None
-        found = live.current if live else load_candidates(folder, cls.lazy_client.of)
+        if agents is not None and not cls.takes_agents:
+            raise ConstraintError(
+                f"agents is given, and {cls.__name__} takes models only; leave it out, or take a "
+                "class that takes agents."
+            )
+        if cls.takes_agents:
+            agents = agents or {}
+        lazy = cls.lazy_client.of
+        live = follow_candidates(folder, lazy, agents, ranking) if follow else None
+        found = live.current if live else load_candidates(folder, lazy, agents, ranking)
         # Apart, so that a setting which the folder gives is an error, not lost.
-        given: dict[str, Any] = {**found._asdict(), "live": live}
+        given: dict[str, Any] = {**found._asdict(), "live": live, "ranking": ranking}
         return cls(**given, **settings)

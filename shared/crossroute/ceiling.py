@@ -81,6 +81,11 @@ class Ceiling:
             `LONGEST_ANSWER` where nothing limits it, as of a model that is free.
         """
         descriptor, left = self.pool[model], self.usd - spent_usd
+        if descriptor.kind != "model":
+            return Reason(
+                f"nobody can limit what {descriptor.kind}s spend, so it cannot keep {self.name}",
+                "use max_cost_usd, which goes by a prediction",
+            )
         if descriptor.price is None:
             return Reason(
                 f"no price is known, so it cannot keep {self.name}",
@@ -106,8 +111,11 @@ class Ceiling:
         room = [bought, *wanted]
         if descriptor.max_output_tokens is not None:
             room.append(descriptor.max_output_tokens)
-        if descriptor.context_window_tokens is not None:
-            room.append(max(descriptor.context_window_tokens - math.ceil(sent), least, 1))
+        if (window := descriptor.context_window_tokens) is not None:
+            # It gets a shorter conversation than the query's where it has no room for that.
+            has_room = self.query.input_tokens < window
+            rest = window - math.ceil(sent) if has_room else descriptor.room_for_answer
+            room.append(max(rest, least, 1))
         return max(min(room), 1)
 
     def most_usd(self, model: str, output_tokens: float, *, more_input: float = 0.0) -> float:

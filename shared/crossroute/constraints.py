@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from crossroute.errors import ConstraintError, Reason, UnknownModelError, did_you_mean, shortened
 from crossroute.models.descriptor import DISABLED, ModelDescriptor
+from crossroute.models.pool import ModelPool
 from crossroute.query import Query
 from crossroute.ranking import amount, check_willingness_to_pay
 
@@ -17,7 +18,9 @@ class Constraints:
     """What a call demands of its candidates beside what its query shows.
 
     Attributes:
-        model: The one model that may serve it; None leaves the choice to the router.
+        model: The one model that may serve it; None leaves the choice to the router. Here and in
+            the next two, the id of a model stands for all its efforts, where those are the
+            candidates.
         allowed: Ids of the models that may serve it; None are all.
         excluded: Ids of the models that may not.
         max_cost_usd: The most that a candidate's predicted cost may be, in USD.
@@ -28,8 +31,11 @@ class Constraints:
             covers `pt-BR`, not the other way round.
         max_data_retention_days: For how long the provider may keep requests; 0 is not at all.
         max_latency_seconds: The most that a whole answer may be expected to take.
+        shorten: Whether a model that has no room for the conversation gets a shorter one
+            (`crossroute.context.fit_context`) instead of being removed.
 
-    The last four go by the descriptor, and a model whose descriptor does not say is removed.
+    Regions, languages, retention and latency go by the descriptor, and a model whose descriptor
+    does not say is removed.
 
     Raises:
         ConstraintError: If a limit is no number from 0 up, or a list is a string or bytes.
@@ -44,6 +50,7 @@ class Constraints:
     languages: Collection[str] = ()
     max_data_retention_days: float | None = None
     max_latency_seconds: float | None = None
+    shorten: bool = False
 
     def __post_init__(self) -> None:
         _check_model(self.model, optional=True)
@@ -69,6 +76,8 @@ class Constraints:
                 )
             # An integer that no float holds can hardly be compared or printed.
             object.__setattr__(self, name, limit)
+        if not isinstance(self.shorten, bool):
+            raise ConstraintError(f"shorten is {shortened(self.shorten)}; give True or False.")
 
     @classmethod
     def of(cls, constraints: ConstraintsLike) -> Constraints:
@@ -95,16 +104,24 @@ class Constraints:
                 )
         return cls(**constraints)
 
-    def check(self, pool: Mapping[str, ModelDescriptor]) -> None:
-        """See that every id is in the pool.
+    def over(self, pool: ModelPool) -> Constraints:
+        """The constraints by the ids of a pool: one of a model stands for all of its efforts.
 
         Raises:
-            UnknownModelError: If one is not.
+            UnknownModelError: If the pool has neither.
         """
-        named = [] if self.model is None else [self.model]
-        for model in (*named, *(self.allowed or ()), *self.excluded):
-            if model not in pool:
-                raise UnknownModelError(model, pool)
+        forced = () if self.model is None else (self.model,)
+        named = {*(self.allowed or ()), *self.excluded, *forced}
+        if named <= pool.keys():
+            return self
+        allowed = None if self.allowed is None else _arms(self.allowed, pool)
+        if self.model is None or self.model in pool:
+            model = self.model
+        else:
+            model, own = None, _arms([self.model], pool)
+            allowed = own if allowed is None else own & allowed
+        excluded = _arms(self.excluded, pool)
+        return replace(self, model=model, allowed=allowed, excluded=excluded)
 
     def forbids(self, model: str) -> Reason | None:
         """Why the model may not be chosen, or None if it may."""
@@ -165,6 +182,12 @@ _LIMITS = {
     "max_data_retention_days": "days",
     "max_latency_seconds": "s",
 }
+
+
+def _arms(models: Collection[str], pool: ModelPool) -> frozenset[str]:
+    if unknown := [model for model in models if not pool.arms(model)]:
+        raise UnknownModelError(unknown[0], pool)
+    return frozenset(arm for model in models for arm in pool.arms(model))
 
 
 def _covers(known: str, wanted: str) -> bool:

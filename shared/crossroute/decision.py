@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -57,6 +57,8 @@ class Decision:
             None where nobody records.
         surcharge_usd: What was added to the cost of models where it decided, in USD, by their ids
             (`CrossRouter.with_surcharges`).
+        shortened: To how many input tokens the conversation is shortened for candidates that have
+            no room for more, by their ids (`Constraints.shorten`).
         topsis: The weights of TOPSIS, where it ordered the candidates in place of the reward.
         fit: How well each agent of the pool fits the query, by its id (`crossroute.agents`); empty
             where there is no agent, or no text.
@@ -79,10 +81,11 @@ class Decision:
     probability: float | None = None
     call_id: str | None = None
     surcharge_usd: Mapping[str, float] = field(default_factory=dict)
+    shortened: Mapping[str, int] = field(default_factory=dict)
     topsis: Topsis | None = None
     fit: Mapping[str, float] = field(default_factory=dict)
     margin: float | None = None
-    unknown_cost: Collection[str] = ()
+    unknown_cost: frozenset[str] = frozenset()
 
     @property
     def tiers(self) -> list[int]:
@@ -188,6 +191,12 @@ class Decision:
             for one in shown
             if (extra := self.surcharge_usd.get(one.model, 0.0))
         ]
+        lines += [
+            f"{one.model} gets the conversation shortened to about {self.shortened[one.model]} "
+            "input tokens."
+            for one in shown
+            if one.model in self.shortened
+        ]
         if self.topsis is None and (self.shadow is None or self.shadow.model == self.model):
             lines += self._alternatives()
         return "\n".join(lines)
@@ -219,6 +228,8 @@ class Decision:
             found["topsis"] = asdict(self.topsis)
         if self.margin is not None:
             found |= {"fit": dict(self.fit), "margin": _finite(self.margin)}
+        if self.shortened:
+            found["shortened"] = dict(self.shortened)
         if self.unknown_cost:
             found["unknown_cost"] = sorted(self.unknown_cost)
         return found

@@ -64,6 +64,9 @@ _REFUSALS = {
     "langchain_openai.chat_models.base": ("OpenAIRefusalError",),
 }
 
+_PAUSES = {"langgraph.errors": ("GraphBubbleUp",)}
+"""With what a graph stops to ask somebody, or hands over to the graph around it."""
+
 _CLIENTS = re.compile(
     # By name: an application may call modules of its own langchain_something.
     r"(?:langchain_(?:anthropic|aws|azure_ai|baseten|cerebras|cohere|community|deepseek|fireworks"
@@ -133,6 +136,11 @@ def may_pass_elsewhere(error: BaseException, *, refusals: bool = False) -> bool:
         if kind in ("server_error", "invalid_request_error"):
             return kind == "server_error"
     return any(_is_of_a_client(found) for found in _causes(error))
+
+
+def is_pause(error: BaseException | None) -> bool:
+    """Whether it is no failure, but a run that stops to go on later, as LangGraph's interrupts."""
+    return isinstance(error, Exception) and _is_one_of(error, _PAUSES)
 
 
 def describe(error: BaseException, secrets: Sequence[str] = ()) -> str:

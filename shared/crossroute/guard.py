@@ -21,6 +21,7 @@ from crossroute.errors import (
 from crossroute.exploration import new_call_id
 from crossroute.failures import retry_after_seconds
 from crossroute.models.descriptor import ModelDescriptor
+from crossroute.models.efforts import model_of
 from crossroute.spend import MEND, DailySpend, check_daily_spend
 
 
@@ -52,12 +53,16 @@ class Guard:
         self.daily_spend = check_daily_spend(daily_spend)
         self.rests = None if cooldown is None else Rests(cooldown)
         for model in daily_spend.by_model if daily_spend else ():
-            if model not in pool:
+            if model not in pool and model not in map(model_of, pool.values()):
                 raise UnknownModelError(model, pool)
         self.pacer = check_pacer(pacer, pool)
+        self._pool = pool
 
     def admit(
-        self, decision: Decision, choose: Callable[[Decision], Decision] = as_it_is
+        self,
+        decision: Decision,
+        choose: Callable[[Decision], Decision] = as_it_is,
+        pool: Mapping[str, ModelDescriptor] | None = None,
     ) -> Admitted:
         """A decision between the candidates that may be asked now; it says why others may not.
 
@@ -66,15 +71,16 @@ class Guard:
         Args:
             decision: The router's.
             choose: What has the last word on whom to ask first (`Exploration.chosen`).
+            pool: The candidates of this call, where they may have changed.
 
         Raises:
             DailySpendError: If no candidate may be asked today.
             BudgetSpentError: If what is left of the budget pays for none.
             DataError: If a file with what was spent cannot be read.
         """
-        watch = Watch(self, decision)
+        watch = Watch(self, decision, self._pool if pool is None else pool)
         if self.daily_spend is not None:
-            over = self.daily_spend.without_budget(decision.candidates)
+            over = self.daily_spend.without_budget(decision.candidates, watch.whole)
             if len(over) == len(decision.candidates):
                 why = "\n".join(f"  {model}: {reason}" for model, reason in over.items())
                 raise DailySpendError(
@@ -88,7 +94,7 @@ class Guard:
             resting = {
                 one.model: why_not
                 for one in decision.candidates
-                if (why_not := self.rests.why_not(one.model)) is not None
+                if (why_not := self.rests.why_not(watch.rested(one.model))) is not None
             }
             watch.asks_all = len(resting) == len(decision.candidates)
             if resting and not watch.asks_all:
@@ -106,6 +112,7 @@ class Watch:
     Args:
         guard: Of the router.
         decision: As it was before candidates were taken out.
+        pool: The candidates by their ids.
 
     Attributes:
         decision: The same.
@@ -113,9 +120,12 @@ class Watch:
         asks_all: Whether all candidates rest, so that all may be asked.
     """
 
-    def __init__(self, guard: Guard, decision: Decision) -> None:
+    def __init__(
+        self, guard: Guard, decision: Decision, pool: Mapping[str, ModelDescriptor]
+    ) -> None:
         self._rests = guard.rests
         self._daily_spend = guard.daily_spend
+        self._pool = pool
         self._tries: set[str] = set()
         self.decision = decision
         self.removed: dict[str, CrossRouteError] = {}
@@ -138,25 +148,36 @@ class Watch:
         self._end.atexit = False
         return paced
 
+    def rested(self, model: str) -> str:
+        """The id by which a candidate rests: all efforts of a model do together."""
+        return model_of(self._pool[model]) if model in self._pool else model
+
+    def whole(self, model: str) -> str:
+        """The id that stands for all efforts of a candidate's model, if that is no candidate."""
+        whole = self.rested(model)
+        return model if whole in self._pool else whole
+
     def begin(self, model: str) -> RestingError | None:
         """Begin to ask a model; why it may not be asked, if another call tries it after a rest."""
-        if self._rests is None or model in self._tries:
+        rested = self.rested(model)
+        if self._rests is None or rested in self._tries:
             return None
-        tries = self._rests.begin(model)
+        tries = self._rests.begin(rested)
         if tries is None and not self.asks_all:
             return RestingError(
                 f"{model} was not asked: it has rested as it failed, and another call is trying it."
             )
         if tries:
-            self._tries.add(model)
+            self._tries.add(rested)
         return None
 
     def failed(self, model: str, error: BaseException) -> None:
         """A model has failed in a way that others may not."""
         if self._rests is not None:
-            trial = model in self._tries
-            self._tries.discard(model)
-            self._rests.failed(model, retry_after_seconds(error), trial=trial)
+            rested = self.rested(model)
+            trial = rested in self._tries
+            self._tries.discard(rested)
+            self._rests.failed(rested, retry_after_seconds(error), trial=trial)
 
     def ended(self, model: str, *, answered: bool, cost_usd: float | None) -> None:
         """An ask of a model has ended.
@@ -174,11 +195,12 @@ class Watch:
         self._bill[model] = self._bill.get(model, 0.0) + (cost_usd or 0.0)
         if self._rests is None:
             return
+        rested = self.rested(model)
         if answered:
-            self._rests.succeeded(model, trial=self.asks_all or model in self._tries)
-        elif model in self._tries:
-            self._rests.released(model)
-        self._tries.discard(model)
+            self._rests.succeeded(rested, trial=self.asks_all or rested in self._tries)
+        elif rested in self._tries:
+            self._rests.released(rested)
+        self._tries.discard(rested)
 
     def over(self) -> None:
         """The call has ended, and so have all its asks."""

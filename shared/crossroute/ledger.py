@@ -17,6 +17,7 @@ from crossroute.models.descriptor import ModelDescriptor
 from crossroute.models.followed_folder import FollowedFolder
 from crossroute.models.price import Price
 from crossroute.router import CrossRouter
+from crossroute.strategies import Charge, Reply, Usage
 
 
 @dataclass
@@ -40,7 +41,8 @@ class Spend:
         cost_usd: Realised cost in USD, by the price table.
         predicted_usd: Cost of the same calls as it was predicted, in USD.
         baseline_usd: Cost of the same tokens at the baseline's price, in USD, of what was asked as
-            an answer: a baseline needs no drafts and judges. 0 without a baseline.
+            an answer: a baseline needs no drafts and judges. What an agent, a chain, a retriever or
+            a tool did is taken to cost a baseline as much. 0 without a baseline.
     """
 
     calls: int = 0
@@ -196,6 +198,44 @@ class Ledger:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({usd(self.total_usd)}, baseline={self.baseline!r})"
 
+    def _count_charge(
+        self,
+        charge: Charge,
+        reply: Reply,
+        predicted_usd: float,
+        *,
+        baseline: Price | None,
+        is_model: bool = True,
+        failed: bool,
+    ) -> None:
+        """Count an ask that has ended.
+
+        Args:
+            charge: What stands on the bill.
+            reply: What has come back.
+            predicted_usd: What an answer of the model was predicted to cost.
+            baseline: The price of the baseline as the call began.
+            is_model: Whether a model was asked, and no agent, chain, retriever or tool.
+            failed: Whether it ended with an error.
+        """
+        tokens: Usage | None = Usage(
+            charge["input_tokens"], charge["output_tokens"], charge["cached_tokens"]
+        )
+        is_free = is_model or charge["cost_usd"] is None
+        if failed and is_free and reply.usage is None and not reply.text:
+            tokens = None
+        self._add(
+            charge["model"],
+            charge["role"],
+            tokens,
+            charge["cost_usd"],
+            predicted_usd=predicted_usd,
+            baseline=baseline,
+            is_model=is_model,
+            estimated=charge["estimated"],
+            failed=failed,
+        )
+
     def _add(
         self,
         model: str,
@@ -205,6 +245,7 @@ class Ledger:
         *,
         predicted_usd: float,
         baseline: Price | None,
+        is_model: bool = True,
         estimated: bool = False,
         failed: bool = False,
         cached: bool = False,
@@ -218,6 +259,7 @@ class Ledger:
             cost_usd: What they cost; None for a model without a price.
             predicted_usd: What the call was predicted to cost.
             baseline: The price of the baseline as the call began.
+            is_model: Whether a model was called, and no agent, chain, retriever or tool.
             estimated: Whether nobody has counted the tokens.
             failed: Whether it ended with an error.
             cached: Whether the answer was in the framework's own cache.
@@ -240,7 +282,9 @@ class Ledger:
                     row.cached_tokens += tokens[2]
                     row.cost_usd += cost_usd
                     row.predicted_usd += predicted_usd
-                    if baseline is not None and role == "answer" and not failed:
+                    if baseline is not None and not is_model:
+                        row.baseline_usd += cost_usd
+                    elif baseline is not None and role == "answer" and not failed:
                         row.baseline_usd += baseline.cost_usd(*tokens)
 
 

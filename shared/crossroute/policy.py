@@ -31,14 +31,14 @@ from pydantic import (
     model_validator,
 )
 
-from crossroute.candidates import LazyClient, check
+from crossroute.candidates import LazyClient, check, with_arms
 from crossroute.errors import ConstraintError, DataError, PoolError, problems, shortened
 from crossroute.exploration import Exploration
 from crossroute.models.descriptor import ModelDescriptor
 from crossroute.models.fields import ModelId, PositiveCount, Strict, Text, printable
 from crossroute.models.pool import ModelPool
 from crossroute.ranking import RewardName, check_willingness_to_pay
-from crossroute.router import DEFAULT_WILLINGNESS_TO_PAY, CrossRouter
+from crossroute.router import DEFAULT_WILLINGNESS_TO_PAY, CrossRouter, Ranking
 from crossroute.strategies.arms import Arms
 from crossroute.strategies.base import Strategy
 from crossroute.strategies.panel import Panels
@@ -250,10 +250,12 @@ def settle(
     policy: str | Path | Policy | None,
     lazy: Callable[[ModelDescriptor], LazyClient[Any]],
     *,
+    sets_effort: Callable[[Any], bool] = lambda _: False,
     models: Mapping[str, Any] | None,
     router: CrossRouter | None,
     willingness_to_pay: float,
     shadow: str | None,
+    ranking: Ranking | None = None,
     explore: float = 0.0,
     random: Random | None = None,
     attempts: int = 3,
@@ -269,10 +271,15 @@ def settle(
             as LangChain's `configurable_fields` do, the policy itself; `router`, `models` and
             `strategy` are then those that came of its file. None is none.
         lazy: Makes a lazy client of a descriptor, as `LazyClient.of`.
-        models: A client for each of the policy's models; None makes them of its descriptors.
+        sets_effort: Whether a client can be asked with one reasoning effort or another, so that one
+            may be shared by all efforts of a model.
+        models: A client for each of the policy's models; None makes them of its descriptors. One
+            client may be that of all arms of a model, by the model's id (`with_arms`).
         router: Only where there is no policy; the shipped one if None.
         willingness_to_pay: Likewise; `USUAL_WILLINGNESS_TO_PAY` where it is not given.
         shadow: Likewise.
+        ranking: By what the router is to order candidates; None leaves it as it is. Only where
+            there is no policy.
         explore: See `Exploration`.
         random: Likewise.
         attempts: Of the strategy that a policy has; see `Arms`.
@@ -319,6 +326,12 @@ def settle(
                 "policy='policy.yaml', or call from_yaml(folder)."
             )
         own_or_shipped = CrossRouter.shipped() if router is None else router
+        # Of a wrong type, the class itself says so.
+        if isinstance(own_or_shipped, CrossRouter):
+            if ranking is not None:
+                own_or_shipped = own_or_shipped.with_ranking(ranking)
+            if isinstance(models, Mapping):
+                models = with_arms(models, own_or_shipped.pool, sets_effort)
         return settled(models, own_or_shipped, None, strategy)
     if isinstance(policy, Policy):
         if router is None or models is None:
@@ -331,6 +344,7 @@ def settle(
             strategy=None if own else strategy,
             live=live,
             pacer=pacer,
+            ranking=ranking,
         )
         if policy.strategies is not None and not own:
             raise ConstraintError(
@@ -346,8 +360,18 @@ def settle(
             f"{path} has a router of its own, for which its promise holds: leave out router (and "
             "from_yaml: policy goes into the constructor), or policy."
         )
-    _check_beside(policy, willingness_to_pay, shadow, strategy=strategy, live=live, pacer=pacer)
+    _check_beside(
+        policy,
+        willingness_to_pay,
+        shadow,
+        strategy=strategy,
+        live=live,
+        pacer=pacer,
+        ranking=ranking,
+    )
     router = policy.load_router(path)
+    if models is not None:
+        models = with_arms(models, router.pool, sets_effort)
     models = _clients(path, policy, router, models, lazy)
     strategy = None if policy.strategies is None else policy.load_strategy(path, router)
     _warn(path, policy, router, models)

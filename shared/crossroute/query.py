@@ -32,6 +32,9 @@ _PART_NEEDS: dict[str, Capability] = {
 }
 """By the type of a part of a message's content."""
 
+SYSTEM_ROLES = ("system", "developer")
+USER_ROLES = ("user", "human")
+
 HEAD_CHARS, TAIL_CHARS = 2_000, 6_000
 """How much of a long text is read. The tail is longer because a prompt ends with its question."""
 
@@ -100,6 +103,8 @@ class Query:
         input_tokens: Estimated input tokens of the whole request.
         past_tokens: Those of them that the last answer was made from, which may be in the prompt
             cache of the model that gave it.
+        least_tokens: Estimated input tokens of what always stays where a conversation is shortened:
+            system prompts, the last user turn and what comes after it; None where that is all.
         output_tokens: The longest answer that the request asks for, None if it does not say.
         needs: What a model must be able to take.
         kind: What says the kind of task: the beginning of the system prompt, of `text` where there
@@ -115,15 +120,16 @@ class Query:
     form: tuple[float, ...]
     input_tokens: float
     past_tokens: float = 0.0
+    least_tokens: float | None = None
     output_tokens: int | None = None
     needs: frozenset[Capability] = frozenset()
     kind: str = ""
     asked: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("input_tokens", "past_tokens", "asked"):
+        for name in ("input_tokens", "past_tokens", "least_tokens", "asked"):
             given = getattr(self, name)
-            if name == "asked" and given is None:
+            if name in ("least_tokens", "asked") and given is None:
                 continue
             tokens = amount(given)
             if tokens is None or math.isinf(tokens):
@@ -175,15 +181,18 @@ class Query:
         scanned = _Scan(clipped)
         tokens = scanned.tokens * len(text) / max(len(clipped), 1)
         # Where the routed text is not the whole request, the other parts are only counted.
-        past = 0.0
+        past, more, least = 0.0, estimate_tokens(tools), None
         if read.parts != (text,):
             counts = [estimate_tokens(part) for part in read.parts]
             tokens, past = sum(counts), sum(counts[: read.past])
+            if len(read.staying) < len(counts):
+                least = sum(counts[place] for place in read.staying) + more
         return cls(
             text=clipped,
             form=scanned.form(len(text)),
-            input_tokens=tokens + estimate_tokens(tools),
+            input_tokens=tokens + more,
             past_tokens=past,
+            least_tokens=least,
             output_tokens=output_tokens,
             needs=read.needs.union(_checked_needs(needs)),
             kind=(system[:KIND_CHARS] or text[:TEXT_KIND_CHARS]) if text else "",
@@ -280,7 +289,8 @@ def _count(data: bytes, of: bytes) -> int:
 class _Conversation(NamedTuple):
     """The text to route by, the texts of all messages, and how many came before the last answer.
 
-    `system` is the text of the system prompts, empty where they are blank.
+    `system` is the text of the system prompts, empty where they are blank; `staying` are the
+    positions of the messages that no shortening drops.
     """
 
     text: str
@@ -288,6 +298,7 @@ class _Conversation(NamedTuple):
     past: int
     needs: frozenset[Capability]
     system: str
+    staying: tuple[int, ...] = ()
 
 
 def _read_messages(messages: Sequence[Message]) -> _Conversation:
@@ -301,6 +312,8 @@ def _read_messages(messages: Sequence[Message]) -> _Conversation:
     system: list[str] = []
     needs: set[Capability] = set()
     past = 0
+    prompts: list[int] = []
+    last = max(len(messages) - 1, 0)
     for position, message in enumerate(messages):
         if not isinstance(message, Mapping) or "role" not in message:
             raise QueryError(
@@ -309,19 +322,24 @@ def _read_messages(messages: Sequence[Message]) -> _Conversation:
             )
         content = message.get("content")
         part = content_text(content, position)
-        if message["role"] in ("user", "human"):
+        role = message["role"]
+        if role in USER_ROLES:
+            last = position
             turns.append(part)
-        elif message["role"] in ("assistant", "ai"):
+        elif role in ("assistant", "ai"):
             past = position
-        elif message["role"] in ("system", "developer") and part.strip():
-            system.append(part)
+        elif role in SYSTEM_ROLES:
+            prompts.append(position)
+            if part.strip():
+                system.append(part)
         if calls := message.get("tool_calls"):
             part += shortened(calls, limit=10**9)  # Counted in whatever form they are.
         parts.append(part)
         if content and not isinstance(content, str):
             needs.update(part_needs(content))
     text = _routed_text(turns or parts)
-    return _Conversation(text, tuple(parts), past, frozenset(needs), "\n\n".join(system))
+    staying = (*(place for place in prompts if place < last), *range(last, len(parts)))
+    return _Conversation(text, tuple(parts), past, frozenset(needs), "\n\n".join(system), staying)
 
 
 def check_messages(messages: object) -> None:

@@ -52,6 +52,7 @@ from crossroute.ranking import (
     reward,
 )
 from crossroute.serving import Eligibility, Predictions, Serving
+from crossroute.shortening import with_shortening
 from crossroute.topsis import Topsis
 
 if TYPE_CHECKING:
@@ -91,8 +92,9 @@ class CrossRouter:
     Args:
         checkpoint: The trained network.
         pool: The candidates, at least two, with embeddings of that checkpoint. A model without one
-            gets a guess by what its descriptor says (`crossroute.onboarding.guess.guess`); an
-            agent, a chain, a retriever or a tool needs none (`crossroute.agents`).
+            gets a guess by what its descriptor says (`crossroute.onboarding.guess.guess`), and one
+            that lists efforts becomes a candidate for each (`ModelPool.expanded`); an agent, a
+            chain, a retriever or a tool needs none (`crossroute.agents`).
         encoder: The encoder that the checkpoint was trained on; found by its name if None.
         reward: `exponential` or `linear`.
         surcharge_usd: See `with_surcharges`.
@@ -127,13 +129,15 @@ class CrossRouter:
             raise ConstraintError(
                 f"reward is {reward!r} and ranking {shortened(ranking)}; give one of them."
             )
+        listed, pool = pool, pool.expanded()
         if len(pool) < 2:
             raise PoolError(
                 f"A router needs at least two models to choose from, the pool has {len(pool)}"
                 f"{': ' + next(iter(pool)) if pool else ''}. Add one."
             )
-        learned = ModelPool(model for model in pool.values() if model.learned)
-        check_fit(checkpoint, learned)
+        # Also what is measured without an effort: no candidate, but it says what its arms are like.
+        measured = ModelPool(model for model in listed.values() if model.learned)
+        check_fit(checkpoint, measured)
         if encoder is None:
             encoder = load_encoder(checkpoint.encoder.name)
         checkpoint.encoder.check(encoder)
@@ -144,13 +148,13 @@ class CrossRouter:
                 f"query, its encoder and the form give {expected}. Train it again."
             )
         self._checkpoint = checkpoint
-        self._pool = learned
+        self._pool = measured
         self._encoder = encoder
         self._ranking = check_ranking(ranking or reward or "exponential")
         self._margin = check_margin(margin)
         self._agent_encoder = agent_encoder
         self._surcharge_usd = _surcharges(surcharge_usd, pool)
-        if len(learned) < len(pool):
+        if measured.keys() != pool.keys():
             self._pool = ModelPool(
                 model if model.learned or model.kind != "model" else self._guessed(model)
                 for model in pool.values()
@@ -755,6 +759,7 @@ class CrossRouter:
                     input_tokens=query.input_tokens,
                     removed={model: explained(why) for model, why in reasons.items()},
                     blank=query.is_blank,
+                    shortened=served.shortened[i],
                     kept=kept_at is not None
                     and best.model == found.models[kept_at]
                     and any(
@@ -770,9 +775,7 @@ class CrossRouter:
         return decisions
 
     def _limits(self, constraints: ConstraintsLike) -> Constraints:
-        limits = Constraints.of(constraints)
-        limits.check(self._pool)
-        return limits
+        return Constraints.of(constraints).over(self._pool)
 
     def _limits_of_each(
         self, constraints: ConstraintsLike | Sequence[ConstraintsLike], count: int
@@ -799,11 +802,13 @@ class CrossRouter:
         Raises:
             NoCandidateError: If no model may serve one of them.
         """
-        found = self._predict(queries, on_chunk)
+        predicted = self._predict(queries, on_chunk)
+        found, rooms = with_shortening(predicted, queries, limits, self._pool)
         removed, fits = [], []
         tiers = None
         for i, query in enumerate(queries):
-            reasons = self._eligibility.removed(query, limits[i], found.cost_usd[i].tolist())
+            cost = found.cost_usd[i].tolist()
+            reasons = self._eligibility.removed(query, limits[i], cost, rooms[i])
             if self._agents is not None:
                 fits.append(self._agents.fits(query))
                 for agent, why in self._agents.unfit(fits[i]).items():
@@ -818,9 +823,9 @@ class CrossRouter:
                     tiers = np.full(found.quality.shape, MODELS_TIER, np.intp)
                 self._put_first(serving, found.models, found.quality[i], tiers[i])
         if self._agents is None:
-            return Serving(queries, found, removed)
+            return Serving(queries, found, removed, rooms)
         unknown = self._agents.of_unknown_cost
-        return Serving(queries, found, removed, fits, tiers, self._margin, unknown)
+        return Serving(queries, found, removed, rooms, fits, tiers, self._margin, unknown)
 
     def _put_first(
         self,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from unicodedata import category
 
 SECRET_NAME = re.compile(
-    r"(?:api|access|subscription)[_-]?key|secret|password|credential|authorization|cookie"
+    r"(?:api|access|subscription)[_-]?key|secret|passw(?:or)?d|private[_-]?key|credential|authorization|cookie"
     r"|token(?!s|iz)",
     re.IGNORECASE,
 )
@@ -18,10 +18,13 @@ _SECRET = re.compile(
     r"""
       (?<![A-Za-z0-9])sk-(?!learn)(?: [\w-]{10,} | (?=[\w-]{0,10}\d)[\w-]{6,} )  # OpenAI and others
     | \b(?: xai- | gsk_ | hf_ | fw_ | r8_ | pplx- | csk- | nvapi- | dapi | tgp_v1_ | lsv2_[a-z]{2}_
-          | gh[pousr]_ | github_pat_ | glpat- | xox[abeoprs]- )[\w-]{16,}
+          | gh[pousr]_ | github_pat_ | glpat- | npm_ | xox[abeoprs]- )[\w-]{16,}
     | \b[sr]k_(?:live|test)_\w{10,}
     | \bAIza[\w-]{20,} | \bya29\.[\w-]{16,}                  # Google
     | \b(?:AKIA|ASIA)[0-9A-Z]{16}\b                          # AWS
+    | \bSG\.[\w-]{16,64}\.[\w-]{16,}                          # SendGrid
+    | (?i:\baccountkey=)[\w+/]{16,}                          # Azure
+    | \bhooks\.slack\.com/services/\w
     | \beyJ[\w-]{10,200}\.eyJ[\w-]                           # JSON web tokens
     | -----BEGIN\ [A-Z ]{0,20}PRIVATE\ KEY
     | (?i:\b(?:bearer|basic)\s{1,5})(?: (?=\S{0,20}\d)\S{6,} | [\w.~+/=-]{20,} | [\w+/]{8,}= )

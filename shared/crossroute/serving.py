@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +18,8 @@ from crossroute.models.pool import ModelPool, tell_retired
 from crossroute.query import Query
 
 FloatArray = NDArray[np.float64]
+
+NOTHING: Mapping[str, int] = {}
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,8 @@ class Serving(NamedTuple):
         queries: The n queries.
         predictions: Of all models of the pool.
         removed: Why models may not serve a query, for each query by their ids.
+        shortened: To how many input tokens a query is shortened for models that have no room for
+            more, for each query by their ids.
         fits: How well agents fit a query, for each query by their ids; empty without agents.
         tiers: [n, m] of each candidate: those of a lower number go before it
             (`crossroute.decision.Decision.tiers`); None where all are of one.
@@ -57,10 +61,11 @@ class Serving(NamedTuple):
     queries: Sequence[Query]
     predictions: Predictions
     removed: Sequence[Mapping[str, list[Reason]]]
+    shortened: Sequence[Mapping[str, int]]
     fits: Sequence[Mapping[str, float]] = ()
     tiers: NDArray[np.intp] | None = None
     margin: float | None = None
-    unknown_cost: Collection[str] = ()
+    unknown_cost: frozenset[str] = frozenset()
 
     @property
     def models(self) -> list[str]:
@@ -118,7 +123,11 @@ class Eligibility:
         self._retired: tuple[datetime.date | None, dict[str, Reason]] = (None, {})
 
     def removed(
-        self, query: Query, limits: Constraints, cost_usd: Sequence[float]
+        self,
+        query: Query,
+        limits: Constraints,
+        cost_usd: Sequence[float],
+        shortened: Mapping[str, int] = NOTHING,
     ) -> dict[str, list[Reason]]:
         """Why models may not serve a query, by their ids.
 
@@ -126,6 +135,7 @@ class Eligibility:
             query: The query.
             limits: What the call demands beside it.
             cost_usd: [m] what it is predicted to cost, in the order of the pool.
+            shortened: To how many input tokens it is shortened for models, by their ids.
         """
         most, limited = limits.max_cost_usd, limits != UNLIMITED
         removed = {model: [reason] for model, reason in self._retired_today().items()}
@@ -133,7 +143,10 @@ class Eligibility:
         if not limited and not shortcomings(self._tightest, query):
             return removed
         for (model, descriptor), cost in zip(self._pool.items(), cost_usd, strict=True):
-            reasons = [*removed.get(model, ()), *shortcomings(descriptor, query)]
+            sent = query
+            if model in shortened:
+                sent = replace(query, input_tokens=float(shortened[model]))
+            reasons = [*removed.get(model, ()), *shortcomings(descriptor, sent)]
             if limited:
                 if forbidden := limits.forbids(model):
                     # Whatever else is in its way, nobody asked for it.

@@ -177,8 +177,15 @@ class DailySpend:
         else:
             self._held.clear()
 
-    def without_budget(self, candidates: Iterable[CandidateScore]) -> dict[str, str]:
+    def without_budget(
+        self, candidates: Iterable[CandidateScore], of: Callable[[str], str] = str
+    ) -> dict[str, str]:
         """Why candidates may not be asked today, by their ids.
+
+        Args:
+            candidates: Who would be asked.
+            of: The id whose ceiling holds beside a candidate's own: that of its model, where it is
+                one of its efforts.
 
         Raises:
             DailySpendError: If the ceiling on all models is reached.
@@ -193,8 +200,12 @@ class DailySpend:
             )
         found = {}
         for one in candidates:
-            of_model = self.by_model.get(one.model)
-            why = _over("its", spent.get(one.model, 0.0), of_model, one.cost_usd)
+            why = _over(
+                "its", spent.get(one.model, 0.0), self.by_model.get(one.model), one.cost_usd
+            )
+            if (whole := of(one.model)) != one.model and whole in self.by_model:
+                together = sum(cost for id_, cost in spent.items() if of(id_) == whole)
+                why = why or _over(f"{whole}'s", together, self.by_model[whole], one.cost_usd)
             why = why or _over("the", total, self.usd, one.cost_usd)
             if why is not None:
                 found[one.model] = why

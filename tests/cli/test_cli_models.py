@@ -129,6 +129,16 @@ def test_validate_says_all_that_is_wrong_at_once(run: Run, toy_folder: Path) -> 
     assert (code, found["valid"], len(found["errors"])) == (1, 3, 2)
 
 
+def test_efforts_that_a_file_lists(run: Run, tmp_path: Path) -> None:
+    descriptor(tmp_path, id="acme", efforts=("low", "high"))
+    assert "acme@low" in run("show", "acme@low", "--models", tmp_path)[1]
+    assert "'acme@max' is not in the pool" in failing(run, "show", "acme@max", "--models", tmp_path)
+    descriptor(tmp_path, id="acme_low")
+    code, _, err = run("validate", tmp_path)
+    assert code == 1
+    assert "'acme_low' and 'acme@low' would both be saved as" in " ".join(err.split())
+
+
 def test_validate_checks_embeddings_against_the_checkpoint(
     run: Run, toy_folder: Path, tmp_path: Path
 ) -> None:
@@ -139,7 +149,7 @@ def test_validate_checks_embeddings_against_the_checkpoint(
         assert f"Model '{SMALL}': its embedding" in said
         assert "crossroute models rebase" in said
     # A folder of no checkpoint is checked by itself.
-    ModelPool.shipped().save(tmp_path / "alone")
+    ModelPool.shipped().subset([SMALL, "gpt-4o-2024-08-06"]).save(tmp_path / "alone")
     assert run("validate", tmp_path / "alone")[0] == 0
     assert "its embedding" in failing(
         run, "validate", tmp_path / "alone", "--checkpoint", toy_folder

@@ -10,7 +10,7 @@ import yaml
 from fakes_core import Run
 from langchain_openai import ChatOpenAI
 
-from crossroute import ModelDescriptor
+from crossroute import ModelDescriptor, ModelPool
 from crossroute.models.price import ListedPrice
 
 
@@ -55,6 +55,18 @@ def test_without_a_folder_it_is_printed(run: Run) -> None:
     assert found["id"] == "gpt-5.5@high"
     assert found["provider"]["arguments"] == {"reasoning_effort": "high"}
     assert "high effort" in found["description"]
+
+
+def test_the_efforts_of_a_model_are_listed_or_written_one_by_one(run: Run, tmp_path: Path) -> None:
+    run("models", "new", "openai:gpt-5.5", "--out", tmp_path / "one")
+    model = ModelDescriptor.load(tmp_path / "one" / "gpt-5.5.yaml")
+    assert model.efforts == ("none", "low", "medium", "high", "xhigh")
+    code, _, _ = run("models", "new", "openai:gpt-5.5", "--every-effort", "--out", tmp_path / "all")
+    assert code == 0
+    assert ModelPool.load(tmp_path / "all") == ModelPool([model]).expanded()
+    assert "give --out" in failing(run, "openai:gpt-5.5", "--every-effort")
+    arguments = ("openai:gpt-4.1-mini", "--every-effort", "--out", tmp_path)
+    assert "nobody says which efforts it takes" in failing(run, *arguments)
 
 
 def test_log_probabilities_are_listed_where_they_are_known(run: Run) -> None:

@@ -20,6 +20,12 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_rows(tmp_path_factory.mktemp("plan") / "scored.jsonl", make_rows(400, seed=1))
 
 
+@pytest.fixture
+def _without_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it is not what is tested: it takes long."""
+    monkeypatch.setattr(contenders, "FEWEST_TO_TRAIN", 10**6)
+
+
 GOAL = ("--baseline", "sage", "--max-loss", 0.08, "--confidence", 0.9)
 
 
@@ -58,6 +64,7 @@ def test_it_says_what_to_do_and_writes_it(run: Run, file: Path, tmp_path: Path) 
     assert (tmp_path / "report.html").stat().st_size > 10_000
 
 
+@pytest.mark.usefixtures("_without_training")
 def test_quality_at_least_is_of_the_baselines(run: Run, file: Path, tmp_path: Path) -> None:
     code, out, _ = run(
         *("plan", file, "--baseline", "sage", "--quality-at-least", 0.9, "--confidence", 0.9),
@@ -72,6 +79,7 @@ def test_quality_at_least_is_of_the_baselines(run: Run, file: Path, tmp_path: Pa
     assert content["loss_high"] <= 0.1
 
 
+@pytest.mark.usefixtures("_without_training")
 def test_a_budget_buys_the_best_quality_for_it(run: Run, file: Path, tmp_path: Path) -> None:
     code, _, _ = run(
         *("plan", file, "--max-loss", 0.3, "--confidence", 0.9),
@@ -85,6 +93,7 @@ def test_a_budget_buys_the_best_quality_for_it(run: Run, file: Path, tmp_path: P
     assert content["baseline"] in ("poet", "clerk")
 
 
+@pytest.mark.usefixtures("_without_training")
 def test_a_share_is_kept(run: Run, file: Path, tmp_path: Path) -> None:
     code, _, _ = run(
         *("plan", file, *GOAL, "--share", "poet=0.3", "--json", tmp_path / "plan.json")
@@ -138,11 +147,8 @@ def test_a_folder_that_is_not_there_is_said_before_the_work(
     assert not out
 
 
-def test_answers_let_models_be_asked_in_turn(
-    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # Training takes long, and finds nothing in questions that are all alike.
-    monkeypatch.setattr(contenders, "FEWEST_TO_TRAIN", 10**6)
+@pytest.mark.usefixtures("_without_training")
+def test_answers_let_models_be_asked_in_turn(run: Run, tmp_path: Path) -> None:
     rows, answers = answered_rows(500, seed=1)
     file = write_rows(tmp_path / "scored.jsonl", rows)
     goal = ("--baseline", "sage", "--max-loss", 0.1, "--confidence", 0.9)

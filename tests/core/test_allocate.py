@@ -311,7 +311,7 @@ def test_the_realised_cost_is_near_the_budget(name: str) -> None:
         router.allocate(data.prompts, **goal).expected.cost_usd
         for goal in ({"min_quality": 0.0}, LENIENT)
     )
-    for share in (0.1, 0.3, 0.5, 0.7, 0.9):
+    for share in (0.1, 0.5, 0.9):
         budget = poor ** (1 - share) * rich**share
         allocation = router.allocate(data.prompts, budget_usd=budget)
         chosen = [column[model] for model in allocation.models]

@@ -199,7 +199,7 @@ def test_the_page_has_every_field_and_a_valid_example() -> None:
     assert ModelDescriptor.parse(example, Path("example")).region == "eu"
     # All that a person writes of a model is in it.
     by_hand = set(ModelDescriptor.model_fields) - {"learned", "retired", "disabled", "note"}
-    by_hand -= {"kind", "skills", "examples", "cost_usd_a_call", "expected_quality"}
+    by_hand -= {"effort", "kind", "skills", "examples", "cost_usd_a_call", "expected_quality"}
     assert set(yaml.safe_load(example)) == by_hand - {"parameters_in_billions"}
 
 

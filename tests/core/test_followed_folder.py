@@ -425,7 +425,7 @@ def test_every_decision_under_load_is_of_one_whole_folder(
     whole = [toy_router.route(PROMPT)]
 
     def swap_folders() -> None:
-        for number in range(1, 60):
+        for number in range(1, 40):
             pool = generation(toy_router, number)
             pool.save(root / str(number))
             if number % 4 == 0:

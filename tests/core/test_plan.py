@@ -14,6 +14,7 @@ from fakes_core import make_rows
 from crossroute import ConstraintError, CrossRouter, DataError
 from crossroute.evaluation.metrics import sweep
 from crossroute.traffic import Goal, Plan, plan
+from crossroute.traffic import contenders as made_of
 from crossroute.traffic.contenders import (
     CAUTION,
     ONBOARDED,
@@ -31,6 +32,12 @@ from crossroute.traffic.wording import verdict, warnings
 from crossroute.training.data import RoutingData, Row
 
 ROWS = make_rows(600, seed=1)
+
+
+@pytest.fixture
+def _without_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it is not what is tested: it takes long."""
+    monkeypatch.setattr(made_of, "FEWEST_TO_TRAIN", 10**6)
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +124,7 @@ def test_what_it_says_of_itself(found: Plan) -> None:
     assert best > 0.7
 
 
+@pytest.mark.usefixtures("_without_training")
 def test_without_a_baseline_it_is_the_best_single_model() -> None:
     rows = make_rows(120, seed=3)
     found = plan(rows, max_loss=0.2, confidence=0.8)
@@ -260,6 +268,7 @@ def test_caution_holds_back_all_models_but_the_baseline() -> None:
             assert more.cost_usd == pytest.approx(less.cost_usd)
 
 
+@pytest.mark.usefixtures("_without_training")
 def test_models_that_ship_are_compared_as_they_ship_even_if_they_are_retired() -> None:
     names = {"sage": "gpt-4o-2024-05-13", "poet": "gpt-4o-mini-2024-07-18", "clerk": "new-model"}
     rows = [
@@ -408,6 +417,7 @@ def graded(count: int) -> tuple[list[dict[str, Any]], float]:
     return rows, float(np.mean([row["outputs"]["sage"]["cost_usd"] for row in rows]))  # type: ignore[index]
 
 
+@pytest.mark.usefixtures("_without_training")
 def test_a_budget_that_affords_the_baseline_is_not_said_to_find_nothing_cheaper() -> None:
     rows, dear = graded(200)
     found = plan(rows, "sage", goal=Goal(max_loss=0.6, confidence=0.8, usd_a_prompt=2 * dear))
@@ -417,6 +427,7 @@ def test_a_budget_that_affords_the_baseline_is_not_said_to_find_nothing_cheaper(
     assert warnings(found) == list(found.notes)
 
 
+@pytest.mark.usefixtures("_without_training")
 @pytest.mark.parametrize("limit", ["budget", "share"])
 def test_a_limit_that_the_baseline_breaks_is_said_to_be_broken(limit: str) -> None:
     rows, dear = graded(200)

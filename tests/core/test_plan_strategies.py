@@ -27,7 +27,7 @@ from crossroute.traffic.wording import meaning, verdict, warnings
 from crossroute.training.answers import Answers
 
 GOAL = Goal(max_loss=0.05, confidence=0.9)
-ROWS, ANSWERS = answered_rows(900, seed=1)
+ROWS, ANSWERS = answered_rows(600, seed=1)
 CHEAP = {"clerk", "poet"}
 
 
@@ -156,7 +156,7 @@ def test_fresh_prompts_save_and_lose_what_is_promised(found: Plan) -> None:
 
 
 def test_no_panel_is_chosen_where_the_cheap_models_say_the_same() -> None:
-    rows, answers = answered_rows(900, seed=3, independent=False)
+    rows, answers = answered_rows(500, seed=3, independent=False)
     found = planned(rows, answers)
     assert found.panels.panels == ()
     assert found.verdict != "route"
@@ -181,7 +181,7 @@ def test_an_answer_that_is_not_known_counts_as_the_worst_it_can_be(found: Plan) 
     assert found.evidence is not None
     data = found.evidence.data
     unknown = [place for place, row in enumerate(ROWS) if row["id"] not in known]
-    assert len(unknown) == 180
+    assert len(unknown) == 120
     assert not np.isnan(one.outcome.score + one.outcome.paid_usd).any()
     for place, arm in enumerate(one.arms):
         columns = [data.models.index(model) for model in arm.models]
@@ -192,7 +192,7 @@ def test_an_answer_that_is_not_known_counts_as_the_worst_it_can_be(found: Plan) 
         assert (one.outcome.score[:, place] >= worst).all()
         assert (one.outcome.paid_usd[:, place] <= most + 1e-12).all()
     (note,) = notes
-    assert "To 180 of the 900 prompts it is not known" in note
+    assert "To 120 of the 600 prompts it is not known" in note
     assert not any("it is not known" in note for note in found.notes)
 
 

@@ -427,6 +427,8 @@ def test_real_pairs_route_as_the_scores_that_they_were_made_of() -> None:
     if not file.is_file():
         pytest.skip(f"routing data is absent: {file.name}")
     data = RoutingData.load([file])
+    # Of what is learned from every second row will do.
+    data = data.select((np.arange(len(data)) % 2 == 0) | (data.split == "test"))
     test = data.of_split("test")
     found = Preferences.from_rows(drawn_pairs(data.without_test(), "all", 0, 0, tasks=False))
     shipped = ModelPool.shipped()
@@ -435,6 +437,6 @@ def test_real_pairs_route_as_the_scores_that_they_were_made_of() -> None:
         aiq(chosen, test)[0]
         for chosen in (*(choices(one, "exponential", test) for one in routers), zero(test.score))
     )
-    # 0.845 and 0.843, where the Zero router has 0.811.
+    # 0.841 and 0.842, where the Zero router has 0.811.
     assert pairs > 0.985 * scores
     assert pairs > 1.02 * single

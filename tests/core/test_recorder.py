@@ -22,7 +22,7 @@ from pydantic import ValidationError
 
 from crossroute import CrossRouter, DataError, Query
 from crossroute.exploration import new_call_id
-from crossroute.strategies import Ended, EndedAsk, Role, Task
+from crossroute.strategies import Ask, Ended, EndedAsk, Reply, Role, Task, ToolCall
 from crossroute.traffic import records, sinks
 from crossroute.traffic.recorder import Recorder
 from crossroute.traffic.records import (
@@ -31,6 +31,7 @@ from crossroute.traffic.records import (
     Text,
     query_hash,
     read_records,
+    recorded_messages,
     recorded_query,
     records_to_rows,
 )
@@ -433,6 +434,72 @@ def test_what_no_line_holds_is_recorded_without_its_texts(
     )
 
 
+def traced(reply: Reply, **ask: Any) -> EndedAsk:  # noqa: ANN401  # Fields of an ask.
+    return asked()._replace(ask=Ask("sage", **ask), reply=reply, shown=True)
+
+
+def test_a_trace_has_what_each_ask_got_and_said_without_secrets(end: End, tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    said = Reply("sage", text=f"Use {SECRET}.", tool_calls=[ToolCall("log", {"token": "t"}, "1")])
+    judge = {"role": "user", "content": f"Is {SECRET} right?"}
+    run = [{"role": "tool", "tool_call_id": "1", "content": SECRET, "of": 3}]
+    asks = [
+        traced(said, keep=(), then=(judge,), reason=f"for {SECRET}", tools=[{"a": SECRET}]),
+        traced(Reply("sage", text="Done.", messages=run)),
+        traced(Reply("sage", was_asked=False)),
+    ]
+    ended = end(asks=asks)
+    tools = [{"type": "function", "function": {"name": "log"}}]
+    ended = ended._replace(task=replace(ended.task, tools=lambda: tools))
+    Recorder(path, traces=True).on_crossroute_call(ended)
+    assert SECRET not in path.read_text("utf-8")
+    found = one_of(path)
+    assert (found.trace, found.answer, found.tools) == ("kept", "It is 56631.", tools)
+    first, second, third = found.asks
+    assert (first.keep, first.reason, first.tools) == ((), "for ***", [{"a": "***"}])
+    assert first.then == [{"role": "user", "content": "Is *** right?"}]
+    assert first.said == [
+        {
+            "role": "assistant",
+            "content": "Use ***",
+            "tool_calls": [
+                {
+                    "id": "1",
+                    "type": "function",
+                    "function": {"name": "log", "arguments": '{"token": "***"}'},
+                }
+            ],
+        }
+    ]
+    assert (second.keep, second.then) == (None, None)
+    assert second.said == [{"role": "tool", "tool_call_id": "1", "content": "***"}]
+    assert third.said == []
+
+
+def test_without_traces_a_record_has_none(end: End, tmp_path: Path) -> None:
+    Recorder(tmp_path / "records.jsonl").on_crossroute_call(end(asks=[traced(Reply("sage"))]))
+    (line,) = (tmp_path / "records.jsonl").read_text("utf-8").splitlines()
+    assert not {"trace", "tools", "answer"} & json.loads(line).keys()
+    assert "said" not in json.loads(line)["asks"][0]
+    for text in ("hash", "omit"):
+        with pytest.raises(DataError, match="traces=True with text"):
+            Recorder(tmp_path / "records.jsonl", text=text, traces=True)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("answers", [True, False])
+def test_of_what_no_line_holds_the_trace_goes_first(
+    answers: bool, end: End, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("crossroute.traffic.recorder.MOST_LINE_BYTES", 5_000)
+    path = tmp_path / "records.jsonl"
+    recorder = Recorder(path, answers=answers, traces=True)
+    recorder.on_crossroute_call(end(asks=[traced(Reply("sage", text="word " * 2000))]))
+    found = one_of(path)
+    assert (found.trace, found.text, found.query) == ("too long", "keep", QUESTION)
+    assert found.answer == ("It is 56631." if answers else None)
+    assert found.asks[0].said is None
+
+
 def test_a_message_that_nobody_can_record_fails_no_call(end: End, tmp_path: Path) -> None:
     class Odd:
         def __str__(self) -> str:
@@ -696,3 +763,29 @@ def test_threads_share_a_recorder(end: End, tmp_path: Path) -> None:
         list(threads.map(recorder.on_crossroute_call, ended))
     assert {one.id for one in read_records(path)} == {one.task.decision.call_id for one in ended}
     assert recorder.lost == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "masked"),
+    [
+        ({"passwd": "a", "keys": ["a"]}, {"passwd": "***", "keys": ["a"]}),
+        ({"passwords": ["a b", None]}, {"passwords": ["***", None]}),
+        ({"password": 12345678, "max_tokens": 4096}, {"password": "***", "max_tokens": 4096}),
+        ({"password_length": 12, "token": 1500}, {"password_length": 12, "token": 1500}),
+        # A schema says of a password what it is.
+        ({"password": {"type": "string"}}, {"password": {"type": "string"}}),
+        # It stays JSON, so that it can be read again.
+        (
+            {"arguments": '{"password": "hunter2", "n": 1}'},
+            {"arguments": '{"password": "***", "n": 1}'},
+        ),
+        ({"arguments": '{"password": "hunter2"'}, {"arguments": '{"***"'}),
+        ({"arguments": '{"n":1}'}, {"arguments": '{"n":1}'}),
+    ],
+)
+def test_values_are_masked_by_their_names(
+    given: dict[str, object], masked: dict[str, object]
+) -> None:
+    call = {"id": "1", "type": "function", "function": {"name": "log_in", **given}}
+    (message,) = recorded_messages([{"role": "assistant", "content": None, "tool_calls": [call]}])
+    assert message["tool_calls"][0]["function"] == {"name": "log_in", **masked}

@@ -57,6 +57,7 @@ CALL_SETTINGS = [
     "crossroute_max_latency_seconds",
     "crossroute_model",
     "crossroute_regions",
+    "crossroute_shorten",
     "willingness_to_pay",
 ]
 

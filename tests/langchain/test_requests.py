@@ -73,7 +73,7 @@ def test_roles_of_messages() -> None:
         {"role": "user", "content": "u"},
         {"role": "assistant", "content": "", "tool_calls": messages[2].tool_calls},
         {"role": "assistant", "content": "a"},
-        {"role": "tool", "content": "t"},
+        {"role": "tool", "content": "t", "tool_call_id": "1"},
         {"role": "user", "content": "c"},
     ]
 

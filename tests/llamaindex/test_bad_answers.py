@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from fakes_llamaindex import (
     WAYS,
     Make,
     Recorder,
+    Wire,
     answers,
     asked,
     text_of,
@@ -119,6 +121,23 @@ async def test_the_next_candidate_answers(
     assert told.getMessage() == f"Candidate {MINI} failed: {attempt['error']}"
     (answered,) = events.of(CrossRouteAnswerEvent)
     assert (answered.model, answered.attempts) == (LARGE, [attempt])
+
+
+@pytest.mark.parametrize("name", ["null choices", "a list", "an unknown role"])
+@pytest.mark.parametrize("way", [way for way in STREAMS if not way.startswith("a")])
+async def test_no_stream_is_left_to_the_collector(
+    way: str, name: str, make: Make, server: OpenAIServer, wire: Wire
+) -> None:
+    """It may run while the client holds the lock that closing a stream takes, too."""
+    server.answers[MINI] = Reply(raw=STREAMED[name])
+    pool: Any = wire.sync._transport
+    gc.collect()
+    gc.disable()
+    try:
+        assert text_of((await answers(way, make()))[-1]) == TEXT
+        assert not pool._pool.connections
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("way", WAYS)

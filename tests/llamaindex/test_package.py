@@ -24,6 +24,7 @@ from fakes_llamaindex import (
 )
 from llama_index.core.base.base_selector import BaseSelector, SelectorResult
 
+import llamaindex_crossroute.agents
 import llamaindex_crossroute.llm
 import llamaindex_crossroute.selector
 from llamaindex_crossroute import CrossRouteSelector, CrossRouteSelectorResult
@@ -35,6 +36,7 @@ EXAMPLE = ROOT / "examples" / "llamaindex_query_engine.py"
 def test_exports() -> None:
     assert llamaindex_crossroute.__all__ == [
         "CostLedger",
+        "CrossRouteAgents",
         "CrossRouteAnswerEvent",
         "CrossRouteDecisionEvent",
         "CrossRouteLLM",
@@ -51,7 +53,10 @@ def test_exports() -> None:
     assert issubclass(CrossRouteSelectorResult, SelectorResult)
 
 
-@pytest.mark.parametrize("module", [llamaindex_crossroute.llm, llamaindex_crossroute.selector])
+@pytest.mark.parametrize(
+    "module",
+    [llamaindex_crossroute.agents, llamaindex_crossroute.llm, llamaindex_crossroute.selector],
+)
 def test_docstring_examples_run(module: ModuleType) -> None:
     outcome = doctest.testmod(module)
     assert outcome.attempted > 0

@@ -287,6 +287,7 @@ class _Table(NamedTuple):
             input_tokens=query.input_tokens,
             removed={model: explained(why) for model, why in reasons.items()},
             blank=query.is_blank,
+            shortened=self.serving.shortened[i],
             surcharge_usd=_named(models, prices),
             fit=self.serving.fits[i] if self.serving.fits else {},
             margin=self.serving.margin,

@@ -34,6 +34,7 @@ from crossroute.cli.prices import models_prices
 from crossroute.cli.rebase import models_rebase
 from crossroute.cli.records import records_app
 from crossroute.cli.route import route
+from crossroute.cli.traces import traces_app
 from crossroute.cli.traffic import traffic_import
 from crossroute.cli.train import train
 from crossroute.cli.tune import tune_command
@@ -75,6 +76,7 @@ traffic_app = typer.Typer(help="The prompts of your own traffic.", no_args_is_he
 app.add_typer(traffic_app, name="traffic")
 traffic_app.command("import")(traffic_import)
 app.add_typer(records_app, name="records")
+app.add_typer(traces_app, name="traces")
 
 
 def main() -> None:

@@ -71,12 +71,12 @@ def need(package: str, extra: str) -> None:
 
 def known_models(models: Path | None, checkpoint: Path | None) -> ModelPool:
     """Descriptors whose facts training may use: those of a checkpoint to be replaced among them."""
-    if models:
-        return ModelPool.load(models)
-    known = dict(ModelPool.shipped())
-    if checkpoint and (checkpoint / MODELS).is_dir():
-        known |= ModelPool.load(checkpoint)
-    return ModelPool(known.values())
+    known = ModelPool.load(models) if models else ModelPool.shipped()
+    if not models and checkpoint and (checkpoint / MODELS).is_dir():
+        known = ModelPool({**known, **ModelPool.load(checkpoint)}.values())
+    # Data may be of a model, which it then measures without an effort, or of its efforts.
+    bare = {one.id: one.model_copy(update={"efforts": ()}) for one in known.values()}
+    return ModelPool({**known.expanded(), **bare}.values())
 
 
 def load_pool(folder: Path | None) -> ModelPool:

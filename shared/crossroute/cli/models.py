@@ -82,7 +82,9 @@ def models_show(
     as_json: AsJson = False,
 ) -> None:
     """Show what is known of one model, and how sure that is."""
-    descriptor = load_pool(folder)[model]
+    pool = load_pool(folder)
+    # Decisions name efforts, which files list.
+    descriptor = pool[model] if model in pool else pool.expanded()[model]
     if as_json:
         print_json(_facts(descriptor))
         return
@@ -197,7 +199,9 @@ def _read_all(folder: Path | None) -> tuple[list[ModelDescriptor], list[str]]:
             errors.append(str(error))
     if not errors:
         try:
-            models = list(load_pool(folder).values())
+            pool = load_pool(folder)
+            models = list(pool.values())
+            pool.expanded()  # Refuses ids of which an effort makes another one.
         except PoolError as error:
             errors.append(str(error))
     return models, errors

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +13,7 @@ from rich.markup import escape
 from crossroute.cli.common import err, out
 from crossroute.errors import DescriptorError, PoolError, did_you_mean
 from crossroute.models.descriptor import ModelDescriptor, dump_yaml
+from crossroute.models.efforts import expanded
 from crossroute.models.price import ListedPrice, listed_model, listed_models
 from crossroute.models.provider_arguments import BY_PROVIDER, effort_arguments
 
@@ -31,20 +33,36 @@ def models_new(
     effort: Annotated[
         str | None, typer.Option(help="Reasoning effort; it becomes a part of the id.")
     ] = None,
+    every_effort: Annotated[
+        bool,
+        typer.Option(
+            "--every-effort", help="One file for each effort, so that each can be onboarded."
+        ),
+    ] = False,
 ) -> None:
     """Write the descriptor of a model from what genai-prices and LangChain know of it.
 
-    Nothing is asked of any network. The price is not copied: it is looked up when it is needed.
+    A model with reasoning efforts lists them: each is a candidate. With --effort it is one of them
+    alone. Nothing is asked of any network. The price is not copied: it is looked up when it is
+    needed.
     """
+    if every_effort and (effort is not None or folder is None):
+        raise DescriptorError("--every-effort writes files: give --out, and no --effort.")
     model = _described(chat_model, effort)
+    models = expanded([model]) if every_effort else [model]
+    if every_effort and not model.efforts:
+        raise DescriptorError(
+            f"{chat_model}: nobody says which efforts it takes; give one with --effort."
+        )
     if folder is None:
         sys.stdout.write(dump_yaml(model.as_written.model_dump(exclude_defaults=True)))
         return
-    path = folder / model.file_name
-    if path.exists():
-        raise PoolError(f"{path}: is there already; remove it, or write into another folder.")
+    for path in (folder / one.file_name for one in models):
+        if path.exists():
+            raise PoolError(f"{path}: is there already; remove it, or write into another folder.")
     folder.mkdir(parents=True, exist_ok=True)
-    out.print(escape(f"Wrote {model.save(folder)}"))
+    for one in models:
+        out.print(escape(f"Wrote {one.save(folder)}"))
 
 
 def _described(chat_model: str, effort: str | None) -> ModelDescriptor:
@@ -69,8 +87,10 @@ def _described(chat_model: str, effort: str | None) -> ModelDescriptor:
     title = profile.get("name") or (listed and listed.name)
     if title:
         content["description"] = f"{title}{f' at {effort} effort' if effort else ''}."
-    if effort is not None:
-        levels = profile.get("reasoning_effort_levels")
+    levels = profile.get("reasoning_effort_levels")
+    if effort is None:
+        content["efforts"] = _settable(provider, levels or ())
+    else:
         if levels and effort not in levels:
             raise DescriptorError(
                 f"effort is {effort!r}{did_you_mean(effort, levels)} {chat_model} has "
@@ -87,6 +107,14 @@ def _described(chat_model: str, effort: str | None) -> ModelDescriptor:
     if not isinstance(model.price, ListedPrice):
         err.print(escape(f"genai-prices lists no price of {chat_model}; add a price table."))
     return model
+
+
+def _settable(provider: str, levels: Sequence[str]) -> list[str]:
+    """The efforts that a descriptor can set: none of a provider whose chat model takes none."""
+    try:
+        return [level for level in levels if effort_arguments(provider, level)]
+    except ValueError:
+        return []
 
 
 def _profile(chat_model: str) -> dict[str, Any]:

@@ -18,14 +18,8 @@ from crossroute.context.units import Unit, calls_of, units_of
 from crossroute.errors import ConstraintError, ContextError, shortened
 from crossroute.models.descriptor import ModelDescriptor
 from crossroute.network.text_attention import TextAttention
-from crossroute.query import Message, check_messages, content_text
+from crossroute.query import SYSTEM_ROLES, USER_ROLES, Message, check_messages, content_text
 from crossroute.strategies.checks import check_count
-
-SYSTEM_ROLES = ("system", "developer")
-USER_ROLES = ("user", "human")
-
-ANSWER_SHARE = 0.25
-"""How much of a model's context window is left to its answer, at most."""
 
 
 class ScoreSettings(TypedDict, total=False):
@@ -172,8 +166,7 @@ def _budget(budget_tokens: int | None, model: ModelDescriptor | None) -> int:
                 "context_window_tokens."
             )
         return budget_tokens
-    answer = int(ANSWER_SHARE * window)
-    room = window - min(answer, model.max_output_tokens or answer)
+    room = window - model.room_for_answer
     return room if budget_tokens is None else min(budget_tokens, room)
 
 

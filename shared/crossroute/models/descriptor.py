@@ -23,12 +23,23 @@ from pydantic import (
 
 from crossroute.errors import DescriptorError, problems
 from crossroute.files import replace_file
-from crossroute.models.fields import Count, ModelId, PositiveCount, Strict, Text, Usd, printable
+from crossroute.models.fields import (
+    LONGEST_ID,
+    Count,
+    ModelId,
+    PositiveCount,
+    Strict,
+    Text,
+    Usd,
+    printable,
+)
 from crossroute.models.price import ListedPrice, Price, listed_price
 from crossroute.models.provider_arguments import (
     KNOWN_ARGUMENTS,
     check_arguments,
     check_key_goes_home,
+    effort_arguments,
+    effort_in,
     home_of,
 )
 from crossroute.query import Capability
@@ -51,6 +62,9 @@ DISABLED = "disabled in its descriptor"
 
 SHOWN_PROBLEMS = 20
 """How many problems of a file an error lists."""
+
+ANSWER_SHARE = 0.25
+"""How much of a context window is left to the answer, at most, where nobody says how long it is."""
 
 MOST_TEXTS = 200
 """Skills, or examples, of one descriptor."""
@@ -202,6 +216,9 @@ class ModelDescriptor(Strict):
     efforts: Annotated[tuple[Effort, ...], Field(max_length=MOST_EFFORTS)] = ()
     """The reasoning efforts that the model takes, the least first: each is a candidate of its own,
     `id@effort`."""
+    effort: Effort | None = None
+    """The reasoning effort that it is asked with, where its `id` is `model@effort`. It need not be
+    said where the arguments of its `provider` say it."""
     context_window_tokens: PositiveCount | None = None
     """Input and output tokens that fit in one request."""
     max_output_tokens: PositiveCount | None = None
@@ -249,9 +266,38 @@ class ModelDescriptor(Strict):
                 f"one of kind {self.kind} needs a description, skills or examples, which say what "
                 "it serves"
             )
+        self._check_efforts()
+        return self
+
+    def _check_efforts(self) -> None:
         if len(set(self.efforts)) < len(self.efforts):
             raise ValueError("efforts names one twice; remove it")
-        return self
+        if self.effort is not None and not self.id.endswith(f"@{self.effort}"):
+            raise ValueError(
+                f"effort is {self.effort}, so that the id must end with @{self.effort}"
+            )
+        if self.efforts and self.effort is not None:
+            raise ValueError(f"efforts stands beside the effort {self.effort}; remove one")
+        if self.efforts and len(self.id) + 1 + max(map(len, self.efforts)) > LONGEST_ID:
+            raise ValueError(f"efforts make ids of more than {LONGEST_ID} characters; shorten id")
+        if self.provider is None:
+            return
+        told = effort_in(self.provider.arguments)
+        if self.effort is not None and self.effort != told:
+            raise ValueError(
+                f"effort is {self.effort}, provider.arguments must set it; remove effort, or set "
+                "it there, as crossroute models new --effort does"
+            )
+        if self.efforts and told is not None:
+            raise ValueError(
+                f"efforts stands beside the effort {told} in provider.arguments; remove one"
+            )
+        if self.efforts:
+            vendor = self.provider.chat_model.partition(":")[0]
+            try:
+                effort_arguments(vendor, self.efforts[0])
+            except ValueError as error:
+                raise ValueError(f"efforts: {error}; remove efforts") from None
 
     @property
     def as_written(self) -> ModelDescriptor:
@@ -259,6 +305,15 @@ class ModelDescriptor(Strict):
         if not isinstance(self.price, ListedPrice):
             return self
         return self.model_copy(update={"price": None})
+
+    @property
+    def room_for_answer(self) -> int:
+        """Tokens of the context window that are left to an answer of unknown length; 0 without one.
+
+        A conversation that is shortened to fit gets the rest.
+        """
+        room = int(ANSWER_SHARE * (self.context_window_tokens or 0))
+        return min(room, self.max_output_tokens or room)
 
     def unreachable(self, today: datetime.date) -> str | None:
         """Why the model cannot be called on that day, or None if it can.

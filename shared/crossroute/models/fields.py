@@ -38,9 +38,11 @@ Text = Annotated[
     StringConstraints(strip_whitespace=True, min_length=1, max_length=10_000),
     AfterValidator(_without_control),
 ]
+LONGEST_ID = 200
+"""Of a model, in characters."""
 ModelId = Annotated[
     str,
-    StringConstraints(strip_whitespace=True, min_length=1, max_length=200),
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=LONGEST_ID),
     AfterValidator(printable),
 ]
 Count = Annotated[int, Field(ge=0, lt=10**15)]

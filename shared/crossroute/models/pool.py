@@ -6,12 +6,13 @@ import datetime
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from importlib.resources import as_file, files
 from pathlib import Path
 
 from crossroute.errors import DescriptorError, PoolError, UnknownModelError
 from crossroute.models.descriptor import ModelDescriptor, Provider
+from crossroute.models.efforts import arm_of, expanded
 
 logger = logging.getLogger(__name__)
 
@@ -100,6 +101,31 @@ class ModelPool(Mapping[str, ModelDescriptor]):
             UnknownModelError: If an id is not in this pool.
         """
         return ModelPool(self[model] for model in dict.fromkeys(models))
+
+    def expanded(self) -> ModelPool:
+        """The pool of what can be asked: an arm for each effort that a model lists, in its place.
+
+        That is what a router chooses from; a folder keeps what it says. A descriptor with the id of
+        an arm, such as one that was onboarded, takes the place of that arm.
+        """
+        if not any(model.efforts for model in self.values()):
+            return self
+        return ModelPool(expanded(self.values()))
+
+    def arms(self, model: str) -> list[str]:
+        """The ids that one means: itself, else those of its efforts; none if it is unknown."""
+        if model in self:
+            return [model]
+        return self._arms.get(model, [])
+
+    @cached_property
+    def _arms(self) -> Mapping[str, list[str]]:
+        """The arms of each model; limits of calls ask for them."""
+        found: dict[str, list[str]] = {}
+        for one in self.values():
+            if (arm := arm_of(one)) is not None:
+                found.setdefault(arm.model, []).append(one.id)
+        return found
 
     def reachable(self) -> list[str]:
         """Ids of the models whose provider still serves them today, and of all that need none."""

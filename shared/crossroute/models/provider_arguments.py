@@ -85,6 +85,11 @@ BY_PROVIDER: Mapping[str, frozenset[str]] = {
 }
 """Allowed beside the common ones, by the provider in `chat_model`."""
 
+EFFORT_NAMES = ("reasoning_effort", "effort", "thinking_level")
+"""What a reasoning effort is called."""
+EFFORT_WITHIN = ("reasoning", "reasoning_options", "output_config")
+"""Mappings that may hold it, as `effort`."""
+
 _SLUGS = _names(
     "region_name region project location azure_deployment api_version openai_api_version "
     "model_version"
@@ -142,6 +147,32 @@ def effort_arguments(provider: str, effort: str) -> dict[str, Any]:
     if "reasoning_effort" not in BY_PROVIDER.get(provider, ()):
         raise ValueError(f"{provider} takes no reasoning_effort")
     return {"reasoning_effort": effort}
+
+
+def effort_in(arguments: Mapping[str, Any]) -> str | None:
+    """The reasoning effort that arguments, or the settings of a call, say; None if they say none.
+
+    In the words of the chat models of both frameworks, and of the providers' own requests.
+    """
+    for name in EFFORT_NAMES:
+        if isinstance(found := arguments.get(name), str):
+            return found
+    for name in EFFORT_WITHIN:
+        within = arguments.get(name)
+        if isinstance(within, Mapping) and isinstance(found := within.get("effort"), str):
+            return found
+    return None
+
+
+def without_effort(arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Arguments, or the settings of a call, without the reasoning effort in them."""
+    if effort_in(arguments) is None:
+        return arguments
+    rest = {name: value for name, value in arguments.items() if name not in EFFORT_NAMES}
+    for name in EFFORT_WITHIN:
+        if isinstance(within := rest.get(name), Mapping):
+            rest[name] = {key: value for key, value in within.items() if key != "effort"}
+    return rest
 
 
 def check_arguments(provider: str, arguments: Mapping[str, object]) -> None:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from crossroute.ceiling import Ceiling
 from crossroute.constraints import UNLIMITED, Constraints
-from crossroute.decision import Decision
+from crossroute.decision import CandidateScore, Decision
 from crossroute.errors import ConstraintError, shortened
 from crossroute.guard import Watch
-from crossroute.models.descriptor import ModelDescriptor
+from crossroute.models.descriptor import Kind, ModelDescriptor
+from crossroute.models.efforts import model_of
 from crossroute.query import Capability, Message, Query
 
 Role = Literal["answer", "draft", "probe", "judge", "control"]
@@ -80,6 +81,7 @@ class Task:
         limits: What the call demands of each candidate; several together have to keep to its most
             predicted cost and latency, too, if a strategy chooses them for the call.
         is_whole: Whether the caller gets the answer in one part, and nothing of it before its end.
+        tools: Gives the tools that the caller lets the model call, in OpenAI's dict form.
     """
 
     decision: Decision
@@ -90,10 +92,32 @@ class Task:
     pool: Mapping[str, ModelDescriptor] = field(default_factory=dict)
     limits: Constraints = UNLIMITED
     is_whole: bool = False
+    # Made when somebody asks for them.
+    tools: Callable[[], Sequence[Mapping[str, Any]]] = tuple
+
+    @property
+    def kind(self) -> Kind:
+        """Of the candidate that is asked first."""
+        model = self.decision.model
+        return self.pool[model].kind if model in self.pool else "model"
 
     def can(self, model: str, capability: Capability) -> bool:
         """Whether a model's descriptor lists a capability."""
         return model in self.pool and capability in self.pool[model].capabilities
+
+    def going_on_after(
+        self, failed: str, candidates: Iterable[CandidateScore]
+    ) -> list[CandidateScore]:
+        """Candidates in their order, but other efforts of the model that has failed last.
+
+        What has hit it most likely hits them, too.
+        """
+
+        def is_it(one: CandidateScore) -> bool:
+            known = one.model in self.pool and failed in self.pool
+            return known and model_of(self.pool[one.model]) == model_of(self.pool[failed])
+
+        return sorted(candidates, key=is_it)
 
 
 @dataclass(slots=True, eq=False)
@@ -113,7 +137,9 @@ class Reply:
         usage: Its tokens, None as long as nobody has counted them.
         cost_usd: What it cost in USD; None as long as it is not known.
         logprobs: Log-probabilities of its tokens so far, where they were asked for and are given.
-        tool_calls: Which of the tools of its ask it wants called, as soon as it is done.
+        tool_calls: Which tools it wants called, of its ask or of the caller, as soon as it is done.
+        messages: Of what is no model but an agent, the messages of its run in OpenAI's dict form,
+            as soon as it is done; empty where the text and the tool calls are all.
     """
 
     model: str
@@ -128,6 +154,7 @@ class Reply:
     cost_usd: float | None = None
     logprobs: list[float] = field(default_factory=list)
     tool_calls: list[ToolCall] = field(default_factory=list)
+    messages: Sequence[Message] = ()
 
     @property
     def failed(self) -> bool:
@@ -150,6 +177,8 @@ class Ask:
         seconds: Time limit, up to where it is looked at: then it is left, and its error is an
             `AskTimeoutError`. None is the client's own.
         fresh: Whether it is to be a sample of its own, from no cache of the framework.
+        effort: The reasoning effort, in the place of the model's own and of the caller's; a client
+            that is not known to take one is asked without.
         reason: Why it is asked, in a line of text for whoever reads the decision.
         reserve_usd: What of a hard limit on cost it leaves for asks that are to come.
         max_tokens: The most output tokens that a hard limit leaves; the driver sets it.
@@ -164,6 +193,7 @@ class Ask:
     role: Role = "answer"
     seconds: float | None = None
     fresh: bool = False
+    effort: str | None = None
     reason: str = ""
     reserve_usd: float = 0.0
     max_tokens: int | None = None

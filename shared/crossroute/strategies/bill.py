@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from crossroute.models.price import Price
 from crossroute.query import Query, estimate_tokens
@@ -22,6 +22,7 @@ class Charge(TypedDict):
         cached_tokens: Those of the input that came from the provider's prompt cache.
         cost_usd: Cost in USD; None for a model without a price.
         estimated: Whether nobody has counted the tokens, so that they are estimated from the texts.
+        effort: The reasoning effort, where the ask named one; else it is the model's own.
     """
 
     model: str
@@ -31,9 +32,17 @@ class Charge(TypedDict):
     cached_tokens: int
     cost_usd: float | None
     estimated: bool
+    effort: NotRequired[str]
 
 
-def charge(ask: Ask, reply: Reply, price: Price | None, query: Query) -> Charge:
+def charge(
+    ask: Ask,
+    reply: Reply,
+    price: Price | None,
+    query: Query,
+    *,
+    cost_usd_a_call: float | None = None,
+) -> Charge:
     """What an ask cost.
 
     Where the provider has not counted, as of a stream that was left, the tokens are estimated; an
@@ -46,11 +55,16 @@ def charge(ask: Ask, reply: Reply, price: Price | None, query: Query) -> Charge:
         price: Of the model.
         query: What was routed; its tokens stand for those of the caller's messages where nobody
             counts.
+        cost_usd_a_call: What a call of an agent or a tool costs, in USD, unless its tokens are
+            counted and have a price: as soon as it is asked, whatever comes of it. None for models.
     """
     usage, cost = reply.usage, reply.cost_usd
     # Each token that came had its log-probability, where there are any.
     said = max(round(made_tokens(reply)), len(reply.logprobs))
-    if usage is None:
+    if cost is None and cost_usd_a_call is not None:
+        usage, estimated = usage or Usage(0, 0), False
+        cost = cost_usd_a_call if reply.was_asked else 0.0
+    elif usage is None:
         is_free = not reply.was_asked if reply.left else reply.failed and not reply.text
         sent = 0 if is_free else round(query.input_tokens + more_input(ask))
         usage, estimated = Usage(sent, said), True
@@ -59,7 +73,7 @@ def charge(ask: Ask, reply: Reply, price: Price | None, query: Query) -> Charge:
         usage, cost = usage._replace(output_tokens=max(usage.output_tokens, said)), None
     if cost is None and price is not None:
         cost = float(price.cost_usd(*usage))
-    return {
+    found: Charge = {
         "model": ask.model,
         "role": ask.role,
         "input_tokens": usage.input_tokens,
@@ -68,6 +82,9 @@ def charge(ask: Ask, reply: Reply, price: Price | None, query: Query) -> Charge:
         "cost_usd": cost,
         "estimated": estimated,
     }
+    if ask.effort is not None:
+        found["effort"] = ask.effort
+    return found
 
 
 def made_tokens(reply: Reply) -> float:

@@ -114,6 +114,9 @@ class Call(Generic[Part]):
                     one.exchange.charge,
                     one.error or one.reply.error,
                     one.reply.refused and one not in showed,
+                    one.ask,
+                    one.reply,
+                    one in showed,
                 )
                 for one in self.asked
             ],

@@ -96,11 +96,17 @@ class EndedAsk(NamedTuple):
         charge: What it cost.
         error: What ended it, None if it went well or was left.
         refused: Whether it was a refusal that another ask was to mend.
+        ask: What was asked; None where nobody says.
+        reply: What had come back; None where nobody says.
+        shown: Whether the answer, or a part of it, is of it.
     """
 
     charge: Charge
     error: BaseException | None
     refused: bool
+    ask: Ask | None = None
+    reply: Reply | None = None
+    shown: bool = False
 
 
 class Ended(NamedTuple):

@@ -47,7 +47,9 @@ def going_on(
         settings = {"max_tokens": max(most - round(estimate_tokens(prefix)), 1)}
     fitting = with_room(task, decision.candidates, _told(prefix, prefills=False))
     left, refusal = attempts, None
-    for candidate in fitting or decision.candidates:
+    candidates = list(fitting or decision.candidates)
+    while candidates:
+        candidate = candidates.pop(0)
         seam = Seam(kept)
         reply: Reply = yield Ask(
             candidate.model,
@@ -68,6 +70,7 @@ def going_on(
         left -= reply.was_asked
         if not left:
             break
+        candidates = task.going_on_after(candidate.model, candidates)
     return refusal or reply
 
 

@@ -25,7 +25,9 @@ class PickOne:
         # Of a refusal that may be the answer in the end, all is read.
         until = has_words if self.pass_refusals else begun
         left, refusal = self.attempts, None
-        for candidate in task.decision.candidates:
+        candidates = list(task.decision.candidates)
+        while candidates:
+            candidate = candidates.pop(0)
             reply: Reply = yield Ask(candidate.model, until=until)
             if reply.refused and self.pass_refusals:
                 refusal = refusal or reply
@@ -34,4 +36,5 @@ class PickOne:
             left -= reply.was_asked
             if not left:
                 break
+            candidates = task.going_on_after(candidate.model, candidates)
         return refusal or reply

@@ -64,7 +64,12 @@ def takes_tools(strategy: Strategy) -> bool:
 
 
 def for_call(
-    strategy: Strategy | None, alone: Strategy, *, is_bound: bool, is_prompt: bool = False
+    strategy: Strategy | None,
+    alone: Strategy,
+    *,
+    is_bound: bool,
+    is_prompt: bool = False,
+    is_agent: bool = False,
 ) -> Strategy:
     """The strategy that answers a call.
 
@@ -73,12 +78,15 @@ def for_call(
         alone: The one that asks one candidate after the other.
         is_bound: Whether tools or a schema are bound to the models.
         is_prompt: Whether the call goes to one model's own way with a prompt.
+        is_agent: Whether an agent, a chain, a retriever or a tool is asked first: it answers alone,
+            and models only in its place.
     """
     if strategy is None:
         return alone
-    if not is_prompt and (takes_tools(strategy) or not is_bound):
+    is_alone = is_prompt or is_agent
+    if not is_alone and (takes_tools(strategy) or not is_bound):
         return strategy
     if isinstance(strategy, _Within):
-        inner = for_call(strategy.strategy, alone, is_bound=is_bound, is_prompt=is_prompt)
+        inner = for_call(strategy.strategy, alone, is_bound=is_bound, is_prompt=is_alone)
         return replace(strategy, strategy=inner)
     return alone

@@ -5,8 +5,10 @@ How it is told of calls is an integration's own.
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -14,14 +16,17 @@ from typing import TYPE_CHECKING, Any, get_args
 from pydantic import ValidationError
 
 from crossroute.errors import SHOWN_CHARACTERS, DataError, problems, shortened
-from crossroute.failures import REFUSED
+from crossroute.failures import REFUSED, is_pause
 from crossroute.lines import MOST_LINE_BYTES
-from crossroute.strategies import Ended
+from crossroute.query import Message
+from crossroute.strategies import Ended, EndedAsk, Reply
 from crossroute.traffic.records import (
     CallRecord,
     Feedback,
     Text,
+    masked_values,
     query_hash,
+    recorded_messages,
     recorded_query,
     recorded_text,
 )
@@ -46,9 +51,12 @@ class Recorder:
             (`omit`). What looks like a key or a password is `***` in any case.
         answers: Whether the texts of answers are kept, too.
         watch: Sees the decisions, too, and warns of drift (`Tuned.watch`); None is nobody.
+        traces: Whether all that each ask got and said is kept, and the answer, to train with
+            (`docs/traces.md`). It needs the text.
 
     Raises:
-        DataError: If the path, `text` or `watch` is none of these, or there is no such folder.
+        DataError: If the path, `text`, `watch` or `traces` is none of these, or there is no such
+            folder.
     """
 
     def __init__(
@@ -58,6 +66,7 @@ class Recorder:
         text: Text = "keep",
         answers: bool = False,
         watch: Drift | None = None,
+        traces: bool = False,
     ) -> None:
         if text not in get_args(Text):
             raise DataError(f"text is {shortened(text)}; give one of {', '.join(get_args(Text))}.")
@@ -67,10 +76,16 @@ class Recorder:
             # Not when a call has been answered.
             if not isinstance(watch, Drift):
                 raise DataError(f"watch is {shortened(watch)}; give tuned.watch(), or None.")
+        if traces and text != "keep":
+            raise DataError(
+                f"traces=True with text={text!r}: a trace is all text. Give text='keep', or "
+                "traces=False."
+            )
         # Wherever the process goes later.
         self.path = Path(path).absolute()
         self.text: Text = text
         self.answers = answers
+        self.traces = traces
         self.watch = watch
         self._sink = sink_of(self.path)
         self._counting = threading.Lock()
@@ -116,9 +131,10 @@ class Recorder:
         try:
             record = self._record(ended)
             line = record.model_dump_json(exclude_none=True)
-            if len(line.encode()) > MOST_LINE_BYTES:
-                short = {"text": "too long", "query": None, "answer": None}
-                line = record.model_copy(update=short).model_dump_json(exclude_none=True)
+            for shorter in (_without_trace, _without_text):
+                if len(line.encode()) > MOST_LINE_BYTES:
+                    record = shorter(record, answers=self.answers)
+                    line = record.model_dump_json(exclude_none=True)
         except Exception as error:
             # Whatever a message may hold: the call does not fail by it.
             self._lose(error)
@@ -128,7 +144,11 @@ class Recorder:
     def _record(self, ended: Ended) -> CallRecord:
         decision, error = ended.task.decision, ended.error
         asks: list[dict[str, Any]] = [
-            {**one.charge, "error": REFUSED if one.refused else _name(one.error)}
+            {
+                **one.charge,
+                "error": REFUSED if one.refused else _name(one.error),
+                **(_trace(one) if self.traces else {}),
+            }
             for one in ended.asks
         ]
         costs = [one["cost_usd"] for one in asks if one["cost_usd"] is not None]
@@ -140,7 +160,8 @@ class Recorder:
             outcome = "answered"
         else:
             # What is no Exception is a caller that has left or was cancelled.
-            outcome = "failed" if isinstance(error, Exception) else "left"
+            is_failure = isinstance(error, Exception) and not is_pause(error)
+            outcome = "failed" if is_failure else "left"
         return CallRecord.model_validate(
             {
                 "id": decision.call_id,
@@ -160,7 +181,9 @@ class Recorder:
                 "cost_usd": sum(costs) if len(costs) == len(asks) else None,
                 "estimated": any(one["estimated"] for one in asks),
                 "latency_s": ended.seconds,
-                "answer": recorded_text(ended.text) if self.answers else None,
+                "answer": recorded_text(ended.text) if self.answers or self.traces else None,
+                "trace": "kept" if self.traces else None,
+                "tools": masked_values(ended.task.tools()) or None if self.traces else None,
             }
         )
 
@@ -182,6 +205,56 @@ class Recorder:
                 type(error).__name__,
                 error,
             )
+
+
+def _trace(one: EndedAsk) -> dict[str, Any]:
+    """What an ask got and said."""
+    if one.ask is None or one.reply is None:
+        return {}
+    return {
+        "handed_on": one.shown,
+        "reason": recorded_text(one.ask.reason) or None,
+        "keep": None if one.ask.keep is None else [*one.ask.keep],
+        "then": recorded_messages(one.ask.then) or None,
+        "tools": masked_values([*one.ask.tools]) or None,
+        "said": recorded_messages(_said(one.reply)),
+    }
+
+
+def _said(reply: Reply) -> Sequence[Message]:
+    """The messages that came back, in OpenAI's dict form."""
+    if reply.messages or not (reply.text or reply.tool_calls):
+        return reply.messages
+    message: dict[str, Any] = {"role": "assistant", "content": reply.text}
+    if reply.tool_calls:
+        message["tool_calls"] = [
+            {
+                "id": call.id,
+                "type": "function",
+                # Masked by their names while they have some.
+                "function": {
+                    "name": call.name,
+                    "arguments": json.dumps(masked_values(call.arguments), ensure_ascii=False),
+                },
+            }
+            for call in reply.tool_calls
+        ]
+    return [message]
+
+
+def _without_trace(record: CallRecord, *, answers: bool) -> CallRecord:
+    if record.trace is None:
+        return record
+    bare = dict.fromkeys(("handed_on", "reason", "keep", "then", "tools", "said"))
+    asks = tuple(one.model_copy(update=bare) for one in record.asks)
+    answer = record.answer if answers else None
+    return record.model_copy(
+        update={"asks": asks, "trace": "too long", "tools": None, "answer": answer}
+    )
+
+
+def _without_text(record: CallRecord, **_: bool) -> CallRecord:
+    return record.model_copy(update={"text": "too long", "query": None, "answer": None})
 
 
 def _name(error: BaseException | None) -> str | None:

@@ -37,6 +37,8 @@ MOST_FEEDBACK = 1_000_000
 MOST_ASKS = 1_000
 MOST_CANDIDATES = 10_000
 SHOWN_BROKEN = 10
+LEAST_SECRET = 1000
+"""A smaller number is none."""
 
 CallId = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 Seconds = Annotated[FiniteFloat, Field(ge=0, le=1e9)]
@@ -84,6 +86,14 @@ class RecordedAsk(_Recorded):
     Attributes:
         error: Type of the error that ended it, `refused` where another ask was to mend a refusal;
             None if it went well.
+        effort: The reasoning effort that it named; None is the model's own.
+        handed_on: Whether the answer, or a part of it, is of it. This and what follows is there
+            where traces are recorded.
+        reason: Why it was asked.
+        keep: Positions of the caller's messages that it got; None are all.
+        then: Messages after them, in OpenAI's dict form.
+        tools: Its own tools in OpenAI's dict form; None are the caller's.
+        said: Messages that came back, in OpenAI's dict form; none where it could not be asked.
     """
 
     model: ModelId
@@ -94,6 +104,13 @@ class RecordedAsk(_Recorded):
     cost_usd: AnswerUsd | None = None
     estimated: bool = False
     error: Name | None = None
+    effort: Name | None = None
+    handed_on: bool | None = None
+    reason: str | None = None
+    keep: tuple[int, ...] | None = None
+    then: list[dict[str, Any]] | None = None
+    tools: list[dict[str, Any]] | None = None
+    said: list[dict[str, Any]] | None = None
 
 
 class Feedback(_Recorded):
@@ -134,6 +151,9 @@ class CallRecord(_Recorded):
         estimated: Whether tokens of an ask are estimated, as nobody has counted them.
         latency_s: Seconds from the decision to the end of the answer.
         answer: Text of the answer, where that was asked for.
+        trace: Whether the asks have what they got and said; `too long` where a line would not hold
+            it. None where that was not asked for.
+        tools: The caller's tools in OpenAI's dict form, where traces are recorded.
         feedback: The latest of each source, by its source; it is written apart.
     """
 
@@ -155,6 +175,8 @@ class CallRecord(_Recorded):
     estimated: bool = False
     latency_s: Seconds
     answer: str | None = None
+    trace: Literal["kept", "too long"] | None = None
+    tools: list[dict[str, Any]] | None = None
     feedback: Annotated[dict[str, Feedback], Field(exclude=True)] = {}
 
     @property
@@ -292,19 +314,24 @@ def recorded_query(messages: Sequence[Message]) -> str | list[dict[str, Any]]:
     Returns:
         A text where a user's message is all there is, else messages.
     """
-    found = [
-        {
-            name: _content(value) if name == "content" else _masked(value)
-            for name, value in message.items()
-            if name in ("role", "content", "name", "tool_calls", "tool_call_id")
-        }
-        for message in messages
-    ]
+    found = recorded_messages(messages)
     if len(found) == 1 and found[0].keys() == {"role", "content"}:
         content = found[0]["content"]
         if found[0]["role"] == "user" and isinstance(content, str):
             return content
     return found
+
+
+def recorded_messages(messages: Iterable[Message]) -> list[dict[str, Any]]:
+    """`recorded_query` that stays messages, whatever they are."""
+    return [
+        {
+            name: _content(value) if name == "content" else masked_values(value)
+            for name, value in message.items()
+            if name in ("role", "content", "name", "tool_calls", "tool_call_id")
+        }
+        for message in messages
+    ]
 
 
 def query_hash(query: str | Sequence[Message]) -> str:
@@ -342,19 +369,43 @@ def _content(content: object) -> Any:  # noqa: ANN401  # As the messages have it
     return "\n".join(texts) if len(texts) == len(parts) else parts
 
 
-def _masked(value: object) -> Any:  # noqa: ANN401  # Whatever tools are called with.
+def masked_values(value: object) -> Any:  # noqa: ANN401  # Whatever tools are called with.
+    """Nested values as they are recorded: plain, and without what looks like a secret."""
     if isinstance(value, str):
         return recorded_text(value)
     if isinstance(value, Mapping):
         return {
-            recorded_text(str(name)): "***"
-            if SECRET_NAME.search(str(name)) and isinstance(inner, str)
-            else _masked(inner)
+            recorded_text(str(name)): _masked_field(str(name), inner)
             for name, inner in value.items()
         }
     if isinstance(value, (list, tuple)):
-        return [_masked(inner) for inner in value]
+        return [masked_values(inner) for inner in value]
     return value if value is None or isinstance(value, (bool, int, float)) else str(value)
+
+
+def _masked_field(name: str, value: object) -> Any:  # noqa: ANN401  # As `masked_values`.
+    """A value as it is recorded, whose name may say that it is a secret."""
+    if name == "arguments" and isinstance(value, str):
+        return _masked_arguments(value)
+    if SECRET_NAME.search(name):
+        if isinstance(value, str):
+            return "***"
+        if isinstance(value, (list, tuple)):
+            return ["***" if isinstance(one, str) else masked_values(one) for one in value]
+        # Of tokens, and of characters of a password, there are numbers.
+        if type(value) is int and value >= LEAST_SECRET and "token" not in name.lower():
+            return "***"
+    return masked_values(value)
+
+
+def _masked_arguments(text: str) -> str:
+    """Arguments of a tool call as a text in JSON, which stays JSON."""
+    try:
+        given = json.loads(text)
+        masked = masked_values(given)
+    except (ValueError, RecursionError):
+        return recorded_text(text)
+    return recorded_text(text if masked == given else json.dumps(masked, ensure_ascii=False))
 
 
 def _canonical(query: str | Sequence[Message]) -> str:

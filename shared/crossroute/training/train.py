@@ -163,12 +163,14 @@ def _described(
     return ModelPool(
         (known.get(model) or ModelDescriptor(id=model)).model_copy(
             update={
+                # Measured as it is: at an effort only where its id says so.
+                "efforts": (),
                 "learned": Learned(
                     checkpoint=checkpoint,
                     cost_target="output_tokens" if rows.in_tokens[j] else "usd",
                     examples=int((~np.isnan(data.score[:, j])).sum()),
                     embedding=rounded(embeddings[j].tolist()),
-                )
+                ),
             }
         )
         for j, model in enumerate(data.models)

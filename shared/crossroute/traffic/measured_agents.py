@@ -54,12 +54,14 @@ class MeasuredAgent(NamedTuple):
         path: The descriptor's file.
         calls: How many calls it answered alone.
         figures: By the name of the descriptor's field; those of too few calls are not there.
+        stated: Calls whose cost is what the descriptor stated: of that, nothing is measured.
     """
 
     agent: ModelDescriptor
     path: Path
     calls: int
     figures: dict[str, Figure]
+    stated: int
 
     @property
     def updated(self) -> ModelDescriptor:
@@ -78,7 +80,8 @@ def measure_agents(
     """What records say of the agents of a folder; nothing is written (see `write_measured`).
 
     Calls count that an agent answered with a single ask: in others, its time, cost or score is not
-    its own.
+    its own. The cost counts where it came of tokens that were counted: neither what the descriptor
+    states nor what is estimated is measured.
 
     Args:
         folder: Of descriptors, or a checkpoint.
@@ -103,7 +106,7 @@ def measure_agents(
             f"{folder}: none of its {len(read)} descriptors is of an agent, a chain, a retriever "
             "or a tool; what models cost and how good they are is learned a query."
         )
-    calls = dict.fromkeys(agents, 0)
+    calls, stated = dict.fromkeys(agents, 0), dict.fromkeys(agents, 0)
     values: dict[str, dict[str, list[float]]] = {
         agent: {name: [] for name in FIELDS} for agent in agents
     }
@@ -111,10 +114,12 @@ def measure_agents(
         agent = record.model
         if agent not in agents or record.outcome != "answered" or len(record.asks) != 1:
             continue
-        if record.answering is None:
+        if (ask := record.answering) is None:
             continue
         calls[agent] += 1
-        found = record.answering.cost_usd, record.latency_s, record.score(source)
+        stated[agent] += ask.stated is True
+        cost = None if ask.stated or ask.estimated else ask.cost_usd
+        found = cost, record.latency_s, record.score(source)
         for name, value in zip(FIELDS, found, strict=True):
             if value is not None:
                 values[agent][name].append(value)
@@ -128,6 +133,7 @@ def measure_agents(
                 # A latency of 0 is none that a descriptor takes.
                 if len(of) >= least and (name != "expected_latency_seconds" or max(of) > 0)
             },
+            stated[agent],
         )
         for agent in sorted(agents)
     ]

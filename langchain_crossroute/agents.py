@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import reduce
+from itertools import takewhile
 from typing import Any, NoReturn
 from uuid import uuid4
 
@@ -16,21 +17,26 @@ from langchain_core.messages import (
     BaseMessage,
     HumanMessage,
     ToolMessage,
-    convert_to_openai_messages,
+    convert_to_messages,
 )
 from langchain_core.messages.ai import UsageMetadata, add_usage
 from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import Runnable, RunnableConfig
-from langchain_core.tools import BaseTool, ToolException
+from langchain_core.tools import BaseTool, InjectedToolCallId, ToolException
+from langchain_core.utils.function_calling import convert_to_openai_function
 from typing_extensions import override
 
 from crossroute import ModelDescriptor, NoAnswerError, PoolError
 from crossroute.query import Message
+from crossroute.tool_text import text_argument
 from langchain_crossroute.lazy import LazyChatModel
+from langchain_crossroute.messages import to_dict
 
 DOCUMENTS = "documents"
 ARTIFACT = "artifact"
-"""Where, in `additional_kwargs`, an answer has what was retrieved, and what a tool gave beside."""
+STRUCTURED = "structured_response"
+"""Where, in `additional_kwargs`, an answer has what was retrieved, what a tool gave beside, and
+what an agent gave in a form that it was asked for."""
 
 _INTERRUPTS = "__interrupt__"
 
@@ -122,8 +128,8 @@ class Adapted(Runnable[Any, Any]):
         """The answer in the state that an agent's run has left, with the usage of all of it."""
         if isinstance(state, Mapping) and state.get(_INTERRUPTS):
             _interrupt(state[_INTERRUPTS])
-        found = state.get("messages") if isinstance(state, Mapping) else None
-        if not isinstance(found, Sequence) or isinstance(found, str):
+        found = _messages_in(state)
+        if found is None:
             keys = (
                 f" with the keys {', '.join(map(repr, state))}"
                 if isinstance(state, Mapping)
@@ -137,15 +143,22 @@ class Adapted(Runnable[Any, Any]):
         given = {one.id for one in self._said}
         places = [place for place, one in enumerate(found) if one.id in given]
         added = found[max(places, default=-1) + 1 :]
-        self.course = convert_to_openai_messages(added)
+        # As of any conversation: there is nothing that a provider may say at which it fails.
+        self.course = [to_dict(one) for one in added]
         said = [one for one in added if isinstance(one, AIMessage)]
-        if not said:
+        results = [*takewhile(lambda one: isinstance(one, ToolMessage), reversed(added))][::-1]
+        if not said and not results:
             raise NoAnswerError(
                 f"The run of the agent {self._model!r} ended without a message of its own."
             )
         usages = [one.usage_metadata for one in said if one.usage_metadata]
         total: UsageMetadata | None = reduce(add_usage, usages) if usages else None
-        return said[-1].model_copy(update={"usage_metadata": total})
+        # A tool whose result is returned directly, or is an object in the form that was asked for.
+        answer = AIMessage("\n\n".join(one.text for one in results)) if results else said[-1]
+        update: dict[str, Any] = {"usage_metadata": total}
+        if (structured := state.get(STRUCTURED)) is not None:
+            update["additional_kwargs"] = {**answer.additional_kwargs, STRUCTURED: structured}
+        return answer.model_copy(update=update)
 
     def _retrieved(self, documents: Any) -> AIMessage:
         if not documents:
@@ -153,6 +166,17 @@ class Adapted(Runnable[Any, Any]):
             raise NoAnswerError(f"The retriever {self._model!r} has found nothing.")
         texts = [one.page_content if isinstance(one, Document) else str(one) for one in documents]
         return AIMessage("\n\n".join(texts), additional_kwargs={DOCUMENTS: [*documents]})
+
+
+def _messages_in(state: Any) -> list[BaseMessage] | None:
+    """The messages in a state, which may have them in any form; None if there are none in it."""
+    found = state.get("messages") if isinstance(state, Mapping) else None
+    if not isinstance(found, Sequence) or isinstance(found, str):
+        return None
+    try:
+        return convert_to_messages(found)
+    except (NotImplementedError, TypeError, ValueError):
+        return None
 
 
 def check_kinds(
@@ -193,32 +217,25 @@ def _argument(tool: BaseTool) -> str:
     Raises:
         PoolError: If it takes others.
     """
-    known: dict[str, Any] = tool.args
-    needed = [name for name, one in known.items() if "default" not in one] or [*known]
-    if len(needed) == 1 and _takes_text(known[needed[0]]):
-        return needed[0]
-    of = ", ".join(f"{name}: {_type(one)}" for name, one in known.items()) or "none"
-    raise PoolError(
-        f"the tool {tool.name!r} takes the arguments {of}, but gets one text. Give a tool whose "
-        "only needed argument is a string, or an agent (create_agent) that has this tool, as "
-        "kind: agent."
-    )
+    # What only an agent gives is not in the schema that a model sees.
+    fields = getattr(tool.args_schema, "model_fields", {})
+    schema = convert_to_openai_function(tool)["parameters"]
+    known = {*schema.get("properties", ())}
+    hidden = [
+        name
+        for name, one in fields.items()
+        if one.is_required() and name not in known and not _is_call_id(one.metadata)
+    ]
+    if hidden:
+        raise PoolError(
+            f"the tool {tool.name!r} needs {', '.join(hidden)}, which only an agent gives it. Give "
+            "an agent (create_agent) that has this tool, as kind: agent."
+        )
+    return text_argument(tool.name, schema)
 
 
-def _takes_text(schema: Mapping[str, Any]) -> bool:
-    kinds = [schema, *schema.get("anyOf", ())]
-    # Without a type it takes anything.
-    return any(one.get("type") == "string" for one in kinds) or not schema.keys() & {
-        "type",
-        "anyOf",
-        "$ref",
-        "allOf",
-        "enum",
-    }
-
-
-def _type(schema: Mapping[str, Any]) -> str:
-    return str(schema.get("type", "any"))
+def _is_call_id(metadata: Sequence[Any]) -> bool:
+    return any(one is InjectedToolCallId or isinstance(one, InjectedToolCallId) for one in metadata)
 
 
 def _interrupt(interrupts: Sequence[Any]) -> NoReturn:

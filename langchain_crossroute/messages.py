@@ -31,7 +31,7 @@ def to_query(value: object) -> str | list[dict[str, Any]]:
         QueryError: If it is something else.
     """
     messages = to_messages(value)
-    return messages if isinstance(messages, str) else [_to_dict(message) for message in messages]
+    return messages if isinstance(messages, str) else [to_dict(message) for message in messages]
 
 
 def to_messages(value: object) -> str | list[BaseMessage]:
@@ -60,7 +60,8 @@ def from_dicts(messages: Iterable[Message]) -> list[BaseMessage]:
     return convert_to_messages([dict(message) for message in messages])
 
 
-def _to_dict(message: BaseMessage) -> dict[str, Any]:
+def to_dict(message: BaseMessage) -> dict[str, Any]:
+    """A message in OpenAI's dict form; its content blocks and tool calls are as they were."""
     content: Any = message.content
     if not isinstance(content, str):
         content = list(_parts(content))

@@ -31,17 +31,23 @@ from llama_index.core.base.llms.types import (
     LLMMetadata,
     MessageRole,
 )
+from llama_index.core.base.response.schema import AsyncStreamingResponse, StreamingResponse
 from llama_index.core.llms import LLM
-from llama_index.core.tools import BaseTool, adapt_to_async_tool
+from llama_index.core.tools import AsyncBaseTool, BaseTool, ToolOutput
+from llama_index.core.workflow import InputRequiredEvent
 from pydantic import PrivateAttr
 from typing_extensions import override
 
 from crossroute import NoAnswerError, PoolError
 from crossroute.query import Message
+from crossroute.tool_text import text_argument
 from llamaindex_crossroute.answers import to_completion, usage_of
 from llamaindex_crossroute.events import overheard
 from llamaindex_crossroute.lazy import LazyLLM
 from llamaindex_crossroute.llm import CrossRouteLLM
+
+EMPTY = "Empty Response"
+"""What LlamaIndex's synthesizers say where nothing was found."""
 
 Agent = BaseWorkflowAgent | AgentWorkflow | BaseQueryEngine | BaseRetriever | BaseTool
 
@@ -180,43 +186,60 @@ class AgentLLM(LLM):
         client = self._client
         if isinstance(client, (BaseWorkflowAgent, AgentWorkflow)):
             return await self._run(client, messages)
-        users = [one for one in messages if one.role == MessageRole.USER] or [*messages]
-        text = (users[-1].content if users else None) or ""
-        if isinstance(client, BaseTool):
-            output: Any = await adapt_to_async_tool(client).acall(**{_argument("", client): text})
-            if output.is_error:
-                raise NoAnswerError(f"The tool {client.metadata.name!r} failed: {output.content}")
-            return _response(output.content, output)
-        if isinstance(client, BaseRetriever):
-            output = await client.aretrieve(text)
-            if not output:
-                # That there is nothing on it here does not say that nobody knows it.
-                raise NoAnswerError("The retriever has found nothing.")
-            return _response("\n\n".join(one.get_content() for one in output), output)
-        output = await client.aquery(text)
-        return _response(str(output), output)
+        text = _question(messages)
+        with overheard() as heard:
+            if isinstance(client, AsyncBaseTool):
+                output: Any = await client.acall(**{_argument("", client): text})
+            elif isinstance(client, BaseTool):
+                output = await asyncio.to_thread(client, **{_argument("", client): text})
+            elif isinstance(client, BaseRetriever):
+                output = await client.aretrieve(text)
+            else:
+                output = await client.aquery(text)
+                if isinstance(output, AsyncStreamingResponse):
+                    output = await output.get_response()
+        return _answer(output, heard)
+
+    @override
+    def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
+        client = self._client
+        if isinstance(client, (BaseWorkflowAgent, AgentWorkflow)):
+            return _waited_for(self._run(client, messages))
+        text = _question(messages)
+        with overheard() as heard:
+            if isinstance(client, BaseTool):
+                output: Any = client(**{_argument("", client): text})
+            elif isinstance(client, BaseRetriever):
+                output = client.retrieve(text)
+            else:
+                output = client.query(text)
+                if isinstance(output, StreamingResponse):
+                    output = output.get_response()
+        return _answer(output, heard)
 
     async def _run(
         self, agent: BaseWorkflowAgent | AgentWorkflow, messages: Sequence[ChatMessage]
     ) -> ChatResponse:
-        *before, last = messages
+        before, last = messages[:-1], messages[-1] if messages else ChatMessage("")
         with overheard() as heard:
-            handler = agent.run(user_msg=last, chat_history=before)
-            async for event in handler.stream_events():
-                self._course += _in_dicts(event)
-            output: Any = await handler
-        counted = [found for one in heard if (found := usage_of(one))]
+            handler = agent.run(user_msg=last, chat_history=[*before])
+            try:
+                async for event in handler.stream_events():
+                    if isinstance(event, InputRequiredEvent):
+                        raise PoolError(
+                            f"The agent waits for a person to answer its {type(event).__name__}, "
+                            "and nobody can answer here: run the agent itself, or give one that "
+                            "asks nobody."
+                        )
+                    self._course += _in_dicts(event)
+                output: Any = await handler
+            finally:
+                # Its run has tasks of its own, which go on where this one is left.
+                if not handler.is_done():
+                    await handler.cancel_run()
         answer = output.response if isinstance(output, AgentOutput) else ChatMessage(str(output))
-        tokens: dict[str, int] = {}
-        if counted:
-            tokens["prompt_tokens"] = sum(one.input_tokens for one in counted)
-            tokens["completion_tokens"] = sum(one.output_tokens for one in counted)
         message = ChatMessage(role=MessageRole.ASSISTANT, blocks=answer.blocks)
-        return ChatResponse(message=message, raw=output, additional_kwargs=tokens)
-
-    @override
-    def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
-        return _waited_for(self.achat(messages, **kwargs))
+        return ChatResponse(message=message, raw=output, additional_kwargs=_tokens(heard))
 
     @override
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponseGen:
@@ -279,21 +302,53 @@ def _argument(id_: str, tool: BaseTool) -> str:
     Raises:
         PoolError: If it takes others.
     """
-    schema = tool.metadata.get_parameters_dict()
-    known: Mapping[str, Any] = schema.get("properties") or {}
-    needed = schema.get("required") or [*known]
-    if len(needed) == 1 and known.get(needed[0], {}).get("type", "string") == "string":
-        return str(needed[0])
-    of = ", ".join(f"{name}: {one.get('type', 'any')}" for name, one in known.items()) or "none"
-    raise PoolError(
-        f"models: {id_!r}: the tool {tool.metadata.name!r} takes the arguments {of}, but gets one "
-        "text. Give a tool whose only needed argument is a string, or an agent that has this tool, "
-        "as kind: agent."
-    )
+    try:
+        return text_argument(str(tool.metadata.name), tool.metadata.get_parameters_dict())
+    except PoolError as error:
+        raise PoolError(f"models: {id_!r}: {error}") from None
 
 
-def _response(text: str, raw: Any) -> ChatResponse:
-    return ChatResponse(message=ChatMessage(text, role=MessageRole.ASSISTANT), raw=raw)
+def _question(messages: Sequence[ChatMessage]) -> str:
+    """The text of the user's last message."""
+    users = [one for one in messages if one.role == MessageRole.USER] or [*messages]
+    return (users[-1].content if users else None) or ""
+
+
+def _answer(output: Any, heard: Sequence[Any]) -> ChatResponse:
+    """What a tool, a retriever or a query engine has given, as a response.
+
+    Raises:
+        NoAnswerError: If there is nothing in it: that it is not here does not say that nobody
+            knows it.
+    """
+    if isinstance(output, ToolOutput):
+        if output.is_error:
+            raise NoAnswerError(f"The tool {output.tool_name!r} failed: {output.content}")
+        text = output.content
+    elif isinstance(output, list):
+        if not output:
+            raise NoAnswerError("The retriever has found nothing.")
+        text = "\n\n".join(one.get_content() for one in output)
+    else:
+        text = str(output)
+        if not getattr(output, "response", text) or text == EMPTY:
+            raise NoAnswerError("The query engine has found nothing.")
+    message = ChatMessage(text, role=MessageRole.ASSISTANT)
+    return ChatResponse(message=message, raw=output, additional_kwargs=_tokens(heard))
+
+
+def _tokens(heard: Sequence[Any]) -> dict[str, Any]:
+    """The usage of all that LLMs have answered, as OpenAI says it."""
+    counted = [found for one in heard if (found := usage_of(one))]
+    if not counted:
+        return {}
+    tokens_in, tokens_out, cached, reasoning = map(sum, zip(*counted, strict=True))
+    return {
+        "prompt_tokens": tokens_in,
+        "completion_tokens": tokens_out,
+        "prompt_tokens_details": {"cached_tokens": cached},
+        "completion_tokens_details": {"reasoning_tokens": reasoning},
+    }
 
 
 def _in_dicts(event: Any) -> list[Message]:

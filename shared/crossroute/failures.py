@@ -38,6 +38,8 @@ _PASSING_ERRORS = {
     "httpx2": ("TimeoutException", "NetworkError", "RemoteProtocolError", "ProxyError"),
     "requests.exceptions": ("ConnectionError", "Timeout", "ChunkedEncodingError"),
     "aiohttp.client_exceptions": ("ClientConnectionError", "ClientPayloadError"),
+    # Of LlamaIndex's agents.
+    "workflows.errors": ("WorkflowTimeoutError",),
     "langchain_core.exceptions": (
         "ModelAuthenticationError",
         "ModelPermissionDeniedError",

@@ -23,8 +23,10 @@ from fakes_langchain import (
     weather,
 )
 from langchain.agents import create_agent
+from langchain.agents.structured_output import ToolStrategy
+from langchain.tools import ToolRuntime
 from langchain_core.documents import Document
-from langchain_core.messages import AIMessage, HumanMessage
+from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 from langchain_core.output_parsers import StrOutputParser
 from langchain_core.retrievers import BaseRetriever
 from langchain_core.runnables import RunnableLambda
@@ -33,6 +35,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.errors import GraphInterrupt
 from langgraph.graph import START, MessagesState, StateGraph
 from langgraph.types import Command, interrupt
+from pydantic import BaseModel
 
 from crossroute import (
     ConstraintError,
@@ -246,6 +249,56 @@ def test_bugs_are_raised_and_a_tool_may_say_that_it_cannot(error: Exception) -> 
             one.invoke(asked)
 
 
+class City(BaseModel):
+    """A form of an answer."""
+
+    name: str
+
+
+@tool(return_direct=True)
+def forecast(city: str) -> str:
+    """Say how the weather will be."""
+    return f"Sun in {city}."
+
+
+ODD: list[Any] = [{"type": "image"}, {"type": "text", "text": "There."}, {"odd": 1}]
+
+
+@pytest.mark.parametrize(
+    ("state", "text"),
+    [
+        ({"messages": [{"role": "user", "content": "x"}, ("ai", "Fine.")]}, "Fine."),
+        ({"messages": [AIMessage(ODD)]}, "There."),
+        (
+            {
+                "messages": [
+                    AIMessage("", tool_calls=[{"name": "x", "args": {}, "id": "1"}]),
+                    ToolMessage("Sun", tool_call_id="1"),
+                    ToolMessage("Wind", tool_call_id="2"),
+                ]
+            },
+            "Sun\n\nWind",
+        ),
+    ],
+)
+def test_what_agents_leave_in_their_state(state: Any, text: str) -> None:
+    one = runnable(RunnableLambda(lambda _: state))
+    found = one.invoke(FLIGHT)
+    assert (type(found), found.text, found.tool_calls) == (AIMessage, text, [])
+
+
+@EACH
+async def test_an_agent_may_end_with_a_tool(way: str) -> None:
+    inner = ToolCaller(model_name="inner")
+    found = await output(way, runnable(create_agent(inner, [forecast])), FLIGHT)
+    assert (found.text, found.tool_calls) == ("Sun in Paris.", [])
+    assert found.usage_metadata["output_tokens"] == 7
+    formed = runnable(create_agent(inner, [], response_format=ToolStrategy(City)))
+    found = await output(way, formed, FLIGHT)
+    assert found.additional_kwargs["structured_response"] == City(name="Paris")
+    assert found.tool_calls == []
+
+
 class Handbook(BaseRetriever):
     """Finds two texts, or nothing."""
 
@@ -331,7 +384,7 @@ def test_the_course_of_an_agent_is_on_the_reply() -> None:
         call = one._dispatch().decide(FLIGHT, config, {}, WHOLE)
         list(drive(call.task, Looks().answer(call.task), call.transport))
     assert [message["role"] for message in seen] == ["assistant", "tool", "assistant"]
-    assert seen[0]["tool_calls"][0]["function"]["name"] == "weather"
+    assert seen[0]["tool_calls"][0]["name"] == "weather"
 
 
 def one_run() -> Any:
@@ -392,9 +445,16 @@ def distance(start: str, end: str) -> str:
     return ""
 
 
+@tool
+def of_user(question: str, runtime: ToolRuntime) -> str:
+    """Say what the user has asked before."""
+    return ""
+
+
 @pytest.mark.parametrize(
     ("candidate", "descriptor", "says"),
     [
+        (of_user, SUMS, "needs runtime, which only an agent gives it"),
         (distance, SUMS, r"takes the arguments start: string, end: string, but gets one text"),
         (distance, FLIGHTS, r"of kind agent in the router's pool: write kind: tool"),
         (Handbook(), FLIGHTS, "write kind: retriever"),

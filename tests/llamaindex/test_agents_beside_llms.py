@@ -2,6 +2,7 @@
 
 # ruff: noqa: ANN401  # LlamaIndex's own signatures say Any.
 
+import asyncio
 import json
 import math
 from pathlib import Path
@@ -21,13 +22,23 @@ from fakes_llamaindex import (
     scripted,
 )
 from llama_index.core import PromptTemplate
-from llama_index.core.agent.workflow import AgentWorkflow, FunctionAgent
-from llama_index.core.base.llms.types import ChatMessage, MessageRole
+from llama_index.core.agent.workflow import AgentWorkflow, FunctionAgent, ReActAgent
+from llama_index.core.base.base_query_engine import BaseQueryEngine
+from llama_index.core.base.llms.types import ChatMessage, ChatResponse, MessageRole
+from llama_index.core.base.response.schema import (
+    AsyncStreamingResponse,
+    Response,
+    StreamingResponse,
+)
+from llama_index.core.callbacks import CallbackManager
 from llama_index.core.instrumentation import get_dispatcher
 from llama_index.core.llms import MockLLM
+from llama_index.core.llms.callbacks import llm_chat_callback
 from llama_index.core.query_engine import CustomQueryEngine, RouterQueryEngine
 from llama_index.core.retrievers import BaseRetriever
+from llama_index.core.schema import QueryBundle
 from llama_index.core.tools import FunctionTool, QueryEngineTool, ToolMetadata
+from llama_index.core.workflow import Context, HumanResponseEvent, InputRequiredEvent
 from pydantic import BaseModel
 
 from crossroute import (
@@ -52,6 +63,9 @@ from llamaindex_crossroute import (
 )
 
 pytestmark = MAKES_AN_AGENT
+
+# LlamaIndex's own agent does so.
+REACTS = pytest.mark.filterwarnings("ignore:is_running called:DeprecationWarning")
 
 FLIGHT = "Which flights go from Paris to Rome on Friday?"
 LEAVE = "How many holidays do I have, and how is parental leave handled?"
@@ -187,6 +201,122 @@ def test_retrievers_and_tools_get_the_text() -> None:
         found = door(FunctionTool.from_defaults(calculate), SUMS).chat([ChatMessage("three")])
     assert found.message.content == "THREE!!"
     assert found.additional_kwargs["crossroute"]["bill"]["cost_usd"] == 0.0
+
+
+class Answers(BaseQueryEngine):
+    """A query engine that gives what it is told, in the way that it is asked."""
+
+    def __init__(self, sync: Any = None, later: Any = None) -> None:
+        super().__init__(CallbackManager([]))
+        self.sync, self.later = sync, later
+
+    def _query(self, query_bundle: QueryBundle) -> Any:
+        return self.sync
+
+    async def _aquery(self, query_bundle: QueryBundle) -> Any:
+        return self.later
+
+    def _get_prompt_modules(self) -> dict[str, Any]:
+        return {}
+
+
+async def test_query_engines_are_asked_as_the_call_is_made() -> None:
+    async def tokens() -> Any:
+        for token in ("28 ", "days"):
+            yield token
+
+    streams = StreamingResponse(iter(["28 ", "days"])), AsyncStreamingResponse(tokens())
+    for sync, later, said in (
+        (Response("sync"), Response("later"), ["sync", "later"]),
+        (*streams, ["28 days"] * 2),
+    ):
+        llm, messages = door(Answers(sync, later), FAQ), [ChatMessage(LEAVE)]
+        found = [llm.chat(messages), await llm.achat(messages)]
+        assert [one.message.content for one in found] == said
+        assert [one.raw.response for one in found] == said
+
+
+@pytest.mark.parametrize("output", [Response(None), Response("Empty Response")])
+def test_models_answer_where_a_query_engine_finds_nothing(output: Response) -> None:
+    decision = door(Answers(output), FAQ).complete(LEAVE).additional_kwargs["crossroute"]
+    assert decision["model"] in (MINI, LARGE)
+    assert "has found nothing" in decision["attempts"][0]["error"]
+
+
+def test_tokens_of_all_llms_within_are_counted() -> None:
+    details = {
+        "prompt_tokens_details": {"cached_tokens": 40},
+        "completion_tokens_details": {"reasoning_tokens": 30},
+    }
+
+    class Counts(MockLLM):
+        @llm_chat_callback()
+        def chat(self, messages: Any, **kwargs: Any) -> Any:
+            usage = {"prompt_tokens": 50, "completion_tokens": 70, **details}
+            return ChatResponse(message=ChatMessage("Fine."), raw={"usage": usage})
+
+    class Twice(CustomQueryEngine):
+        llm: Any
+
+        def custom_query(self, query_str: str) -> str:
+            return "".join(
+                self.llm.chat([ChatMessage(query_str)]).message.content for _ in range(2)
+            )
+
+    found = door(Twice(llm=Counts()), FAQ).chat([ChatMessage(LEAVE)])
+    assert found.message.content == "Fine.Fine."
+    (ask,) = found.additional_kwargs["crossroute"]["bill"]["asks"]
+    assert (ask["input_tokens"], ask["output_tokens"], ask["cached_tokens"]) == (100, 140, 80)
+
+
+@REACTS
+async def test_nothing_is_left_of_an_agent_that_is_left() -> None:
+    begun = asyncio.Event()
+
+    class Slow(MockLLM):
+        async def astream_chat(self, *args: Any, **kwargs: Any) -> Any:
+            begun.set()
+            await asyncio.Event().wait()
+
+    before = asyncio.all_tasks()
+    call = asyncio.create_task(door(ReActAgent(tools=[], llm=Slow())).achat([ChatMessage(FLIGHT)]))
+    begins = asyncio.create_task(begun.wait())
+    await asyncio.wait([call, begins], return_when=asyncio.FIRST_COMPLETED)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert asyncio.all_tasks() == before
+
+
+async def test_an_agent_that_waits_for_a_person_says_so() -> None:
+    async def ask(ctx: Context, a: int, b: int) -> str:
+        """Multiply, if somebody says yes."""
+        event = InputRequiredEvent(prefix="Shall I?")
+        return str(await ctx.wait_for_event(HumanResponseEvent, waiter_event=event))
+
+    agent = FunctionAgent(
+        tools=[FunctionTool.from_defaults(async_fn=ask, name="multiply")],
+        llm=scripted()["gpt-4o-2024-08-06"],
+    )
+    with pytest.raises(PoolError, match="waits for a person to answer its InputRequiredEvent"):
+        await door(agent).achat([ChatMessage(FLIGHT)])
+
+
+@REACTS
+def test_models_stand_in_for_an_agent_without_time_left() -> None:
+    class Slow(MockLLM):
+        async def astream_chat(self, *args: Any, **kwargs: Any) -> Any:
+            await asyncio.Event().wait()
+
+    found = door(ReActAgent(tools=[], llm=Slow(), timeout=0.01)).complete(FLIGHT)
+    decision = found.additional_kwargs["crossroute"]
+    assert decision["model"] in (MINI, LARGE)
+    assert decision["attempts"][0]["error"].startswith("WorkflowTimeoutError")
+
+
+def test_an_agent_is_asked_without_a_message() -> None:
+    with call_settings(model="flights"):
+        assert door(calling_agent()).chat([]).message.content == f"I am {LARGE}."
 
 
 def test_objects_are_asked_of_models(events: Recorder) -> None:

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Literal, TypeVar, cast, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from crossroute.agents import DEFAULT_MARGIN, Agents, check_margin, closest, shares
+from crossroute.agents import DEFAULT_MARGIN, Agents, check_margin, shares
 from crossroute.constraints import (
     Constraints,
     ConstraintsLike,
     Stay,
 )
-from crossroute.decision import CandidateScore, Decision
+from crossroute.decision import CandidateScore, Decision, tiers_of
 from crossroute.errors import (
     CheckpointError,
     ConstraintError,
@@ -76,9 +76,6 @@ DEFAULT_WILLINGNESS_TO_PAY = 0.01
 
 MOST_SURCHARGE = 1e100
 """USD; divided by the least willingness to pay, it is still a number."""
-
-MODELS_TIER = 2
-"""After the agents that fit a query best, and after the others that fit it."""
 
 CHUNK = 512
 """Queries predicted at a time, which bounds the memory of a large batch."""
@@ -820,7 +817,7 @@ class CrossRouter:
             removed.append(reasons)
             if fits and (serving := {a: x for a, x in fits[i].items() if a not in reasons}):
                 if tiers is None:
-                    tiers = np.full(found.quality.shape, MODELS_TIER, np.intp)
+                    tiers = np.zeros(found.quality.shape, np.intp)
                 self._put_first(serving, found.models, found.quality[i], tiers[i])
         if self._agents is None:
             return Serving(queries, found, removed, rooms)
@@ -842,11 +839,12 @@ class CrossRouter:
             quality: [m] predicted quality; an agent's counts as far as it is likely the right one.
             tiers: [m] of the candidates.
         """
-        best, likely = closest(serving), shares(serving)
-        for agent in serving:
-            column = models.index(agent)
-            quality[column] *= likely[agent]
-            tiers[column] = 0 if agent in best else 1
+        order, likely = tiers_of(serving), shares(serving)
+        tiers[:] = len(serving)
+        for column, agent in enumerate(models):
+            if agent in serving:
+                quality[column] *= likely[agent]
+                tiers[column] = order[agent]
 
     def _by_topsis(
         self, topsis: Topsis, served: Serving, cost_usd: FloatArray

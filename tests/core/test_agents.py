@@ -185,6 +185,21 @@ def test_neither_a_low_price_nor_a_high_quality_makes_up_for_a_worse_fit(
     assert bribed.with_ranking("topsis").route(query).model == "payroll"
 
 
+def test_agents_stand_in_for_each_other_by_their_fit(office: CrossRouter) -> None:
+    query = "Why is my salary lower this month?"
+    router = office.with_margin(-100)
+    fits = sorted(router.route(query).fit.items(), key=lambda item: -item[1])
+    best, middle, worst = (agent for agent, _ in fits)
+    free = office.pool[worst].model_copy(update={"cost_usd_a_call": 0.0, "expected_quality": 1.0})
+    decision = router.add_model(free).route(query, 0.0)
+    assert decision.fit[middle] - decision.fit[worst] > math.log(2)
+    assert [one.model for one in decision.candidates][:3] == [best, middle, worst]
+    assert decision.tiers[:4] == [0, 1, 2, 3]
+    left = decision.without({best: "it failed"})
+    assert left.tiers == sorted(left.tiers)
+    assert [one.model for one in left.peers] == [left.model] == [middle]
+
+
 def test_agents_that_fit_alike_are_chosen_by_quality_and_cost(office: CrossRouter) -> None:
     said = "Salaries, payslips, bonuses and bank details."
     both = office.over(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,10 @@ from numpy.typing import NDArray
 
 from crossroute import (
     BudgetPacer,
+    CandidateScore,
     ConstraintError,
     CrossRouter,
+    Decision,
     ModelDescriptor,
     ModelPool,
     NoCandidateError,
@@ -288,6 +291,24 @@ def test_a_pacer_and_exploration_keep_to_the_agents(office: CrossRouter) -> None
     drawn = Exploration(explore=1.0).chosen(decision, [])
     assert drawn.model == "travel-desk"
     assert drawn.probability == 1.0
+
+
+def test_a_pacer_plans_with_the_agents_where_models_only_stand_in() -> None:
+    agent, cheap = CandidateScore("agent", 0.4, 0.05, 0.0), CandidateScore("cheap", 0.5, 0.001, 0.0)
+    # Half of the requests are the agent's, of which each costs a 120th of the budget.
+    pacer = BudgetPacer(6.0, 200)
+    for number in range(200):
+        dear = CandidateScore("dear", 0.5 + 0.5 * (number * 0.618 % 1), 0.05, 0.0)
+        decision = Decision("dear", dear.quality, 0.05, (dear, cheap), 1.0, "linear", 10.0)
+        if number % 2:
+            fit = {"agent": 3.0}
+            candidates = (agent, dear, cheap)
+            decision = replace(decision, model="agent", candidates=candidates, fit=fit)
+        paced = pacer.paced(decision)
+        pacer.settle(paced, paced.cost_usd)
+    calls = {model: of.calls for model, of in pacer.report().by_model.items()}
+    assert calls["agent"] == 100
+    assert calls["dear"] > 10
 
 
 def test_agents_are_told_apart_by_an_encoder_of_their_own(office: CrossRouter) -> None:

@@ -203,7 +203,6 @@ class BudgetPacer:
             DataError: If the file cannot be read or written.
         """
         now = self._clock().timestamp()
-        predicted = {one.model: (one.quality, one.cost_usd) for one in decision.candidates}
         with self._books.changing() as database:
             standing = self._books.read(database, now)
             expected = {one.model: standing.expected(one) for one in decision.candidates}
@@ -213,7 +212,7 @@ class BudgetPacer:
                 if (why := self._over(standing, model, cost)) is not None
             }
             if len(over) < len(expected):
-                self._books.begun(database, standing, now, predicted)
+                self._books.begun(database, standing, now, _choices(decision, over))
                 decision = decision.without(over) if over else decision
                 found = choose(self._ordered(decision, standing, now, expected))
                 model = found.model
@@ -375,6 +374,21 @@ class BudgetPacer:
         least = float(np.where(np.isfinite(quality), cost, np.inf).min(axis=1).mean())
         self._last = _Learned(recent, recent.seen, multipliers(quality, cost, pace, own), least)
         return self._last
+
+
+def _choices(decision: Decision, over: Mapping[str, str]) -> dict[str, tuple[float, float]]:
+    """Quality and cost in USD of those that a request is chosen among, by their ids.
+
+    Where agents serve, no model is; models are where no budget has room for one of these agents.
+
+    Args:
+        decision: The router's.
+        over: Why candidates do not fit into what is left, by their ids; not all of them.
+    """
+    choices = decision.peers
+    if all(one.model in over for one in choices):
+        choices = decision.without(over).peers
+    return {one.model: (one.quality, one.cost_usd) for one in choices}
 
 
 def _at(

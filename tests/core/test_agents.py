@@ -297,7 +297,7 @@ def test_a_pacer_plans_with_the_agents_where_models_only_stand_in() -> None:
     agent, cheap = CandidateScore("agent", 0.4, 0.05, 0.0), CandidateScore("cheap", 0.5, 0.001, 0.0)
     # Half of the requests are the agent's, of which each costs a 120th of the budget.
     pacer = BudgetPacer(6.0, 200)
-    for number in range(200):
+    for number in range(1, 201):
         dear = CandidateScore("dear", 0.5 + 0.5 * (number * 0.618 % 1), 0.05, 0.0)
         decision = Decision("dear", dear.quality, 0.05, (dear, cheap), 1.0, "linear", 10.0)
         if number % 2:

@@ -400,8 +400,9 @@ def _at(
     quality = np.array([one.quality for one in candidates])
     counted = np.array([expected[one.model] for one in candidates])
     if math.isfinite(willingness):
-        # One that has come since they were learned has none of its own yet.
-        own = [by.own[j] if (j := columns[one.model]) < len(by.own) else 0.0 for one in candidates]
+        # One that has come since they were learned, or stands in only, has none of its own.
+        places = [columns.get(one.model, len(by.own)) for one in candidates]
+        own = [by.own[j] if j < len(by.own) else 0.0 for j in places]
         counted *= 1 + willingness * np.array(own)
     counted += [decision.surcharge_usd.get(one.model, 0.0) for one in candidates]
     rewards = reward("linear", quality, counted, willingness).tolist()

@@ -102,6 +102,30 @@ def test_only_calls_that_an_agent_answered_alone_count(folder: Path) -> None:
     assert measured.updated.cost_usd_a_call is None
 
 
+def test_what_the_descriptor_said_is_not_measured(folder: Path) -> None:
+    text = (folder / "booking.yaml").read_text("utf-8")
+    (folder / "booking.yaml").write_text(f"{text}cost_usd_a_call: 0.03\n", "utf-8")
+    before = call(0).decision.candidates[0].model_copy(update={"cost_usd": 0.01})
+    earlier = call(0).decision.model_copy(update={"candidates": (before,)})
+    # It costs 0.01 where the descriptor said so then, and 0.03 as it says now.
+    found = [call(0, decision=earlier), call(1), call(2), call(4)]
+    (measured,) = measure_agents(folder, found, least=2)
+    assert measured.figures["cost_usd_a_call"].calls == 2
+    assert measured.figures["expected_latency_seconds"].calls == 4
+
+
+def test_a_latency_of_0_is_not_written(folder: Path) -> None:
+    calls = [call(number, latency_s=2.0 * (number > 1)) for number in range(3)]
+    (measured,) = measure_agents(folder, calls, least=2)
+    assert "expected_latency_seconds" not in measured.figures
+
+
+def test_an_id_that_is_there_twice_is_refused(folder: Path) -> None:
+    (folder / "again.yaml").write_text(BOOKING, "utf-8")
+    with pytest.raises(PoolError, match="booking"):
+        measure_agents(folder, [])
+
+
 def test_a_folder_of_models_alone_is_refused(toy_folder: Path) -> None:
     with pytest.raises(PoolError, match="none of its 3 descriptors is of an agent"):
         measure_agents(toy_folder, [])

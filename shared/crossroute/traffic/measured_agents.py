@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 from crossroute.errors import DataError, PoolError
 from crossroute.models.descriptor import ModelDescriptor
-from crossroute.models.pool import descriptor_files, descriptor_folder
-from crossroute.traffic.records import CallRecord
+from crossroute.models.pool import ModelPool, descriptor_files, descriptor_folder
+from crossroute.traffic.records import CallRecord, RecordedAsk
 
 LEAST_CALLS = 20
 """Of fewer calls a mean says little."""
@@ -78,7 +78,8 @@ def measure_agents(
     """What records say of the agents of a folder; nothing is written (see `write_measured`).
 
     Calls count that an agent answered with a single ask: in others, its time, cost or score is not
-    its own.
+    its own. A cost that was taken from its descriptor (`crossroute.strategies.bill.charge`) is left
+    out: it was not measured.
 
     Args:
         folder: Of descriptors, or a checkpoint.
@@ -87,7 +88,7 @@ def measure_agents(
         source: The source of feedback to go by; None is the mean over the sources of a call.
 
     Raises:
-        PoolError: If the folder holds no agent, chain, retriever or tool.
+        PoolError: If the folder holds no agent, chain, retriever or tool, or an id twice.
         DescriptorError: If a descriptor is not valid.
         DataError: If `least` is less than 2.
     """
@@ -97,6 +98,7 @@ def measure_agents(
         raise PoolError(f"{folder}: no such folder of descriptors.")
     paths = descriptor_files(descriptor_folder(folder))
     read = [(ModelDescriptor.load(path), path) for path in paths]
+    ModelPool(one for one, _ in read)  # Refuses an id that is there twice.
     agents = {one.id: (one, path) for one, path in read if one.kind != "model"}
     if not agents:
         raise PoolError(
@@ -111,10 +113,10 @@ def measure_agents(
         agent = record.model
         if agent not in agents or record.outcome != "answered" or len(record.asks) != 1:
             continue
-        if record.answering is None:
+        if (ask := record.answering) is None:
             continue
         calls[agent] += 1
-        found = record.answering.cost_usd, record.latency_s, record.score(source)
+        found = _paid(ask, record, agents[agent][0]), record.latency_s, record.score(source)
         for name, value in zip(FIELDS, found, strict=True):
             if value is not None:
                 values[agent][name].append(value)
@@ -126,7 +128,8 @@ def measure_agents(
                 name: _median(of) if name == "expected_latency_seconds" else _mean(of)
                 for name, of in values[agent].items()
                 # A latency of 0 is none that a descriptor takes.
-                if len(of) >= least and (name != "expected_latency_seconds" or max(of) > 0)
+                if len(of) >= least
+                and (name != "expected_latency_seconds" or statistics.median(of) > 0)
             },
         )
         for agent in sorted(agents)
@@ -147,6 +150,17 @@ def write_measured(measured: MeasuredAgent) -> bool:
         return False
     update_file(measured.path, measured.updated)
     return True
+
+
+def _paid(ask: RecordedAsk, record: CallRecord, agent: ModelDescriptor) -> float | None:
+    """What the answer of an agent cost, in USD; None where nobody knows, or its descriptor said it.
+
+    By then it may have said another cost than now, which was predicted.
+    """
+    said = {agent.cost_usd_a_call}
+    if record.predicted is not None:
+        said.add(record.predicted.cost_usd)
+    return None if ask.cost_usd in said else ask.cost_usd
 
 
 def _mean(values: Sequence[float]) -> Figure:

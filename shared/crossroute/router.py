@@ -393,8 +393,8 @@ class CrossRouter:
 
     @property
     def predicted(self) -> tuple[str, ...]:
-        """Ids of the candidates that the network predicts: all but agents without scores."""
-        return tuple(id_ for id_, model in self._pool.items() if model.learned)
+        """Ids of the models: who is chosen by predictions alone, which agents are not."""
+        return tuple(id_ for id_, one in self._pool.items() if one.kind == "model")
 
     @property
     def surcharge_usd(self) -> Mapping[str, float]:

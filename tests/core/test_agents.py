@@ -333,7 +333,10 @@ def test_agents_are_told_apart_by_an_encoder_of_their_own(office: CrossRouter) -
 def test_evaluation_and_held_out_rows_are_of_models(
     toy_router: CrossRouter, toy_data: RoutingData
 ) -> None:
-    router = toy_router.add_model(agent("trains", description="Books trains and flights."))
+    scores = [{"prompt": f"Book train {i}", "score": i % 2, "cost_usd": 0.01} for i in range(30)]
+    for given in (scores, None):
+        router = toy_router.add_model(agent("trains", description="Books trains."), given)
+        assert router.predicted == toy_router.predicted
     with_agent, without = evaluate(router, toy_data)[0], evaluate(toy_router, toy_data)[0]
     assert with_agent.models == without.models
     assert [r.aiq for r in with_agent.results] == [r.aiq for r in without.results]

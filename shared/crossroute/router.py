@@ -103,8 +103,8 @@ class CrossRouter:
         PoolError: If there are fewer than two models, or one does not fit the checkpoint.
         EncoderMismatchError: If the encoder is not the checkpoint's.
         UnknownModelError: If a model with a surcharge is not in the pool.
-        ConstraintError: If a surcharge is not a finite number, the margin none, there is no such
-            ranking, or it is another than the reward.
+        ConstraintError: If a surcharge is not a finite number, the margin none, the agents' encoder
+            no encoder, there is no such ranking, or it is another than the reward.
         ValueError: If there is no such reward.
     """
 
@@ -149,6 +149,11 @@ class CrossRouter:
         self._encoder = encoder
         self._ranking = check_ranking(ranking or reward or "exponential")
         self._margin = check_margin(margin)
+        if agent_encoder is not None and not isinstance(agent_encoder, QueryEncoder):
+            raise ConstraintError(
+                f"agent_encoder is {shortened(agent_encoder)}; give an encoder, such as "
+                'SentenceTransformersEncoder("all-MiniLM-L6-v2").'
+            )
         self._agent_encoder = agent_encoder
         self._surcharge_usd = _surcharges(surcharge_usd, pool)
         if measured.keys() != pool.keys():
@@ -289,6 +294,9 @@ class CrossRouter:
 
         Args:
             encoder: Encodes the agents' texts at once, and each query.
+
+        Raises:
+            ConstraintError: If it is no encoder.
         """
         return self._with(agent_encoder=encoder)
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -328,6 +329,13 @@ def test_agents_are_told_apart_by_an_encoder_of_their_own(office: CrossRouter) -
     assert other.route(query).model == "payroll"
     assert other.subset(["payroll", "leave"]).route(query).model == "payroll"
     assert other.encoder is office.encoder
+    with pytest.raises(ConstraintError, match="agent_encoder is 'all-MiniLM-L6-v2'"):
+        office.with_agent_encoder("all-MiniLM-L6-v2")  # type: ignore[arg-type]
+
+
+def test_a_router_with_agents_goes_to_other_processes(office: CrossRouter) -> None:
+    query = "Book me a train to Lyon"
+    assert pickle.loads(pickle.dumps(office)).route(query) == office.route(query)
 
 
 def test_evaluation_and_held_out_rows_are_of_models(

@@ -240,8 +240,9 @@ def test_what_constraints_and_needs_say_goes_before_the_fit(office: CrossRouter)
     query = "Book me a train to Lyon"
     forced = office.route("Tell me a joke", constraints={"model": "travel-desk"})
     assert forced.model == "travel-desk"
-    without = office.route(query, constraints={"excluded": ["travel-desk"]})
+    without = office.route(query, constraints={"excluded": ["travel-desk", "payroll"]})
     assert without.removed["travel-desk"].startswith("excluded by the call")
+    assert "margin" not in without.removed["payroll"]
     tools = office.route(Query.of(query, needs=["tools"]))
     assert "tools is not among the capabilities" in tools.removed["travel-desk"]
     blank = office.route("")
@@ -271,6 +272,8 @@ def test_a_batch_allows_only_agents_where_they_serve(office: CrossRouter) -> Non
     allocation = office.allocate(queries, budget_usd=100)
     first, second = allocation.decisions
     assert first.model == "travel-desk"
+    (every,) = office.with_margin(-100).allocate(queries[:1], budget_usd=100).decisions
+    assert every.tiers == sorted(every.tiers) != first.tiers
     assert second.model not in first.fit
     single = office.route_batch(queries)
     assert [one.model for one in single] == [office.route(query).model for query in queries]
@@ -278,8 +281,10 @@ def test_a_batch_allows_only_agents_where_they_serve(office: CrossRouter) -> Non
 
 def test_staying_for_good_goes_before_an_agent_and_a_margin_does_not(office: CrossRouter) -> None:
     query = "Book me a train to Lyon"
-    model = next(id_ for id_, one in office.pool.items() if one.kind == "model")
-    assert office.route(query, stay=Stay(model, math.inf)).model == model
+    model = office.route(query, constraints={"excluded": ["travel-desk"]}).model
+    stays = office.route(query, stay=Stay(model, math.inf))
+    assert stays.model == model
+    assert stays.kept
     decision = office.route(query, stay=Stay(model))
     assert decision.model == "travel-desk"
     assert not decision.kept
@@ -294,9 +299,15 @@ def test_a_pacer_and_exploration_keep_to_the_agents(office: CrossRouter) -> None
     assert drawn.probability == 1.0
 
 
-def test_a_pacer_plans_with_the_agents_where_models_only_stand_in() -> None:
-    agent, cheap = CandidateScore("agent", 0.4, 0.05, 0.0), CandidateScore("cheap", 0.5, 0.001, 0.0)
-    # Half of the requests are the agent's, of which each costs a 120th of the budget.
+@pytest.mark.parametrize(("agent_usd", "agents"), [(0.05, 100), (10.0, 0)])
+def test_a_pacer_plans_with_the_agents_where_models_only_stand_in(
+    agent_usd: float, agents: int
+) -> None:
+    agent, cheap = (
+        CandidateScore("agent", 0.4, agent_usd, 0.0),
+        CandidateScore("cheap", 0.5, 0.001, 0.0),
+    )
+    # Half of the requests are the agent's, of which each costs a 120th of the budget, or too much.
     pacer = BudgetPacer(6.0, 200)
     for number in range(1, 201):
         dear = CandidateScore("dear", 0.5 + 0.5 * (number * 0.618 % 1), 0.05, 0.0)
@@ -308,7 +319,7 @@ def test_a_pacer_plans_with_the_agents_where_models_only_stand_in() -> None:
         paced = pacer.paced(decision)
         pacer.settle(paced, paced.cost_usd)
     calls = {model: of.calls for model, of in pacer.report().by_model.items()}
-    assert calls["agent"] == 100
+    assert calls.get("agent", 0) == agents
     assert calls["dear"] > 10
 
 

@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossroute import ConstraintError, CrossRouter, ModelDescriptor, ModelPool, Topsis
+from crossroute import (
+    BudgetPacer,
+    ConstraintError,
+    CrossRouter,
+    ModelDescriptor,
+    ModelPool,
+    Stay,
+    Topsis,
+)
 from crossroute.traffic.records import RecordedDecision
 
 NAN = math.nan
@@ -216,3 +224,21 @@ def test_agents_are_ranked_by_it_among_themselves(router: CrossRouter) -> None:
     assert offices.with_ranking(quick).route(query).model == "fast"
     assert offices.with_ranking(cheap).route(query).model == "slow"
     assert offices.with_ranking(quick).route("Tell me a joke").model in router.pool
+    # Agents are no ideal for the models that stand in, or the other way round.
+    beside, decision = router.subset([one.id for one in pool[:3]]), offices.route(query)
+    assert decision.tiers == [0, 0, 1, 1, 1]
+    decision = offices.with_ranking("topsis").route(query)
+    assert decision.candidates[2:] == beside.with_ranking("topsis").route(query).candidates
+
+
+def test_surcharges_count_a_finite_margin_does_not_and_a_budget_takes_its_place(
+    toy_router: CrossRouter,
+) -> None:
+    router = toy_router.with_ranking(Topsis(0.5, 0.5, 0))
+    own = router.route(SUM)
+    assert router.with_surcharges({own.model: 100.0}).route(SUM).model != own.model
+    last = own.candidates[-1].model
+    assert router.route(SUM, stay=Stay(last, 1e9)).model == own.model
+    assert router.route(SUM, stay=Stay(last, math.inf)).kept
+    paced = BudgetPacer(1.0, 10).paced(own)
+    assert (paced.topsis, paced.reward) == (None, "linear")

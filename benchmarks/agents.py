@@ -3,9 +3,10 @@
     cd ../shared/data && python benchmarks/agents.py mmlu-pro.jsonl.gz routerbench.jsonl.gz
 
 The set is benchmarks/data/agents.yaml: pools of agents, queries of each, queries of the same field
-that are for a model, and general ones, which are asked of every pool. Each pool stands beside
-shipped models. Files, if any, hold prompts that are for a model too: 100 of each are asked of every
-pool.
+that are for a model, and general ones, which are asked of every pool but those whose agents overlap
+with what any model does. Queries of agents avoid the words of the descriptions, or, apart, share
+some. Each pool stands beside shipped models. Files, if any, hold prompts that are for a model too:
+100 of each are asked of the same pools.
 
 Compared are the router, its attention and the plain cosine of the encoder's vectors without general
 texts, each by the margin that lets 5 % of the general queries of `tune` through (the router by its
@@ -40,6 +41,7 @@ from crossroute.network.text_attention import TextAttention
 DATA = Path(__file__).parent / "data" / "agents.yaml"
 LET_THROUGH = 0.05
 PROMPTS, DRAWS = 100, 2000
+HARD, EASY = "other words", "shared words"
 MODEL = ""
 """Who a query belongs to that is for no agent."""
 
@@ -59,20 +61,26 @@ class Pool(NamedTuple):
 
     agents: Sequence[ModelDescriptor]
     cases: Sequence[Case]
+    overlaps: bool
+    """Whether some general queries would be right with one of its agents."""
 
 
 def load(half: str) -> list[Pool]:
     """The pools of `tune` or `test`."""
     content = yaml.safe_load(DATA.read_text("utf-8"))[half]
-    general = [Case(text, MODEL, "general") for text in content["general"]]
+    everyones = [Case(text, MODEL, "general") for text in content["general"]]
     pools = []
     for pool in content["pools"].values():
         agents = [described(name, facts) for name, facts in pool["agents"].items()]
         own = [
-            Case(text, name, "agents'") for name, texts in pool["queries"].items() for text in texts
+            Case(text, name, sort)
+            for sort, key in ((HARD, "queries"), (EASY, "easy"))
+            for name, texts in pool.get(key, {}).items()
+            for text in texts
         ]
         near = [Case(text, MODEL, "same field") for text in pool["none"]]
-        pools.append(Pool(agents, [*own, *near, *general]))
+        overlaps = bool(pool.get("overlaps"))
+        pools.append(Pool(agents, [*own, *near, *([] if overlaps else everyones)], overlaps))
     return pools
 
 
@@ -83,17 +91,18 @@ def described(name: str, facts: Mapping[str, Any]) -> ModelDescriptor:
 def with_prompts(pools: Sequence[Pool], files: Sequence[Path]) -> list[Pool]:
     """The pools, with prompts of files that are for models."""
     asked = [Case(text, MODEL, path.name.split(".")[0]) for path in files for text in drawn(path)]
-    return [Pool(pool.agents, [*pool.cases, *asked]) for pool in pools]
+    return [pool if pool.overlaps else pool._replace(cases=[*pool.cases, *asked]) for pool in pools]
 
 
 def drawn(path: Path) -> list[str]:
+    """Of its test split: what ships was fitted to others."""
     with gzip.open(path, "rt", encoding="utf-8") as lines:
         prompts = sorted({prompt for line in lines for prompt in _prompt(json.loads(line))})
     return np.random.default_rng(0).permutation(prompts)[:PROMPTS].tolist()
 
 
 def _prompt(row: Mapping[str, Any]) -> Iterator[str]:
-    if isinstance(row.get("prompt"), str):
+    if isinstance(row.get("prompt"), str) and row.get("split", "test") == "test":
         yield row["prompt"]
 
 
@@ -139,20 +148,20 @@ def tuned_margin(found: Sequence[Answers]) -> float:
 
 def shares(found: Sequence[Answers], margin: float) -> dict[str, str]:
     """The share of each outcome, in %, with its interval."""
-    sorts = list(dict.fromkeys(sort for one in found for sort in one.sort.tolist()))
+    sorts = list(dict.fromkeys([HARD, EASY, *(s for one in found for s in one.sort.tolist())]))
     outcomes: dict[str, list[tuple[int, int]]] = {}
     for one in found:
         served = one.fit >= margin
         for sort in sorts:
             here = one.sort == sort
             counts = {f"{sort}: to an agent": served}
-            if sort == "agents'":
+            if sort in (HARD, EASY):
                 counts = {
-                    "right agent": served & one.right,
-                    "wrong agent": served & ~one.right,
-                    "to models": ~served,
+                    f"{sort}: right agent": served & one.right,
+                    f"{sort}: wrong agent": served & ~one.right,
+                    f"{sort}: to models": ~served,
                 }
-            for name, hit in counts.items():
+            for name, hit in counts.items() if here.any() else ():
                 outcomes.setdefault(name, []).append((int((hit & here).sum()), int(here.sum())))
     return {name: interval(np.array(counts)) for name, counts in outcomes.items()}
 

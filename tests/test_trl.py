@@ -60,7 +60,9 @@ def test_a_trainer_learns_from_rows(name: str, model: str, tmp_path: Path) -> No
     first, second = said("", city="Bonn"), said("No.")
     tools = json.dumps([TOOL])
     plain = {"prompt": [QUESTION], "completion": second, "tools": None}
-    rows = [{"prompt": [QUESTION], "completion": first, "tools": tools}, plain]
+    # An agent calls tools that nobody knows.
+    agent = {**plain, "completion": [*first, {"role": "tool", "content": "20"}, *second]}
+    rows = [{"prompt": [QUESTION], "completion": first, "tools": tools}, plain, agent]
     if name == "DPO":
         pair = {"prompt": [QUESTION], "chosen": first, "rejected": second, "tools": tools}
         rows = [pair, {**pair, "chosen": said("Yes."), "rejected": said("", town=3)}]

@@ -6,8 +6,11 @@ much more of its attention x gives to a than to a text on what any model does, a
 
     fit_a(x) = max_t s(x, t) - log mean_g exp s(x, g)
 
-t are the texts of the agent, g those of `GENERAL`, s is scaled dot-product attention. An agent
-serves what it fits by the margin or more; a query that fits no agent is for the models.
+t are the texts of the agent, g those of `GENERAL`, s is scaled dot-product attention. With the
+static encoder that ships, s is that of its taught vectors, which know better what texts are about,
+and g has the centres of prompts that models were trained to route beside the texts
+(`crossroute.network.encoders.taught`). An agent serves what it fits by the margin or more; a query
+that fits no agent is for the models.
 """
 
 from __future__ import annotations
@@ -22,13 +25,14 @@ from crossroute.errors import ConstraintError, Reason, shortened
 from crossroute.models.descriptor import ModelDescriptor
 from crossroute.models.pool import ModelPool
 from crossroute.network.encoders import QueryEncoder, StaticEncoder
+from crossroute.network.encoders.taught import taught_encoder
 from crossroute.network.text_attention import TextAttention
 from crossroute.query import Query
 
 FloatArray = NDArray[np.float64]
 
-DEFAULT_MARGIN = 1.5
-"""An agent gets 4.5 times the attention of a general text; `docs/agents.md` says what it was
+DEFAULT_MARGIN = 1.25
+"""An agent gets 3.5 times the attention of a general text; `docs/agents.md` says what it was
 measured to do."""
 
 CLOSE = math.log(2)
@@ -57,6 +61,38 @@ GENERAL = (
     "Exam questions about physics, chemistry, biology, medicine, law, economics and psychology.",
     "Functions, loops, errors, recursion and algorithms in Python, Java, C or JavaScript.",
     "What is the difference between two concepts, and who invented them?",
+    "Explain step by step how this works, in simple words.",
+    "Who was the first to discover it, and in which year?",
+    "What is the capital, the population and the language of the country?",
+    "Summarise the following article in three sentences.",
+    "Rewrite this text so that it sounds more polite.",
+    "Draft a letter of complaint to my neighbour.",
+    "Write a short speech, a slogan or a description of a product.",
+    "Write a blog post about the advantages of remote work.",
+    "Tell me a story about a dragon, a princess and a forest.",
+    "Translate the following sentence into German, French or Spanish.",
+    "What does this word mean, and where does it come from?",
+    "Solve the equation for x and show that the function has a minimum.",
+    "How many ways are there to arrange the letters, and with what probability?",
+    "A car travels at 60 km per hour; how long does it take?",
+    "A shop sells apples for 2 dollars each; how much does she pay in all?",
+    "Write a function in Python that sorts a list of numbers.",
+    "Write a SQL query that joins two tables.",
+    "Why does my code throw an exception, and how do I fix it?",
+    "Design the architecture and the database schema of a web application.",
+    "Is it legal, and who is liable if it breaks?",
+    "What are the symptoms, causes and side effects of the disease?",
+    "Should I invest my savings in shares, bonds or funds?",
+    "Plan a weekend for a family with children.",
+    "Suggest a healthy dinner with chicken, rice and vegetables.",
+    "Give me tips to learn a language, sleep better and stay fit.",
+    "Discuss the causes and consequences of the war and the revolution.",
+    "Why is the sea salty, and why do birds sing?",
+    "How do engines, batteries and computers work?",
+    "Who wrote the novel, painted the picture and composed the opera?",
+    "Who won the match, the race and the championship?",
+    "I feel sad and lonely today.",
+    "What do you think about God, freedom and artificial intelligence?",
 )
 """What any model does: a query that is like one of these is for no agent."""
 
@@ -79,9 +115,14 @@ class Agents:
         self._ids = tuple(texts)
         # Where the texts of each begin.
         self._starts = np.cumsum([0, *map(len, texts.values())])[:-1]
-        self._attention = TextAttention(None if encoder.name == StaticEncoder.name else encoder)
-        every = [*GENERAL, *(text for own in texts.values() for text in own)]
-        self._keys = self._attention.keys(every)
+        taught = taught_encoder() if texts and encoder.name == StaticEncoder.name else None
+        self._attention = TextAttention(taught or encoder)
+        general = self._attention.keys(GENERAL)
+        if taught:
+            general = np.vstack([general, taught.prompts * math.sqrt(taught.dimension)])
+        self._general = len(general)
+        own = self._attention.keys([text for own in texts.values() for text in own])
+        self._keys = np.vstack([general, own])
         self._margin = margin
         self._columns = [
             j for j, one in enumerate(pool.values()) if one.kind != "model" and not one.learned
@@ -111,9 +152,9 @@ class Agents:
         if query.is_blank:
             return {}
         scores = self._attention.scores_of(query.text, self._keys)
-        general = scores[: len(GENERAL)]
+        general = scores[: self._general]
         usual = general.max() + math.log(np.exp(general - general.max()).mean())
-        best = np.maximum.reduceat(scores[len(GENERAL) :], self._starts)
+        best = np.maximum.reduceat(scores[self._general :], self._starts)
         return dict(zip(self._ids, (best - usual).round(DECIMALS).tolist(), strict=True))
 
     def unfit(self, fits: Mapping[str, float]) -> dict[str, Reason]:

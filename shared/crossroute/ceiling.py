@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from crossroute.constraints import Constraints
+from crossroute.constraints import Constraints, shortened_to
 from crossroute.decision import usd
 from crossroute.errors import Reason
 from crossroute.models.descriptor import ModelDescriptor
@@ -45,12 +45,14 @@ class Ceiling:
         pool: The candidates by their ids.
         query: What was routed.
         name: What the limit is called.
+        shorten: Whether a model that has no room for the conversation gets a shorter one.
     """
 
     usd: float
     pool: Mapping[str, ModelDescriptor]
     query: Query
     name: str = "hard_max_cost_usd"
+    shorten: bool = False
 
     @classmethod
     def of(
@@ -58,7 +60,9 @@ class Ceiling:
     ) -> Ceiling | None:
         """The ceiling of a call, None where it has none."""
         most = limits.hard_max_cost_usd
-        return None if most is None or math.isinf(most) else cls(most, pool, query)
+        if most is None or math.isinf(most):
+            return None
+        return cls(most, pool, query, shorten=limits.shorten)
 
     def longest_answer(
         self,
@@ -97,7 +101,8 @@ class Ceiling:
                 f"{self.name}",
                 "send no images, audio or files, or use max_cost_usd, which goes by a prediction",
             )
-        sent = self._input_tokens(more_input)
+        shorter = shortened_to(descriptor, self.query) if self.shorten else None
+        sent = self._input_tokens(more_input, shorter)
         bought = _tokens_for(left, descriptor.price, sent)
         wanted = [n for n in (asked, self.query.output_tokens) if n is not None]
         least = min([LEAST_ANSWER_TOKENS, *wanted])
@@ -112,21 +117,23 @@ class Ceiling:
         if descriptor.max_output_tokens is not None:
             room.append(descriptor.max_output_tokens)
         if (window := descriptor.context_window_tokens) is not None:
-            # It gets a shorter conversation than the query's where it has no room for that.
-            has_room = self.query.input_tokens < window
-            rest = window - math.ceil(sent) if has_room else descriptor.room_for_answer
+            rest = window - math.ceil(sent) if shorter is None else window - shorter
             room.append(max(rest, least, 1))
         return max(min(room), 1)
 
     def most_usd(self, model: str, output_tokens: float, *, more_input: float = 0.0) -> float:
         """What an ask with so many output tokens costs at most, in USD."""
-        price = self.pool[model].price
-        return 0.0 if price is None else _most(price, self._input_tokens(more_input), output_tokens)
+        descriptor = self.pool[model]
+        if descriptor.price is None:
+            return 0.0
+        shorter = shortened_to(descriptor, self.query) if self.shorten else None
+        return _most(descriptor.price, self._input_tokens(more_input, shorter), output_tokens)
 
-    def _input_tokens(self, more: float) -> float:
+    def _input_tokens(self, more: float, shorter: int | None) -> float:
         bound = self.query.needs & {"tools", "structured_output"}
         frame = TOOLS_FRAME_TOKENS if bound else FRAME_TOKENS
-        return INPUT_MARGIN * (self.query.input_tokens + more) + frame
+        own = self.query.input_tokens if shorter is None else shorter
+        return INPUT_MARGIN * (own + more) + frame
 
 
 def _most(price: Price, input_tokens: float, output_tokens: float) -> float:

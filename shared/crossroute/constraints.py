@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -280,6 +281,20 @@ def shortcomings(descriptor: ModelDescriptor, query: Query) -> list[Reason]:
         mend = "ask for a shorter answer, or add a model with larger max_output_tokens"
         found.append(Reason(text, mend))
     return found
+
+
+def shortened_to(model: ModelDescriptor, query: Query) -> int | None:
+    """The input tokens to which a request has to be shortened for a model.
+
+    Returns:
+        None where it fits as it is, or not even what always stays of it does.
+    """
+    window, least, asked = model.context_window_tokens, query.least_tokens, query.output_tokens or 0
+    if window is None or least is None or query.input_tokens + asked <= window:
+        return None
+    if least + asked > window:
+        return None
+    return max(window - (asked or model.room_for_answer), math.ceil(least))
 
 
 def retirement(descriptor: ModelDescriptor) -> Reason:

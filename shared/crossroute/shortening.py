@@ -6,13 +6,12 @@ Only where the call allows it (`Constraints.shorten`). What of it is kept is up 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from crossroute.constraints import Constraints
+from crossroute.constraints import Constraints, shortened_to
 from crossroute.models.descriptor import ModelDescriptor
 from crossroute.query import Query
 from crossroute.serving import Predictions
@@ -21,20 +20,6 @@ KEPT_POWER = 0.2
 """A share s of a conversation's tokens is taken to hold s to this power of what the answer needs:
 in `benchmarks/context.py`, with usual names, 68 % at 13 % of the tokens, 77 % at 27 %, 86 % at
 53 %."""
-
-
-def shortened_to(model: ModelDescriptor, query: Query) -> int | None:
-    """The input tokens to which a request has to be shortened for a model.
-
-    Returns:
-        None where it fits as it is, or not even what always stays of it does.
-    """
-    window, least, asked = model.context_window_tokens, query.least_tokens, query.output_tokens or 0
-    if window is None or least is None or query.input_tokens + asked <= window:
-        return None
-    if least + asked > window:
-        return None
-    return max(window - (asked or model.room_for_answer), math.ceil(least))
 
 
 def with_shortening(

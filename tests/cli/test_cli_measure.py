@@ -102,16 +102,24 @@ def test_only_calls_that_an_agent_answered_alone_count(folder: Path) -> None:
     assert measured.updated.cost_usd_a_call is None
 
 
-def test_what_the_descriptor_said_is_not_measured(folder: Path) -> None:
-    text = (folder / "booking.yaml").read_text("utf-8")
-    (folder / "booking.yaml").write_text(f"{text}cost_usd_a_call: 0.03\n", "utf-8")
-    before = call(0).decision.candidates[0].model_copy(update={"cost_usd": 0.01})
-    earlier = call(0).decision.model_copy(update={"candidates": (before,)})
-    # It costs 0.01 where the descriptor said so then, and 0.03 as it says now.
-    found = [call(0, decision=earlier), call(1), call(2), call(4)]
+def test_what_a_descriptor_states_or_nobody_counted_is_no_cost_that_was_measured(
+    run: Run, folder: Path, tmp_path: Path
+) -> None:
+    ask = call(0).asks[0]
+    stated, estimated = (ask.model_copy(update={name: True}) for name in ("stated", "estimated"))
+    found = [call(number, asks=[[stated, estimated, ask][number % 3]]) for number in range(6)]
     (measured,) = measure_agents(folder, found, least=2)
+    assert (measured.calls, measured.stated) == (6, 2)
     assert measured.figures["cost_usd_a_call"].calls == 2
-    assert measured.figures["expected_latency_seconds"].calls == 4
+    path = folder / "booking.yaml"
+    path.write_text(f"{BOOKING}cost_usd_a_call: 0.02\n", "utf-8")
+    records = tmp_path / "records.jsonl"
+    lines = [call(number, asks=[stated]).model_dump_json() + "\n" for number in range(20)]
+    records.write_text("".join(lines), "utf-8")
+    code, out, _ = run("models", "measure", folder, "--records", records, "--write")
+    said = "booking: its cost in records is what its descriptor says: nothing measured."
+    assert (code, said in out.replace("\n", " ")) == (0, True)
+    assert "cost_usd_a_call: 0.02\n" in path.read_text("utf-8")
 
 
 def test_a_latency_of_0_is_not_written(folder: Path) -> None:

@@ -90,7 +90,12 @@ def test_show(run: Run, file: Path) -> None:
     assert cells[:4] == ["sage", "3", "100%", "$0.0060"]
     assert (cells[5], cells[7]) == ("0.625", "2")
     assert "1 calls, of which 1 went to its own choice" in out
+    assert "not in these files" not in err
+    Recorder(file).feedback("nope", 1.0)
+    Recorder(file).feedback("nope", 0.0, source="judge")
+    assert "not in these files (mistyped ids?): 2." in run("records", "show", file)[2]
     found = json.loads(run("records", "show", file, file, "--json")[1])
+    assert found["feedback_on_no_call"] == 2
     assert (found["calls"], found["shadowed"], found["models"]["sage"]["scored"]) == (6, 2, 4)
 
 

@@ -71,10 +71,23 @@ def test_rank(run: Run, records: Path, tmp_path: Path) -> None:
     assert "391" not in ranked.read_text("utf-8")
     # The best path first, and the worst trace.
     assert out.index("answer sage") < out.index("answer poet")
-    assert "-0.400" in out.partition("Worst")[2]
+    best, _, worst = out.partition("Best:")[2].partition("Worst:")
+    assert "-0.400" in worst
+    # Each of the four once.
+    assert [
+        [line.split()[-1] for line in part.strip().splitlines()[:2]] for part in (best, worst)
+    ] == [
+        ["0", "2"],
+        ["1", "3"],
+    ]
     code, _, err = run("traces", "rank", records, "--source", "judge")
     assert (code, "4 without feedback" in err) == (1, True)
+    assert "of the source 'judge'. Sources there are: user." in err.replace("\n", " ")
     assert run("traces", "rank", records, "--readability", 0.1)[0] == 0
+    assert "not in these files" not in err
+    Recorder(records).feedback("nope", 1.0)
+    code, _, err = run("traces", "rank", records)
+    assert (code, "not in these files (mistyped ids?): 1." in err) == (0, True)
 
 
 @pytest.mark.parametrize("recipe", ["best", "sater"])

@@ -164,7 +164,24 @@ def test_an_agent_serves_what_is_like_its_texts_and_models_serve_the_rest(
         decision = office.route(query)
         assert decision.model not in agents, decision.explain()
         assert agents <= decision.removed.keys()
-        assert "the margin is 1.50" in decision.removed["leave"]
+        assert "the margin is 1.25" in decision.removed["leave"]
+
+
+def test_queries_without_a_word_of_the_texts_find_their_agents_and_exams_find_none(
+    office: CrossRouter,
+) -> None:
+    for query, served_by in {
+        "I have the flu and stay at home": "leave",
+        "My wages have not arrived": "payroll",
+        "I want to fly to Madrid in June": "travel-desk",
+    }.items():
+        assert office.route(query).model == served_by, office.route(query).explain()
+    for exam in (
+        "A train travels 60 miles in 45 minutes. What is its mean speed?\nA. 60\nB. 70\nC. 80",
+        "A patient who was sick for three days has a fever and a rash. Which is the most likely "
+        "diagnosis?\nA. Measles\nB. Influenza\nC. Scurvy\nD. Gout",
+    ):
+        assert office.route(exam).model not in {"leave", "payroll", "travel-desk"}
 
 
 def test_neither_a_low_price_nor_a_high_quality_makes_up_for_a_worse_fit(

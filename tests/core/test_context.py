@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -515,3 +516,25 @@ def test_weights_that_make_no_sense(name: str, value: Any) -> None:
 def test_no_half_life() -> None:
     with pytest.raises(ConstraintError, match="half_life is 0"):
         ContextWeights(half_life=0)
+
+
+def test_a_tool_loop_leaves_what_is_kept_alone_for_a_quarter_of_the_budget() -> None:
+    """So that a provider's prompt cache holds."""
+    talk = [
+        {"role": role, "content": f"Of matter {place} we say this and that, at some length. " * 3}
+        for place in range(40)
+        for role in ("user", "assistant")
+    ]
+    talk.append({"role": "user", "content": "And what of matter 7?"})
+    kept = []
+    for step in range(9):
+        call = {"id": f"{step}", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+        talk.append({"role": "assistant", "content": "", "tool_calls": [call]})
+        talk.append({"role": "tool", "content": f"matter {step} " * 8, "tool_call_id": f"{step}"})
+        found = fit_context(talk, budget_tokens=800)
+        assert found.tokens <= 800
+        kept.append(tuple(place for place in found.kept if place <= 80))
+    assert len(set(kept)) <= 4
+    assert len(kept[0]) > len(kept[-1]) > 1
+    # It changes once, and stays so.
+    assert [a == b for a, b in pairwise(kept)].count(False) == len(set(kept)) - 1

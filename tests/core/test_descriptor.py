@@ -298,6 +298,11 @@ def test_an_agent_says_what_it_serves() -> None:
     assert (agent.kind, agent.skills, agent.cost_usd_a_call) == ("agent", ("Books flights.",), 0.02)
 
 
+def test_a_vendor_may_have_efforts_of_its_own() -> None:
+    text = "id: one\nefforts: [low, high, ultra, deep]\n"
+    assert ModelDescriptor.parse(text, Path("one.yaml")).efforts[2:] == ("ultra", "deep")
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -307,6 +312,8 @@ def test_an_agent_says_what_it_serves() -> None:
         ("expected_quality: 0.5", "expected_quality is of an agent"),
         ("efforts: [low, low]", "efforts names one twice"),
         ("efforts: [Very High]", "efforts"),
+        ("efforts: [high, low]", r"the least first: \[low, high\]"),
+        ("efforts: [low, hihg]", "did you mean 'high'"),
         ("kind: oracle", "kind"),
     ],
 )

@@ -4,7 +4,15 @@ from typing import Any
 
 import pytest
 
-from crossroute import ConstraintError, CrossRouter, ModelPool, NoCandidateError, Query
+from crossroute import (
+    ConstraintError,
+    Constraints,
+    CrossRouter,
+    ModelPool,
+    NoCandidateError,
+    Query,
+)
+from crossroute.ceiling import Ceiling
 from crossroute.strategies import Ask, Flow, PickOne, Reply, Task, Together
 from crossroute.strategies.shortened import flow_of
 
@@ -147,3 +155,23 @@ def test_tools_leave_less_room(router: CrossRouter) -> None:
 def test_shorten_is_yes_or_no(shorten: object, router: CrossRouter) -> None:
     with pytest.raises(ConstraintError, match=r"shorten is .*; give True or False"):
         router.route("Hello", 0, constraints={"shorten": shorten})
+
+
+def test_a_hard_limit_goes_by_what_is_sent(router: CrossRouter) -> None:
+    price = router.pool[SMALL].price
+    assert price is not None
+    # Of the whole conversation it would buy nothing.
+    usd = 2.5 * 1.2 * price.cost_usd(750, 200)
+    assert usd < 2.5 * price.cost_usd(Query.of(LONG).input_tokens, 0)
+    limits = {"shorten": True, "hard_max_cost_usd": usd}
+    decision = router.route(LONG, 0, constraints=limits)
+    assert decision.model == SMALL
+    ceiling = Ceiling.of(Constraints(**limits), router.pool, Query.of(LONG))
+    assert ceiling is not None
+    bought = ceiling.longest_answer(SMALL)
+    assert isinstance(bought, int)
+    assert 100 <= bought <= WINDOW - 750
+    assert ceiling.most_usd(SMALL, bought) <= usd
+    whole = {**limits, "shorten": False}
+    with pytest.raises(NoCandidateError):
+        router.route(LONG, 0, constraints=whole)

@@ -535,3 +535,15 @@ def test_drafts_are_told_and_what_is_shown_of_several_is_one_text(way: str, task
         ("sage", "answer"),
         ("poet", "answer"),
     ]
+
+
+def test_a_cost_that_is_stated_says_so_unless_tokens_were_counted() -> None:
+    query = Query.of(QUESTION)
+    for cost_usd, a_call, found in (
+        (None, 0.02, (0.02, True)),
+        (0.001, 0.02, (0.001, None)),
+        (None, None, (None, None)),
+    ):
+        reply = Reply("booking", text="Booked.", cost_usd=cost_usd)
+        one = charge(Ask("booking"), reply, None, query, cost_usd_a_call=a_call)
+        assert (one["cost_usd"], one.get("stated")) == found

@@ -162,6 +162,22 @@ def test_what_is_no_trace_with_feedback_is_counted(make: Make) -> None:
             rank([], token_price=price)
 
 
+def test_what_nobody_has_counted_is_not_free(make: Make) -> None:
+    long, tool = "word " * 500, {"role": "tool", "content": "result " * 900}
+    said = [{"role": "assistant", "content": None, "tool_calls": [call(city="Bonn")]}, tool]
+    uncounted = ask(output_tokens=0, said=[*said, assistant(long)], handed_on=True)
+    records = [make(long, tokens=0, asks=[uncounted]), make("short", tokens=15)]
+    first, second = rank(records).traces
+    assert (first.record.answer, first.tokens) == ("short", 15)
+    # All that the agent said, and nothing that its tool gave.
+    assert 400 < second.tokens < 700
+    assert second.share == 1
+    # An ask that was counted beside it stays as it is.
+    counted = ask(role="draft", output_tokens=7, said=[assistant(long)])
+    (both,) = rank([make(long, tokens=7, asks=[counted, uncounted])]).traces
+    assert both.tokens == pytest.approx(second.tokens + 7)
+
+
 def test_what_reads_easily_is_worth_more_on_request(make: Make) -> None:
     easy = "The cat sat on the mat. It was warm. The dog came in."
     hard = (
@@ -230,6 +246,28 @@ def test_the_shortest_right_answer_is_preferred_to_the_longest_wrong_one(make: M
     (row,) = found.rows
     assert row["rejected"] == [assistant("371")]
     assert exported(records[:2], "dpo", recipe="sater").skipped.total() == 2
+
+
+@pytest.mark.parametrize("most_a_prompt", [1, 9])
+@pytest.mark.parametrize("recipe", ["best", "sater"])
+@pytest.mark.parametrize("format_", ["sft", "dpo"])
+def test_each_example_is_in_the_rows_or_left_out_for_one_reason(
+    format_: str, recipe: str, most_a_prompt: int, make: Make
+) -> None:
+    texts = ["391", "It is 391.", "It is 391!", "391", "371", "It is 371.", "It is 371, or so."]
+    several = [make(text, float("391" in text)) for text in texts]
+    others = [make("4", query="2 + 2?"), make("5", 0.0, query="2 + 3?"), make("", query="2 + 4?")]
+    found = exported([*several, *others], format_, recipe=recipe, most_a_prompt=most_a_prompt)
+    said = {message[0]["content"] for row in found.rows for message in list(row.values())[1:]}
+    assert len(said) <= found.used
+    assert found.examples == found.used + found.skipped.total() == 10
+    if (format_, recipe, most_a_prompt) == ("sft", "sater", 1):
+        assert found.skipped == {
+            "beyond the most of a prompt": 3,
+            "with a quality below 0.5": 3,
+            "of a prompt without a right answer": 1,
+            "answer: in which nothing was said": 1,
+        }
 
 
 @pytest.mark.parametrize(
@@ -309,6 +347,18 @@ def test_the_course_of_an_agent_is_learned_with_its_tools(make: Make) -> None:
     assert json.loads(row["tools"]) == [TOOL]
 
 
+@pytest.mark.parametrize("kind", ["retriever", "tool"])
+def test_what_no_model_said_is_not_learned(kind: str, make: Make) -> None:
+    shown = ask("handbook", kind=kind, said=[assistant("Chapter 1")], handed_on=True)
+    draft = ask("handbook", "draft", kind=kind, said=[assistant("Chapter 1")])
+    found = exported([make("Chapter 1", asks=[draft, shown])], roles=frozenset({"answer", "draft"}))
+    said = f"of a {kind}, whose words are not those of a model"
+    assert (found.rows, found.examples) == ([], 2)
+    assert found.skipped == {f"answer: {said}": 1, f"draft: {said}": 1}
+    agent = ask("booking", kind="agent", said=[assistant("Booked.")], handed_on=True)
+    assert len(exported([make("Booked.", asks=[agent])]).rows) == 1
+
+
 def test_what_was_not_recorded_is_not_learned(make: Make) -> None:
     image = [{"type": "text", "text": "What is it?"}, {"type": "image_url"}]
     records = [
@@ -321,7 +371,7 @@ def test_what_was_not_recorded_is_not_learned(make: Make) -> None:
         make(calls=[call(deep=json.loads("[" * 200 + "]" * 200))]),
     ]
     found = exported(records)
-    assert (found.rows, found.examples, found.skipped.total()) == ([], 0, 7)
+    assert (found.rows, found.examples, found.used, found.skipped.total()) == ([], 7, 0, 7)
     assert found.skipped["answer: without a prompt"] == 1
     assert found.skipped["answer: with attachments, which are not recorded"] == 1
     hostile = ask(role="draft", keep=[0, 7], said=[assistant("x")])
@@ -360,7 +410,7 @@ def test_whatever_a_file_holds_makes_rows_or_is_counted(
     records = [make(query=query, asks=asked, tools=tools), make("391", 0.0, query=query)]
     for format_ in ("sft", "dpo"):
         found = exported(records, format_, roles=frozenset({"answer", "draft"}))
-        assert found.examples + found.skipped.total() >= 3
+        assert found.examples == found.used + found.skipped.total() >= 3
         for row in found.rows:
             json.dumps(row, allow_nan=False)
             assert all(message["role"] in ROLES for message in row["prompt"])
@@ -598,5 +648,6 @@ def test_few_are_compared_or_masked(make: Make, monkeypatch: pytest.MonkeyPatch)
     records = [make(str(place % 4), float(place % 2), tokens=0) for place in range(40)]
     found = exported(records, "dpo", most_a_prompt=9)
     assert len(found.rows) == 4
-    assert found.skipped["nearly the same as another"] == 396
+    # Of 400 pairs of 40 examples.
+    assert found.skipped == {"nearly the same as another": 36}
     assert len(masks) <= 5

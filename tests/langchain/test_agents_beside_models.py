@@ -303,6 +303,8 @@ def test_what_an_agent_did_is_told_and_counted(tmp_path: Path) -> None:
     one.invoke(FLIGHT, {"callbacks": [recorder, ledger]})
     record = json.loads((tmp_path / "records.jsonl").read_text())
     assert (record["model"], record["cost_usd"], record["outcome"]) == ("flights", 0.02, "answered")
+    (ask,) = record["asks"]
+    assert (ask["kind"], ask["stated"]) == ("agent", True)
     spend = ledger.spend["flights"]
     assert (spend.calls, spend.output_tokens, spend.cost_usd) == (1, 14, 0.02)
     # No model could have done it for less.

@@ -238,6 +238,8 @@ def test_the_books_hold_agents(tmp_path: Path) -> None:
         dispatcher.event_handlers[:] = before
     record = json.loads((tmp_path / "records.jsonl").read_text())
     assert (record["model"], record["cost_usd"]) == ("flights", 0.02)
+    (ask,) = record["asks"]
+    assert (ask["kind"], ask["stated"]) == ("agent", True)
     spend = ledger.spend["flights"]
     assert (spend.calls, spend.cost_usd, ledger.saving_usd) == (1, 0.02, 0.0)
 

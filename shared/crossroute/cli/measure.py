@@ -72,10 +72,22 @@ def models_measure(
         )
     out.print(table)
     out.print(f"A figure needs {least} calls, and quality needs feedback on them.")
+    for one in found:
+        if one.stated:
+            out.print(escape(_stated(one)))
     if write:
         out.print(escape(f"Changed: {', '.join(changed) or 'nothing'}."))
     else:
         out.print("Nothing was written: --write writes the figures into the descriptors.")
+
+
+def _stated(one: MeasuredAgent) -> str:
+    which = "" if one.stated == one.calls else f" of {one.stated:,} of its {one.calls:,} calls"
+    cost = f"its cost in records{which} is what its descriptor says: nothing measured."
+    said = f"{one.agent.id}: {cost}"
+    if one.agent.kind in ("agent", "chain"):
+        said += " With a price in its descriptor, the tokens that its models count are its cost."
+    return said
 
 
 def _shown(figure: Figure | None, form: Callable[[float], str]) -> str:
@@ -89,6 +101,7 @@ def _facts(one: MeasuredAgent, changed: list[str]) -> dict[str, object]:
         "agent": one.agent.id,
         "file": str(one.path),
         "calls": one.calls,
+        "stated_costs": one.stated,
         "figures": {name: figure._asdict() for name, figure in one.figures.items()},
         "written": one.agent.id in changed,
     }

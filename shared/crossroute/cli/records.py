@@ -27,6 +27,13 @@ RecordFiles = Annotated[
     ),
 ]
 
+
+def tell_lone(count: int) -> None:
+    """Say how much feedback there is on calls that are in none of the files."""
+    if count:
+        err.print(f"Feedback on calls that are not in these files (mistyped ids?): {count:,}.")
+
+
 records_app = typer.Typer(help="The calls that a recorder has written.", no_args_is_help=True)
 
 
@@ -76,11 +83,14 @@ def records_show(
     files: RecordFiles, skip_broken: SkipBroken = False, as_json: AsJson = False
 ) -> None:
     """Say who answered, what it cost beside what was predicted, and how good it was."""
-    found = Summary.of(read_records(*files, skip_broken=skip_broken))
+    lone: list[int] = []
+    found = Summary.of(read_records(*files, skip_broken=skip_broken, on_lone=lone.append))
     if as_json:
         times = {"first": found.first, "last": found.last}
-        print_json({**asdict(found), **{n: at and at.isoformat() for n, at in times.items()}})
+        told = {**asdict(found), **{n: at and at.isoformat() for n, at in times.items()}}
+        print_json({**told, "feedback_on_no_call": sum(lone)})
         return
+    tell_lone(sum(lone))
     if found.first is None or found.last is None:
         out.print("There are no calls.")
         return

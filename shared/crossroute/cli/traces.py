@@ -14,8 +14,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from crossroute.cli.common import SkipBroken, err, out
-from crossroute.cli.records import RecordFiles
-from crossroute.errors import DataError
+from crossroute.cli.records import RecordFiles, tell_lone
+from crossroute.errors import DataError, shortened
 from crossroute.files import replace_file
 from crossroute.traces import export as exporting
 from crossroute.traces.personal_data import PersonalData
@@ -70,7 +70,12 @@ def traces_rank(
         cells = (f"{len(ones):,}", f"{quality:.3f}", f"{tokens:,.0f}", f"{_mean_reward(ones):.3f}")
         table.add_row(escape(path), *cells)
     out.print(table)
-    for title, ones in (("Best", found.traces[:SHOWN]), ("Worst", found.traces[: -SHOWN - 1 : -1])):
+    # Where there are few, half of them are the best ones.
+    half = min(SHOWN, (len(found.traces) + 1) // 2)
+    worst = found.traces[half:][: -SHOWN - 1 : -1]
+    for title, ones in (("Best", found.traces[:half]), ("Worst", worst)):
+        if not ones:
+            continue
         out.print(f"\n{title}:")
         for one in ones:
             out.print(
@@ -167,7 +172,9 @@ def traces_export(
         )
     )
     _tell_skipped(ranking.skipped, f"of {ranking.calls:,} calls")
-    _tell_skipped(found.skipped, f"of {found.examples:,} examples")
+    _tell_skipped(
+        found.skipped, f"of {found.examples:,} examples, {found.used:,} of which are in the rows"
+    )
 
 
 def _check_out(path: Path | None, files: Sequence[Path]) -> None:
@@ -187,11 +194,15 @@ def _ranking(
     *,
     skip_broken: bool,
 ) -> Ranking:
-    records = read_records(*files, skip_broken=skip_broken)
+    records = read_records(*files, skip_broken=skip_broken, on_lone=tell_lone)
     found = rank(records, token_price=token_price, readability=readability, source=source)
     if not found.traces:
         _tell_skipped(found.skipped, f"of {found.calls:,} calls")
-        raise DataError(f"None of {found.calls:,} calls is a trace with feedback.")
+        said = f"None of {found.calls:,} calls is a trace with feedback"
+        if source is not None and source not in found.sources:
+            there_are = ", ".join(sorted(found.sources)) or "none"
+            said += f" of the source {shortened(source)}. Sources there are: {there_are}"
+        raise DataError(f"{said}.")
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import TypedDict
 
 from crossroute.context.scores import (
@@ -20,6 +21,9 @@ from crossroute.models.descriptor import ModelDescriptor
 from crossroute.network.text_attention import TextAttention
 from crossroute.query import SYSTEM_ROLES, USER_ROLES, Message, check_messages, content_text
 from crossroute.strategies.checks import check_count
+
+STEPS = 4
+"""So often what is kept may change while a tool loop fills the budget."""
 
 
 class ScoreSettings(TypedDict, total=False):
@@ -77,7 +81,9 @@ def fit_context(
     results are kept or dropped together; a result whose call is not there is dropped, wherever it
     stands. The rest is scored by what it has to do with the last question and with the role, by
     stage and by recency, and kept from the highest score on as long as there is room. What is kept
-    stays as it is, in its order. Where all of it fits, all of it is kept.
+    stays as it is, in its order. Where all of it fits, all of it is kept. In a tool loop, what is
+    kept of the rest changes only each time that the loop has grown by a quarter of the budget, so
+    that a provider's prompt cache is of use in between.
 
     Args:
         messages: In OpenAI's dict form. A message may say the `stage` at which it was written, by
@@ -123,11 +129,12 @@ def fit_context(
     if sum(item.tokens for item in items) <= room:
         kept.update(place for unit in rest for place in unit)
         items = []
+    told, spare = _told(tokens[last + 1 :], max(budget // STEPS, 1))
     choice = choose(
         items,
-        room,
+        max(room - spare, 0),
         _text(messages[last : last + 1]),
-        beside=_text(messages[last + 1 :]),
+        beside=_text(messages[last + 1 : last + 1 + told]),
         role=role,
         stage=stage,
         weights=weights,
@@ -168,6 +175,21 @@ def _budget(budget_tokens: int | None, model: ModelDescriptor | None) -> int:
         return budget_tokens
     room = window - model.room_for_answer
     return room if budget_tokens is None else min(budget_tokens, room)
+
+
+def _told(tail: Sequence[int], step: int) -> tuple[int, int]:
+    """How far what follows the last turn is read, and what of the budget is left to it.
+
+    Args:
+        tail: Tokens of its messages.
+        step: Tokens by which it may grow before anything changes.
+
+    Returns:
+        Its messages up to the last full step, and tokens up to the next one; none without a tail.
+    """
+    steps = sum(tail) // step
+    read = sum(1 for end in accumulate(tail) if end <= steps * step)
+    return read, (steps + 1) * step - sum(tail) if tail else 0
 
 
 def _last_turn(messages: Sequence[Message]) -> int:

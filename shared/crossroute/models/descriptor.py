@@ -6,6 +6,7 @@ import datetime
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -68,6 +69,12 @@ ANSWER_SHARE = 0.25
 
 MOST_TEXTS = 200
 """Skills, or examples, of one descriptor."""
+
+EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+"""The efforts that vendors have, the least first."""
+
+LIKE_AN_EFFORT = 0.75
+"""A word so like one of them is taken for a slip."""
 
 MOST_EFFORTS = 20
 """Of one model."""
@@ -272,6 +279,16 @@ class ModelDescriptor(Strict):
     def _check_efforts(self) -> None:
         if len(set(self.efforts)) < len(self.efforts):
             raise ValueError("efforts names one twice; remove it")
+        known = [EFFORTS.index(effort) for effort in self.efforts if effort in EFFORTS]
+        if known != sorted(known):
+            least_first = ", ".join(sorted(self.efforts, key=_rank_of_effort))
+            raise ValueError(f"efforts stand the least first: [{least_first}]")
+        for effort in self.efforts:
+            # A vendor may have others, but none that only looks like one of these.
+            if effort not in EFFORTS and (
+                meant := get_close_matches(effort, EFFORTS, 1, LIKE_AN_EFFORT)
+            ):
+                raise ValueError(f"efforts names {effort!r}; did you mean {meant[0]!r}?")
         if self.effort is not None and not self.id.endswith(f"@{self.effort}"):
             raise ValueError(
                 f"effort is {self.effort}, so that the id must end with @{self.effort}"
@@ -384,6 +401,11 @@ class ModelDescriptor(Strict):
         path = Path(folder) / self.file_name
         replace_file(path, dump_yaml(self.as_written.model_dump(exclude_defaults=True)))
         return path
+
+
+def _rank_of_effort(effort: str) -> int:
+    """Where an effort stands; one that nobody knows stands last."""
+    return EFFORTS.index(effort) if effort in EFFORTS else len(EFFORTS)
 
 
 def dump_yaml(content: object) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any, NotRequired, TypedDict
 
 from crossroute.models.price import Price
-from crossroute.query import Query, estimate_tokens
+from crossroute.query import Message, Query, estimate_tokens
 from crossroute.strategies.base import Ask, Reply, Role, Usage
 
 
@@ -23,6 +23,7 @@ class Charge(TypedDict):
         cost_usd: Cost in USD; None for a model without a price.
         estimated: Whether nobody has counted the tokens, so that they are estimated from the texts.
         effort: The reasoning effort, where the ask named one; else it is the model's own.
+        stated: There, and true, where the cost is what the descriptor of an agent states.
     """
 
     model: str
@@ -33,6 +34,7 @@ class Charge(TypedDict):
     cost_usd: float | None
     estimated: bool
     effort: NotRequired[str]
+    stated: NotRequired[bool]
 
 
 def charge(
@@ -59,6 +61,7 @@ def charge(
             counted and have a price: as soon as it is asked, whatever comes of it. None for models.
     """
     usage, cost = reply.usage, reply.cost_usd
+    is_stated = cost is None and cost_usd_a_call is not None
     # Each token that came had its log-probability, where there are any.
     said = max(round(made_tokens(reply)), len(reply.logprobs))
     if cost is None and cost_usd_a_call is not None:
@@ -84,6 +87,8 @@ def charge(
     }
     if ask.effort is not None:
         found["effort"] = ask.effort
+    if is_stated:
+        found["stated"] = True
     return found
 
 
@@ -95,10 +100,18 @@ def made_tokens(reply: Reply) -> float:
 
 def more_input(ask: Ask) -> float:
     """Estimated tokens of the messages and tools that an ask adds to the caller's."""
-    texts = [str(message.get("content") or "") for message in ask.then]
-    calls = (call for message in ask.then for call in message.get("tool_calls") or ())
-    texts += [json.dumps(one, default=str) for one in (*calls, *ask.tools)]
-    return sum(map(estimate_tokens, texts))
+    tools = (json.dumps(tool, default=str) for tool in ask.tools)
+    return message_tokens(ask.then) + sum(map(estimate_tokens, tools))
+
+
+def message_tokens(messages: Iterable[Message]) -> float:
+    """Estimated tokens of what messages in OpenAI's dict form say, and of their tool calls."""
+    found = 0.0
+    for message in messages:
+        found += estimate_tokens(str(message.get("content") or ""))
+        calls = message.get("tool_calls") or ()
+        found += sum(estimate_tokens(json.dumps(call, default=str)) for call in calls)
+    return found
 
 
 def bill(charges: Iterable[Charge]) -> dict[str, Any]:

@@ -80,7 +80,7 @@ def lowered(task: Task, ceiling: Ceiling | None, limit: Limit) -> Ceiling | None
         return ceiling
     if ceiling is not None:
         return replace(ceiling, usd=limit.usd, name=limit.name)
-    return Ceiling(limit.usd, task.pool, task.query, limit.name)
+    return Ceiling(limit.usd, task.pool, task.query, limit.name, task.limits.shorten)
 
 
 def limited(

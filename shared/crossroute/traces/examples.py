@@ -104,6 +104,8 @@ def _answer(record: CallRecord) -> _Parts:
     shown = [ask for ask in record.asks if ask.handed_on]
     if not shown:
         raise LeftOutError("in which nothing was handed on")
+    for one in shown:
+        _see_that_a_model_said_it(one)
     # A strategy may have handed on parts of several; of those before the last one, their text.
     said: list[Message] = [*(shown[-1].said or ())]
     text = record.answer or ""
@@ -120,6 +122,7 @@ def _ask(record: CallRecord, ask: RecordedAsk) -> _Parts:
     """What an ask was sent, what it said, and the tools that it had."""
     if ask.error is not None:
         raise LeftOutError("which failed or were refused")
+    _see_that_a_model_said_it(ask)
     messages = _messages(record)
     if ask.keep is not None:
         if not all(0 <= place < len(messages) for place in ask.keep):
@@ -130,6 +133,11 @@ def _ask(record: CallRecord, ask: RecordedAsk) -> _Parts:
         raise LeftOutError("which go on with the words of another model")
     tools = record.tools if ask.tools is None else ask.tools
     return prompt, [*(ask.said or ())], [*(tools or ())]
+
+
+def _see_that_a_model_said_it(ask: RecordedAsk) -> None:
+    if ask.kind in ("retriever", "tool"):
+        raise LeftOutError(f"of a {ask.kind}, whose words are not those of a model")
 
 
 def _messages(record: CallRecord) -> list[Message]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import product
 from pathlib import Path
@@ -96,12 +96,14 @@ class Exported:
 
     Attributes:
         rows: As TRL reads them.
-        examples: Examples that there were to select from.
-        skipped: What was left out, by the reason.
+        examples: What might have been learned from: an answer of a call, an ask.
+        used: Those of them that are in the rows, each counted once.
+        skipped: All the others, by the reason.
     """
 
     rows: list[dict[str, Any]] = field(default_factory=list)
     examples: int = 0
+    used: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
 
 
@@ -131,7 +133,6 @@ def export(
     found = Exported()
     groups: dict[str, list[Example]] = {}
     for example in examples_of(ranking.traces, selection.roles, found.skipped):
-        found.examples += 1
         groups.setdefault(example.key, []).append(example)
     select = {
         ("sft", "best"): _best,
@@ -140,28 +141,36 @@ def export(
         ("dpo", "sater"): _shortest_right_and_longest_wrong,
     }[selection.format, selection.recipe]
     every = [one for group in groups.values() for one in group]
+    found.examples = found.skipped.total() + len(every)
     texts = (text for one in every for text in (_question(one.prompt), one.said))
     new = NearDuplicates(selection.near_duplicates, texts)
     for group in groups.values():
         # Near duplicates of one prompt are told before the most of it are taken.
         taken, known = 0, set[tuple[str, str | None]]()
-        for chosen, rejected in select(group, selection, found.skipped):
-            if taken == selection.most_a_prompt:
-                found.skipped["beyond the most of a prompt"] += 1
-                continue
-            # Of pairs there may be thousands, and masking takes its time.
+        used, why = set[int](), dict[int, str]()
+        pairs, why_none = select(group, selection)
+        for chosen, rejected in pairs:
+            both = {id(one) for one in (chosen, rejected) if one is not None}
             says = chosen.said, None if rejected is None else rejected.said
-            if says in known:
-                found.skipped["nearly the same as another"] += 1
-                continue
-            known.add(says)
-            row = _row(chosen, rejected, personal_data)
-            said = [as_text(row[name]) for name in _SAID if name in row]
-            if not new.add(_question(row["prompt"]), *said):
-                found.skipped["nearly the same as another"] += 1
-                continue
-            found.rows.append(row)
-            taken += 1
+            reason = "nearly the same as another"
+            if taken == selection.most_a_prompt:
+                reason = "beyond the most of a prompt"
+            # Of pairs there may be thousands, and masking takes its time.
+            elif says not in known:
+                known.add(says)
+                row = _row(chosen, rejected, personal_data)
+                said = [as_text(row[name]) for name in _SAID if name in row]
+                if new.add(_question(row["prompt"]), *said):
+                    found.rows.append(row)
+                    used |= both
+                    taken += 1
+                    continue
+            for one in both:
+                why.setdefault(one, reason)
+        found.used += len(used)
+        # An example may be in several pairs, and is counted once.
+        unused = {id(one) for one in group} - used
+        found.skipped.update(why.get(one, why_none) for one in unused)
     found.rows = _with_tools(found.rows)
     return found
 
@@ -190,20 +199,18 @@ def write_rows(rows: Iterable[dict[str, Any]], path: Path) -> None:
         file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rest)
 
 
-# Recipes
+# Recipes: of the examples of a prompt, the pairs, and why an example is in none
+
+_Selected = tuple[Sequence[Pair], str]
 
 
-def _best(group: Sequence[Example], wanted: Selection, skipped: Counter[str]) -> Iterator[Pair]:
-    for example in sorted(group, key=lambda one: -one.reward):
-        if _reaches(example.reward, wanted.least_reward):
-            yield example, None
-        else:
-            skipped[f"with a reward below {wanted.least_reward:g}"] += 1
+def _best(group: Sequence[Example], wanted: Selection) -> _Selected:
+    ranked = sorted(group, key=lambda one: -one.reward)
+    good = [(one, None) for one in ranked if _reaches(one.reward, wanted.least_reward)]
+    return good, f"with a reward below {wanted.least_reward:g}"
 
 
-def _best_pairs(
-    group: Sequence[Example], wanted: Selection, skipped: Counter[str]
-) -> Iterator[Pair]:
+def _best_pairs(group: Sequence[Example], wanted: Selection) -> _Selected:
     ranked = sorted(group, key=lambda one: -one.reward)
     pairs = [
         (one, other)
@@ -213,29 +220,25 @@ def _best_pairs(
         and one.reward > other.reward
         and one.said != other.said
     ]
-    if not pairs:
-        skipped["of a prompt without such a pair"] += len(group)
-    yield from sorted(pairs, key=lambda pair: (pair[1].reward - pair[0].reward, -pair[0].reward))
+    pairs.sort(key=lambda pair: (pair[1].reward - pair[0].reward, -pair[0].reward))
+    return pairs, _why_unpaired(pairs)
 
 
-def _shortest_right(
-    group: Sequence[Example], wanted: Selection, skipped: Counter[str]
-) -> Iterator[Pair]:
+def _shortest_right(group: Sequence[Example], wanted: Selection) -> _Selected:
     right, _ = _by_length(group, wanted)
-    if not right:
-        skipped["of a prompt without a right answer"] += len(group)
-    yield from ((one, None) for one in right)
+    wrong = f"with a quality below {wanted.right_at:g}"
+    return [(one, None) for one in right], wrong if right else "of a prompt without a right answer"
 
 
-def _shortest_right_and_longest_wrong(
-    group: Sequence[Example], wanted: Selection, skipped: Counter[str]
-) -> Iterator[Pair]:
+def _shortest_right_and_longest_wrong(group: Sequence[Example], wanted: Selection) -> _Selected:
     right, wrong = _by_length(group, wanted)
     pairs = zip(right, reversed(wrong), strict=False)
     found = [(one, other) for one, other in pairs if one.said != other.said]
-    if not found:
-        skipped["of a prompt without such a pair"] += len(group)
-    yield from found
+    return found, _why_unpaired(found)
+
+
+def _why_unpaired(pairs: Sequence[object]) -> str:
+    return "in no such pair" if pairs else "of a prompt without such a pair"
 
 
 def _by_length(group: Sequence[Example], wanted: Selection) -> tuple[list[Example], list[Example]]:

@@ -25,6 +25,11 @@ MOST_DEPTH = 50
 """Of the arguments of a tool call, which may be whatever a model has written."""
 
 
+def role_of(message: Message) -> str | None:
+    """The role of a message as chat templates know it; None where they know none such."""
+    return _ROLES.get(str(message.get("role")))
+
+
 class LeftOutError(Exception):
     """Why messages cannot be learned from; it is counted, and does not leave the package."""
 
@@ -42,7 +47,7 @@ def learnable(messages: Iterable[Message]) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     waiting: list[str] = []
     for message in messages:
-        role = _ROLES.get(str(message.get("role")))
+        role = role_of(message)
         if role is None:
             raise LeftOutError("with a message of an unknown role")
         new: dict[str, Any] = {"role": role, "content": _text(message.get("content"))}

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 
 from crossroute.errors import DataError, shortened
 from crossroute.ranking import amount
+from crossroute.strategies.bill import message_tokens
+from crossroute.traces.messages import role_of
 from crossroute.traces.readability import reading_ease
 from crossroute.traffic.records import CallRecord
 
@@ -29,7 +31,8 @@ class Ranked:
     Attributes:
         record: The call.
         quality: Its feedback, 0..1.
-        tokens: Output tokens of all its asks, drafts and judges too.
+        tokens: Output tokens of all its asks, drafts and judges too; those of an ask that said
+            something, and none of whose tokens was counted, are estimated.
         share: Its tokens by those of the longest trace of the same prompt, 0..1; where that is the
             only one, by those of the longest trace of all.
         readability: How easily it reads, 0..1; None where that has no weight.
@@ -59,11 +62,13 @@ class Ranking:
         traces: Those that have got feedback.
         calls: Calls that were read.
         skipped: How many are no such traces, by the reason.
+        sources: Of the feedback that there is.
     """
 
     traces: list[Ranked] = field(default_factory=list)
     calls: int = 0
     skipped: Counter[str] = field(default_factory=Counter)
+    sources: set[str] = field(default_factory=set)
 
 
 def rank(
@@ -89,25 +94,26 @@ def rank(
         if amount(value) in (None, math.inf):
             raise DataError(f"{name} is {shortened(value)}; give a finite number from 0 up.")
     found = Ranking()
-    kept: list[tuple[CallRecord, float]] = []
+    kept: list[tuple[CallRecord, float, float]] = []
     for record in records:
         found.calls += 1
+        found.sources.update(record.feedback)
         score = record.score(source)
         if reason := _unusable(record, score):
             found.skipped[reason] += 1
         elif score is not None:
-            kept.append((record, score))
-    tokens: dict[str, list[float]] = {}
-    for record, _ in kept:
-        tokens.setdefault(_prompt(record), []).append(record.output_tokens)
-    most = max((record.output_tokens for record, _ in kept), default=0)
-    for record, score in kept:
-        group = tokens[_prompt(record)]
+            kept.append((record, score, _tokens(record)))
+    of_prompt: dict[str, list[float]] = {}
+    for record, _, tokens in kept:
+        of_prompt.setdefault(_prompt(record), []).append(tokens)
+    most = max((tokens for *_, tokens in kept), default=0)
+    for record, score, tokens in kept:
+        group = of_prompt[_prompt(record)]
         longest = max(group) if len(group) > 1 else most
-        share = record.output_tokens / longest if longest else 0.0
+        share = tokens / longest if longest else 0.0
         ease = reading_ease(_said(record)) if readability else None
         reward = score - token_price * share + readability * (ease or 0.0)
-        found.traces.append(Ranked(record, score, record.output_tokens, share, ease, reward))
+        found.traces.append(Ranked(record, score, tokens, share, ease, reward))
     found.traces.sort(key=lambda one: -one.reward)
     return found
 
@@ -125,6 +131,18 @@ def _unusable(record: CallRecord, score: float | None) -> str | None:
 
 def _prompt(record: CallRecord) -> str:
     return json.dumps([record.query, record.tools], sort_keys=True)
+
+
+def _tokens(record: CallRecord) -> float:
+    """Output tokens of all asks; what was said is not free where nobody has counted."""
+    uncounted = (
+        message
+        for ask in record.asks
+        if not ask.output_tokens
+        for message in ask.said or ()
+        if role_of(message) == "assistant"
+    )
+    return record.output_tokens + message_tokens(uncounted)
 
 
 def _said(record: CallRecord) -> str:

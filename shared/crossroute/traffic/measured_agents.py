@@ -15,7 +15,7 @@ from typing import NamedTuple
 from crossroute.errors import DataError, PoolError
 from crossroute.models.descriptor import ModelDescriptor
 from crossroute.models.pool import ModelPool, descriptor_files, descriptor_folder
-from crossroute.traffic.records import CallRecord, RecordedAsk
+from crossroute.traffic.records import CallRecord
 
 LEAST_CALLS = 20
 """Of fewer calls a mean says little."""
@@ -54,12 +54,14 @@ class MeasuredAgent(NamedTuple):
         path: The descriptor's file.
         calls: How many calls it answered alone.
         figures: By the name of the descriptor's field; those of too few calls are not there.
+        stated: Calls whose cost is what the descriptor stated: of that, nothing is measured.
     """
 
     agent: ModelDescriptor
     path: Path
     calls: int
     figures: dict[str, Figure]
+    stated: int
 
     @property
     def updated(self) -> ModelDescriptor:
@@ -78,8 +80,8 @@ def measure_agents(
     """What records say of the agents of a folder; nothing is written (see `write_measured`).
 
     Calls count that an agent answered with a single ask: in others, its time, cost or score is not
-    its own. A cost that was taken from its descriptor (`crossroute.strategies.bill.charge`) is left
-    out: it was not measured.
+    its own. The cost counts where it came of tokens that were counted: neither what the descriptor
+    states nor what is estimated is measured.
 
     Args:
         folder: Of descriptors, or a checkpoint.
@@ -105,7 +107,7 @@ def measure_agents(
             f"{folder}: none of its {len(read)} descriptors is of an agent, a chain, a retriever "
             "or a tool; what models cost and how good they are is learned a query."
         )
-    calls = dict.fromkeys(agents, 0)
+    calls, stated = dict.fromkeys(agents, 0), dict.fromkeys(agents, 0)
     values: dict[str, dict[str, list[float]]] = {
         agent: {name: [] for name in FIELDS} for agent in agents
     }
@@ -116,7 +118,9 @@ def measure_agents(
         if (ask := record.answering) is None:
             continue
         calls[agent] += 1
-        found = _paid(ask, record, agents[agent][0]), record.latency_s, record.score(source)
+        stated[agent] += ask.stated is True
+        cost = None if ask.stated or ask.estimated else ask.cost_usd
+        found = cost, record.latency_s, record.score(source)
         for name, value in zip(FIELDS, found, strict=True):
             if value is not None:
                 values[agent][name].append(value)
@@ -131,6 +135,7 @@ def measure_agents(
                 if len(of) >= least
                 and (name != "expected_latency_seconds" or statistics.median(of) > 0)
             },
+            stated[agent],
         )
         for agent in sorted(agents)
     ]
@@ -150,17 +155,6 @@ def write_measured(measured: MeasuredAgent) -> bool:
         return False
     update_file(measured.path, measured.updated)
     return True
-
-
-def _paid(ask: RecordedAsk, record: CallRecord, agent: ModelDescriptor) -> float | None:
-    """What the answer of an agent cost, in USD; None where nobody knows, or its descriptor said it.
-
-    By then it may have said another cost than now, which was predicted.
-    """
-    said = {agent.cost_usd_a_call}
-    if record.predicted is not None:
-        said.add(record.predicted.cost_usd)
-    return None if ask.cost_usd in said else ask.cost_usd
 
 
 def _mean(values: Sequence[float]) -> Figure:

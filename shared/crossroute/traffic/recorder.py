@@ -18,8 +18,9 @@ from pydantic import ValidationError
 from crossroute.errors import SHOWN_CHARACTERS, DataError, problems, shortened
 from crossroute.failures import REFUSED, is_pause
 from crossroute.lines import MOST_LINE_BYTES
+from crossroute.models.descriptor import Kind
 from crossroute.query import Message
-from crossroute.strategies import Ended, EndedAsk, Reply
+from crossroute.strategies import Ended, EndedAsk, Reply, Task
 from crossroute.traffic.records import (
     CallRecord,
     Feedback,
@@ -147,6 +148,7 @@ class Recorder:
             {
                 **one.charge,
                 "error": REFUSED if one.refused else _name(one.error),
+                "kind": _kind(ended.task, one.charge["model"]),
                 **(_trace(one) if self.traces else {}),
             }
             for one in ended.asks
@@ -205,6 +207,12 @@ class Recorder:
                 type(error).__name__,
                 error,
             )
+
+
+def _kind(task: Task, model: str) -> Kind | None:
+    """The kind of a candidate that is no model."""
+    kind = task.pool[model].kind if model in task.pool else "model"
+    return None if kind == "model" else kind
 
 
 def _trace(one: EndedAsk) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from pydantic import (
 )
 
 from crossroute.errors import DataError, problems
+from crossroute.models.descriptor import Kind
 from crossroute.models.fields import ModelId
 from crossroute.query import Message, Query
 from crossroute.secret_text import SECRET_NAME, mask_secrets
@@ -87,6 +88,8 @@ class RecordedAsk(_Recorded):
         error: Type of the error that ended it, `refused` where another ask was to mend a refusal;
             None if it went well.
         effort: The reasoning effort that it named; None is the model's own.
+        kind: Of the candidate, where it is no model; None where that is not known, too.
+        stated: Whether its cost is what the descriptor of an agent states; None is no.
         handed_on: Whether the answer, or a part of it, is of it. This and what follows is there
             where traces are recorded.
         reason: Why it was asked.
@@ -105,6 +108,8 @@ class RecordedAsk(_Recorded):
     estimated: bool = False
     error: Name | None = None
     effort: Name | None = None
+    kind: Kind | None = None
+    stated: bool | None = None
     handed_on: bool | None = None
     reason: str | None = None
     keep: tuple[int, ...] | None = None
@@ -224,6 +229,7 @@ def read_records(
     *paths: str | Path,
     skip_broken: bool = False,
     on_broken: Callable[[str], None] | None = None,
+    on_lone: Callable[[int], None] | None = None,
 ) -> Iterator[CallRecord]:
     """The calls of files of records, with their feedback; of a source's, the latest.
 
@@ -234,13 +240,19 @@ def read_records(
         *paths: `.jsonl`, `.jsonl.gz`, `.db`, `.sqlite` or `.sqlite3` files.
         skip_broken: Leave broken records out, as a crash may leave one, instead of refusing them.
         on_broken: Called for each that is left out, with where it is and what is wrong.
+        on_lone: Called after the last call, with how much of the feedback is on none of the calls.
 
     Raises:
         DataError: If a file cannot be read, or has broken records (each is named).
     """
     feedback = _feedback([Path(path) for path in paths])
+    lone = set(feedback)
     for path in map(Path, paths):
-        yield from _calls(path, feedback, skip_broken=skip_broken, on_broken=on_broken)
+        for call in _calls(path, feedback, skip_broken=skip_broken, on_broken=on_broken):
+            lone.discard(call.id)
+            yield call
+    if on_lone is not None:
+        on_lone(sum(len(feedback[one]) for one in lone))
 
 
 def _feedback(paths: Sequence[Path]) -> dict[str, dict[str, Feedback]]:

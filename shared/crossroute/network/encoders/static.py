@@ -54,15 +54,26 @@ class StaticEncoder:
 
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """Encode `texts` to unit vectors [n, dimension]; a text without known tokens is zero."""
-        vectors = np.zeros((len(texts), self.dimension), np.float32)
+        return unit(self.sums(texts)).astype(np.float32)
+
+    def sums(
+        self, texts: Sequence[str], weights: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float64]:
+        """The sum of the token embeddings of each text, [n, dimension].
+
+        Args:
+            texts: What to encode.
+            weights: What each token counts, [vocabulary]; 1 if None.
+        """
+        vectors = np.zeros((len(texts), self.dimension))
         for vector, text in zip(vectors, texts, strict=True):
             tokens = np.array(self.token_ids(text), np.intp)
             if tokens.size:
-                # One matrix product: the mean of the rows, each times its scale.
+                # One matrix product: the sum of the rows, each times its scale.
                 # In double precision: the last digits of single precision are the processor's.
                 rows = self._embeddings.take(tokens, axis=0).astype(np.float64)
-                total = self._scales.take(tokens) @ rows
-                vector[:] = total / max(float(np.linalg.norm(total)), 1e-9)
+                scales = self._scales.take(tokens)
+                vector[:] = (scales if weights is None else scales * weights.take(tokens)) @ rows
         return vectors
 
     def is_common(self, word: str) -> bool:
@@ -96,3 +107,8 @@ class StaticEncoder:
             else:
                 tokens += [piece.id for piece in pieces(word)]
         return tokens
+
+
+def unit(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Vectors [n, d] divided by their length; one of no length stays."""
+    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9))

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from crossroute.agents import closest
+from crossroute.agents import CLOSE
 from crossroute.ranking import RewardName, switching_point
 from crossroute.topsis import Topsis
 
@@ -91,13 +91,14 @@ class Decision:
     def tiers(self) -> list[int]:
         """Of each candidate, whom it is chosen among: those of a lower number go before it.
 
-        The agents that fit the query best come before the others that fit it, these before models.
+        The agents that fit the query best come before the others that fit it (`tiers_of`), these
+        before models.
         """
-        fitting = {
-            one.model: self.fit[one.model] for one in self.candidates if one.model in self.fit
-        }
-        best = closest(fitting)
-        return [2 - (one.model in fitting) - (one.model in best) for one in self.candidates]
+        found = tiers_of(
+            {one.model: self.fit[one.model] for one in self.candidates if one.model in self.fit}
+        )
+        last = len(set(found.values()))
+        return [found.get(one.model, last) for one in self.candidates]
 
     @property
     def peers(self) -> list[CandidateScore]:
@@ -272,6 +273,20 @@ class Decision:
                     f"{rival.model} (quality {rival.quality:.2f} for {usd(rival.cost_usd)})."
                 )
         return lines or ["No other candidate would be chosen at any willingness to pay."]
+
+
+def tiers_of(fits: Mapping[str, float]) -> dict[str, int]:
+    """Which of some agents are chosen from first, next and so on, by their ids.
+
+    Of one number, from 0 up, are those that fit nearly as well as the best one of it.
+    """
+    found: dict[str, int] = {}
+    tier, best = -1, math.inf
+    for agent, fit in sorted(fits.items(), key=lambda item: -item[1]):
+        if fit < best - CLOSE:
+            tier, best = tier + 1, fit
+        found[agent] = tier
+    return found
 
 
 LEAST_WRITTEN_OUT = 1e-12

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Literal, TypeVar, cast, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from crossroute.agents import DEFAULT_MARGIN, Agents, check_margin, closest, shares
+from crossroute.agents import DEFAULT_MARGIN, Agents, check_margin, shares
 from crossroute.constraints import (
     Constraints,
     ConstraintsLike,
     Stay,
 )
-from crossroute.decision import CandidateScore, Decision
+from crossroute.decision import CandidateScore, Decision, tiers_of
 from crossroute.errors import (
     CheckpointError,
     ConstraintError,
@@ -77,9 +77,6 @@ DEFAULT_WILLINGNESS_TO_PAY = 0.01
 MOST_SURCHARGE = 1e100
 """USD; divided by the least willingness to pay, it is still a number."""
 
-MODELS_TIER = 2
-"""After the agents that fit a query best, and after the others that fit it."""
-
 CHUNK = 512
 """Queries predicted at a time, which bounds the memory of a large batch."""
 
@@ -106,8 +103,8 @@ class CrossRouter:
         PoolError: If there are fewer than two models, or one does not fit the checkpoint.
         EncoderMismatchError: If the encoder is not the checkpoint's.
         UnknownModelError: If a model with a surcharge is not in the pool.
-        ConstraintError: If a surcharge is not a finite number, the margin none, there is no such
-            ranking, or it is another than the reward.
+        ConstraintError: If a surcharge is not a finite number, the margin none, the agents' encoder
+            no encoder, there is no such ranking, or it is another than the reward.
         ValueError: If there is no such reward.
     """
 
@@ -152,6 +149,11 @@ class CrossRouter:
         self._encoder = encoder
         self._ranking = check_ranking(ranking or reward or "exponential")
         self._margin = check_margin(margin)
+        if agent_encoder is not None and not isinstance(agent_encoder, QueryEncoder):
+            raise ConstraintError(
+                f"agent_encoder is {shortened(agent_encoder)}; give an encoder, such as "
+                'SentenceTransformersEncoder("all-MiniLM-L6-v2").'
+            )
         self._agent_encoder = agent_encoder
         self._surcharge_usd = _surcharges(surcharge_usd, pool)
         if measured.keys() != pool.keys():
@@ -292,6 +294,9 @@ class CrossRouter:
 
         Args:
             encoder: Encodes the agents' texts at once, and each query.
+
+        Raises:
+            ConstraintError: If it is no encoder.
         """
         return self._with(agent_encoder=encoder)
 
@@ -396,8 +401,8 @@ class CrossRouter:
 
     @property
     def predicted(self) -> tuple[str, ...]:
-        """Ids of the candidates that the network predicts: all but agents without scores."""
-        return tuple(id_ for id_, model in self._pool.items() if model.learned)
+        """Ids of the models: who is chosen by predictions alone, which agents are not."""
+        return tuple(id_ for id_, one in self._pool.items() if one.kind == "model")
 
     @property
     def surcharge_usd(self) -> Mapping[str, float]:
@@ -820,7 +825,7 @@ class CrossRouter:
             removed.append(reasons)
             if fits and (serving := {a: x for a, x in fits[i].items() if a not in reasons}):
                 if tiers is None:
-                    tiers = np.full(found.quality.shape, MODELS_TIER, np.intp)
+                    tiers = np.zeros(found.quality.shape, np.intp)
                 self._put_first(serving, found.models, found.quality[i], tiers[i])
         if self._agents is None:
             return Serving(queries, found, removed, rooms)
@@ -842,11 +847,12 @@ class CrossRouter:
             quality: [m] predicted quality; an agent's counts as far as it is likely the right one.
             tiers: [m] of the candidates.
         """
-        best, likely = closest(serving), shares(serving)
-        for agent in serving:
-            column = models.index(agent)
-            quality[column] *= likely[agent]
-            tiers[column] = 0 if agent in best else 1
+        order, likely = tiers_of(serving), shares(serving)
+        tiers[:] = len(serving)
+        for column, agent in enumerate(models):
+            if agent in serving:
+                quality[column] *= likely[agent]
+                tiers[column] = order[agent]
 
     def _by_topsis(
         self, topsis: Topsis, served: Serving, cost_usd: FloatArray

@@ -14,7 +14,7 @@ anti-ideal (the worst of each); the highest C is chosen. No willingness to pay i
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -72,7 +72,7 @@ class Topsis:
         Args:
             quality: [m] predicted quality.
             cost_usd: [m] predicted cost in USD.
-            latency_seconds: [m] expected latency; NaN where it is not known.
+            latency_seconds: [m] expected latency; NaN or infinite where it is not known.
 
         Returns:
             Places of the candidates, the first chosen, of equals the cheaper, then the better; and
@@ -84,14 +84,11 @@ class Topsis:
         kept = weights > 0
         columns, weights = columns[:, kept], weights[kept]
         closeness = np.zeros(len(columns))
-        left = np.arange(len(columns))
         order: list[int] = []
-        while left.size:
-            front = left[_on_front(columns[left])]
+        for front in _fronts(columns):
             closeness[front] = _closeness(columns[front], weights)
             place = np.lexsort((-quality[front], cost_usd[front], -closeness[front]))
             order += front[place].tolist()
-            left = np.setdiff1d(left, front)
         return order, closeness
 
     def __str__(self) -> str:
@@ -103,15 +100,24 @@ class Topsis:
 def _known(seconds: Sequence[float]) -> FloatArray:
     """Latencies, with that of the slowest for those that are not known: unknown is not fast."""
     found = np.asarray(seconds, np.float64)
-    slowest = np.fmax.reduce(found, initial=0.0)
-    return np.where(np.isnan(found), slowest, found)
+    is_known = np.isfinite(found)
+    return np.where(is_known, found, found[is_known].max(initial=0.0))
 
 
-def _on_front(columns: FloatArray) -> NDArray[np.bool_]:
-    """[m] whether no other candidate is as good in every respect and better in one."""
-    as_good = (columns[:, None] >= columns[None]).all(axis=2)
-    better = (columns[:, None] > columns[None]).any(axis=2)
-    return np.asarray(~(as_good & better).any(axis=0))
+def _fronts(columns: FloatArray) -> Iterator[NDArray[np.intp]]:
+    """Places of the candidates that no other one beats, then of those that only these beat, ...
+
+    One beats another if it is as good in every respect and better in one.
+    """
+    as_good = np.ones((len(columns), len(columns)), np.bool_)
+    for column in columns.T:
+        as_good &= column[:, None] >= column
+    beats = as_good & ~as_good.T
+    beaten_by = beats.sum(axis=0)
+    while (front := np.flatnonzero(beaten_by == 0)).size:
+        yield front
+        beaten_by -= beats[front].sum(axis=0)
+        beaten_by[front] = -1
 
 
 def _closeness(columns: FloatArray, weights: FloatArray) -> FloatArray:

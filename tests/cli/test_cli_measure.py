@@ -122,6 +122,18 @@ def test_what_a_descriptor_states_or_nobody_counted_is_no_cost_that_was_measured
     assert "cost_usd_a_call: 0.02\n" in path.read_text("utf-8")
 
 
+def test_a_latency_of_0_is_not_written(folder: Path) -> None:
+    calls = [call(number, latency_s=2.0 * (number > 1)) for number in range(3)]
+    (measured,) = measure_agents(folder, calls, least=2)
+    assert "expected_latency_seconds" not in measured.figures
+
+
+def test_an_id_that_is_there_twice_is_refused(folder: Path) -> None:
+    (folder / "again.yaml").write_text(BOOKING, "utf-8")
+    with pytest.raises(PoolError, match="booking"):
+        measure_agents(folder, [])
+
+
 def test_a_folder_of_models_alone_is_refused(toy_folder: Path) -> None:
     with pytest.raises(PoolError, match="none of its 3 descriptors is of an agent"):
         measure_agents(toy_folder, [])

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import math
+import pickle
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +13,10 @@ from numpy.typing import NDArray
 
 from crossroute import (
     BudgetPacer,
+    CandidateScore,
     ConstraintError,
     CrossRouter,
+    Decision,
     ModelDescriptor,
     ModelPool,
     NoCandidateError,
@@ -202,6 +206,21 @@ def test_neither_a_low_price_nor_a_high_quality_makes_up_for_a_worse_fit(
     assert bribed.with_ranking("topsis").route(query).model == "payroll"
 
 
+def test_agents_stand_in_for_each_other_by_their_fit(office: CrossRouter) -> None:
+    query = "Why is my salary lower this month?"
+    router = office.with_margin(-100)
+    fits = sorted(router.route(query).fit.items(), key=lambda item: -item[1])
+    best, middle, worst = (agent for agent, _ in fits)
+    free = office.pool[worst].model_copy(update={"cost_usd_a_call": 0.0, "expected_quality": 1.0})
+    decision = router.add_model(free).route(query, 0.0)
+    assert decision.fit[middle] - decision.fit[worst] > math.log(2)
+    assert [one.model for one in decision.candidates][:3] == [best, middle, worst]
+    assert decision.tiers[:4] == [0, 1, 2, 3]
+    left = decision.without({best: "it failed"})
+    assert left.tiers == sorted(left.tiers)
+    assert [one.model for one in left.peers] == [left.model] == [middle]
+
+
 def test_agents_that_fit_alike_are_chosen_by_quality_and_cost(office: CrossRouter) -> None:
     said = "Salaries, payslips, bonuses and bank details."
     both = office.over(
@@ -238,8 +257,9 @@ def test_what_constraints_and_needs_say_goes_before_the_fit(office: CrossRouter)
     query = "Book me a train to Lyon"
     forced = office.route("Tell me a joke", constraints={"model": "travel-desk"})
     assert forced.model == "travel-desk"
-    without = office.route(query, constraints={"excluded": ["travel-desk"]})
+    without = office.route(query, constraints={"excluded": ["travel-desk", "payroll"]})
     assert without.removed["travel-desk"].startswith("excluded by the call")
+    assert "margin" not in without.removed["payroll"]
     tools = office.route(Query.of(query, needs=["tools"]))
     assert "tools is not among the capabilities" in tools.removed["travel-desk"]
     blank = office.route("")
@@ -269,6 +289,8 @@ def test_a_batch_allows_only_agents_where_they_serve(office: CrossRouter) -> Non
     allocation = office.allocate(queries, budget_usd=100)
     first, second = allocation.decisions
     assert first.model == "travel-desk"
+    (every,) = office.with_margin(-100).allocate(queries[:1], budget_usd=100).decisions
+    assert every.tiers == sorted(every.tiers) != first.tiers
     assert second.model not in first.fit
     single = office.route_batch(queries)
     assert [one.model for one in single] == [office.route(query).model for query in queries]
@@ -276,8 +298,10 @@ def test_a_batch_allows_only_agents_where_they_serve(office: CrossRouter) -> Non
 
 def test_staying_for_good_goes_before_an_agent_and_a_margin_does_not(office: CrossRouter) -> None:
     query = "Book me a train to Lyon"
-    model = next(id_ for id_, one in office.pool.items() if one.kind == "model")
-    assert office.route(query, stay=Stay(model, math.inf)).model == model
+    model = office.route(query, constraints={"excluded": ["travel-desk"]}).model
+    stays = office.route(query, stay=Stay(model, math.inf))
+    assert stays.model == model
+    assert stays.kept
     decision = office.route(query, stay=Stay(model))
     assert decision.model == "travel-desk"
     assert not decision.kept
@@ -290,6 +314,30 @@ def test_a_pacer_and_exploration_keep_to_the_agents(office: CrossRouter) -> None
     drawn = Exploration(explore=1.0).chosen(decision, [])
     assert drawn.model == "travel-desk"
     assert drawn.probability == 1.0
+
+
+@pytest.mark.parametrize(("agent_usd", "agents"), [(0.05, 100), (10.0, 0)])
+def test_a_pacer_plans_with_the_agents_where_models_only_stand_in(
+    agent_usd: float, agents: int
+) -> None:
+    agent, cheap = (
+        CandidateScore("agent", 0.4, agent_usd, 0.0),
+        CandidateScore("cheap", 0.5, 0.001, 0.0),
+    )
+    # Half of the requests are the agent's, of which each costs a 120th of the budget, or too much.
+    pacer = BudgetPacer(6.0, 200)
+    for number in range(1, 201):
+        dear = CandidateScore("dear", 0.5 + 0.5 * (number * 0.618 % 1), 0.05, 0.0)
+        decision = Decision("dear", dear.quality, 0.05, (dear, cheap), 1.0, "linear", 10.0)
+        if number % 2:
+            fit = {"agent": 3.0}
+            candidates = (agent, dear, cheap)
+            decision = replace(decision, model="agent", candidates=candidates, fit=fit)
+        paced = pacer.paced(decision)
+        pacer.settle(paced, paced.cost_usd)
+    calls = {model: of.calls for model, of in pacer.report().by_model.items()}
+    assert calls.get("agent", 0) == agents
+    assert calls["dear"] > 10
 
 
 def test_agents_are_told_apart_by_an_encoder_of_their_own(office: CrossRouter) -> None:
@@ -309,12 +357,22 @@ def test_agents_are_told_apart_by_an_encoder_of_their_own(office: CrossRouter) -
     assert other.route(query).model == "payroll"
     assert other.subset(["payroll", "leave"]).route(query).model == "payroll"
     assert other.encoder is office.encoder
+    with pytest.raises(ConstraintError, match="agent_encoder is 'all-MiniLM-L6-v2'"):
+        office.with_agent_encoder("all-MiniLM-L6-v2")  # type: ignore[arg-type]
+
+
+def test_a_router_with_agents_goes_to_other_processes(office: CrossRouter) -> None:
+    query = "Book me a train to Lyon"
+    assert pickle.loads(pickle.dumps(office)).route(query) == office.route(query)
 
 
 def test_evaluation_and_held_out_rows_are_of_models(
     toy_router: CrossRouter, toy_data: RoutingData
 ) -> None:
-    router = toy_router.add_model(agent("trains", description="Books trains and flights."))
+    scores = [{"prompt": f"Book train {i}", "score": i % 2, "cost_usd": 0.01} for i in range(30)]
+    for given in (scores, None):
+        router = toy_router.add_model(agent("trains", description="Books trains."), given)
+        assert router.predicted == toy_router.predicted
     with_agent, without = evaluate(router, toy_data)[0], evaluate(toy_router, toy_data)[0]
     assert with_agent.models == without.models
     assert [r.aiq for r in with_agent.results] == [r.aiq for r in without.results]

@@ -20,6 +20,7 @@ from crossroute.models.descriptor import ModelDescriptor
 from crossroute.query import Query
 from crossroute.ranking import preference, rank, reward
 from crossroute.strategies import Arms, Panels, Task
+from crossroute.topsis import Topsis
 from crossroute.training.panels import AnsweredRows, choose_panels, outcome, with_arms
 
 RIGHT, WRONG = "The answer is 391.", "The answer is {}."
@@ -138,8 +139,10 @@ def test_where_everything_fails_the_last_error_is_the_answer() -> None:
         replace(decided(), probability=0.5),
         replace(decided(), shadow=decided().candidates[1]),
         decided().without({MODELS[1]: "it rests"}),
+        replace(decided(), topsis=Topsis()),
+        replace(decided(), fit={decided().model: 3.0}, margin=1.5),
     ],
-    ids=["kept", "explored", "shadow", "a model is missing"],
+    ids=["kept", "explored", "shadow", "a model is missing", "TOPSIS", "an agent"],
 )
 def test_one_model_is_asked_where_a_panel_has_no_say(decision: Decision) -> None:
     script = Script(dict.fromkeys(MODELS, RIGHT))

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from fakes_core import make_rows
 
-from crossroute import ConstraintError, CrossRouter, DataError
+from crossroute import ConstraintError, CrossRouter, DataError, ModelDescriptor, ModelPool
 from crossroute.evaluation.metrics import sweep
 from crossroute.traffic import Goal, Plan, plan
 from crossroute.traffic import contenders as made_of
@@ -129,6 +129,21 @@ def test_without_a_baseline_it_is_the_best_single_model() -> None:
     rows = make_rows(120, seed=3)
     found = plan(rows, max_loss=0.2, confidence=0.8)
     assert found.baseline == "sage"
+
+
+@pytest.mark.usefixtures("_without_training")
+def test_a_plan_is_of_models_and_leaves_answers_of_agents_out() -> None:
+    agent = {"id": "poet", "kind": "agent", "description": "Writes poems."}
+    router = CrossRouter.shipped()
+    router = router.over(ModelPool([*router.pool.values(), ModelDescriptor.model_validate(agent)]))
+    found = plan(make_rows(120, seed=3), max_loss=0.2, confidence=0.8, router=router)
+    assert found.evidence is not None
+    assert set(found.evidence.data.models) == {"sage", "clerk"}
+    assert "Answers of agents were left out: poet" in " ".join(warnings(found))
+    with pytest.raises(DataError, match="'poet' is an agent"):
+        plan(make_rows(50), "poet", router=router)
+    with pytest.raises(DataError, match="All answers are of agents"):
+        plan([{**row, "outputs": {"poet": row["outputs"]["poet"]}} for row in ROWS], router=router)
 
 
 def test_where_the_scores_are_noise_nothing_is_routed() -> None:

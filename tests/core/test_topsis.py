@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crossroute import ConstraintError, CrossRouter, ModelDescriptor, ModelPool, Topsis
+from crossroute import (
+    BudgetPacer,
+    ConstraintError,
+    CrossRouter,
+    ModelDescriptor,
+    ModelPool,
+    Stay,
+    Topsis,
+)
 from crossroute.traffic.records import RecordedDecision
 
 NAN = math.nan
@@ -47,6 +55,7 @@ def test_who_is_beaten_in_every_respect_comes_after_the_front() -> None:
         ([(0.5, 0.0, NAN), (0.6, 0.0, NAN)], [1, 0]),
         # An unknown latency is that of the slowest.
         ([(0.5, 1.0, NAN), (0.5, 1.0, 2.0), (0.5, 1.0, 1.0)], [2, 0, 1]),
+        ([(0.5, 1.0, math.inf), (0.5, 1.0, 2.0), (0.5, 1.0, 1.0)], [2, 0, 1]),
         # A discount larger than the cost, and numbers whose squares are none.
         ([(0.5, -1.0, NAN), (0.5, 1.0, NAN)], [0, 1]),
         ([(0.5, 1e-200, NAN), (0.5, 2e-200, NAN)], [0, 1]),
@@ -76,6 +85,55 @@ def test_every_candidate_has_a_place_and_a_closeness(
     known = [(q, c, slowest if math.isnan(w) else w) for q, c, w in rows]
     latency = known[order[0]][2]
     assert not any(q > quality and c < cost and w < latency for q, c, w in known)
+
+
+def by_hand(
+    weights: tuple[float, ...], rows: list[tuple[float, ...]]
+) -> tuple[list[int], dict[int, float]]:
+    """The formula as it stands in the docs, one front after the other; a known latency in each."""
+    used = [j for j, weight in enumerate(weights) if weight]
+    good = [(row[0], -row[1], -row[2]) for row in rows]
+    order: list[int] = []
+    closeness: dict[int, float] = {}
+    left = set(range(len(rows)))
+
+    def beats(one: int, other: int) -> bool:
+        return good[one] != good[other] and all(good[one][j] >= good[other][j] for j in used)
+
+    good = [tuple(row[j] if j in used else 0.0 for j in range(3)) for row in good]
+    while left:
+        front = [one for one in left if not any(beats(other, one) for other in left)]
+        norms = [math.hypot(*(rows[one][j] for one in front)) or 1.0 for j in range(3)]
+        v = {
+            one: [w * g / n for w, g, n in zip(weights, good[one], norms, strict=True)]
+            for one in front
+        }
+        for one in front:
+            to_ideal, to_worst = (
+                math.dist(v[one], [pick(v[other][j] for other in front) for j in range(3)])
+                for pick in (max, min)
+            )
+            far = to_ideal + to_worst
+            closeness[one] = round(to_worst / far, 6) if far else 1.0
+        order += sorted(front, key=lambda one: (-closeness[one], rows[one][1], -rows[one][0]))
+        left -= set(front)
+    return order, closeness
+
+
+few = st.sampled_from([0.0, 0.25, 0.5, 1.0])
+
+
+@given(
+    st.lists(st.tuples(few, few, few.map(lambda one: one + 1)), min_size=1, max_size=8),
+    st.tuples(few, few, few).filter(any),
+)
+def test_it_is_the_formula_in_every_small_world(
+    rows: list[tuple[float, float, float]], weights: tuple[float, float, float]
+) -> None:
+    order, closeness = ranked(Topsis(*weights), rows)
+    expected, each = by_hand(weights, rows)
+    assert closeness == pytest.approx([each[i] for i in range(len(rows))], abs=1e-5)
+    assert order == expected
 
 
 @pytest.mark.parametrize("weights", [{"quality": -1}, {"cost": NAN}, {"latency": math.inf}])
@@ -166,3 +224,21 @@ def test_agents_are_ranked_by_it_among_themselves(router: CrossRouter) -> None:
     assert offices.with_ranking(quick).route(query).model == "fast"
     assert offices.with_ranking(cheap).route(query).model == "slow"
     assert offices.with_ranking(quick).route("Tell me a joke").model in router.pool
+    # Agents are no ideal for the models that stand in, or the other way round.
+    beside, decision = router.subset([one.id for one in pool[:3]]), offices.route(query)
+    assert decision.tiers == [0, 0, 1, 1, 1]
+    decision = offices.with_ranking("topsis").route(query)
+    assert decision.candidates[2:] == beside.with_ranking("topsis").route(query).candidates
+
+
+def test_surcharges_count_a_finite_margin_does_not_and_a_budget_takes_its_place(
+    toy_router: CrossRouter,
+) -> None:
+    router = toy_router.with_ranking(Topsis(0.5, 0.5, 0))
+    own = router.route(SUM)
+    assert router.with_surcharges({own.model: 100.0}).route(SUM).model != own.model
+    last = own.candidates[-1].model
+    assert router.route(SUM, stay=Stay(last, 1e9)).model == own.model
+    assert router.route(SUM, stay=Stay(last, math.inf)).kept
+    paced = BudgetPacer(1.0, 10).paced(own)
+    assert (paced.topsis, paced.reward) == (None, "linear")

@@ -203,7 +203,6 @@ class BudgetPacer:
             DataError: If the file cannot be read or written.
         """
         now = self._clock().timestamp()
-        predicted = {one.model: (one.quality, one.cost_usd) for one in decision.candidates}
         with self._books.changing() as database:
             standing = self._books.read(database, now)
             expected = {one.model: standing.expected(one) for one in decision.candidates}
@@ -213,7 +212,7 @@ class BudgetPacer:
                 if (why := self._over(standing, model, cost)) is not None
             }
             if len(over) < len(expected):
-                self._books.begun(database, standing, now, predicted)
+                self._books.begun(database, standing, now, _choices(decision, over))
                 decision = decision.without(over) if over else decision
                 found = choose(self._ordered(decision, standing, now, expected))
                 model = found.model
@@ -377,6 +376,21 @@ class BudgetPacer:
         return self._last
 
 
+def _choices(decision: Decision, over: Mapping[str, str]) -> dict[str, tuple[float, float]]:
+    """Quality and cost in USD of those that a request is chosen among, by their ids.
+
+    Where agents serve, no model is; models are where no budget has room for one of these agents.
+
+    Args:
+        decision: The router's.
+        over: Why candidates do not fit into what is left, by their ids; not all of them.
+    """
+    choices = decision.peers
+    if all(one.model in over for one in choices):
+        choices = decision.without(over).peers
+    return {one.model: (one.quality, one.cost_usd) for one in choices}
+
+
 def _at(
     decision: Decision, by: Multipliers, columns: Mapping[str, int], expected: Mapping[str, float]
 ) -> Decision:
@@ -386,8 +400,9 @@ def _at(
     quality = np.array([one.quality for one in candidates])
     counted = np.array([expected[one.model] for one in candidates])
     if math.isfinite(willingness):
-        # One that has come since they were learned has none of its own yet.
-        own = [by.own[j] if (j := columns[one.model]) < len(by.own) else 0.0 for one in candidates]
+        # One that has come since they were learned, or stands in only, has none of its own.
+        places = [columns.get(one.model, len(by.own)) for one in candidates]
+        own = [by.own[j] if j < len(by.own) else 0.0 for j in places]
         counted *= 1 + willingness * np.array(own)
     counted += [decision.surcharge_usd.get(one.model, 0.0) for one in candidates]
     rewards = reward("linear", quality, counted, willingness).tolist()

@@ -79,7 +79,7 @@ def evaluate_command(
         _print(evaluation, split)
         if evaluation.left_out:
             left_out = escape(", ".join(evaluation.left_out))
-            err.print(f"Left out, unknown to the checkpoint: {left_out}")
+            err.print(f"Left out, agents or unknown to the checkpoint: {left_out}")
     content: object = [evaluation.to_dict() for evaluation in evaluations]
     if answers is not None:
         compared = compare(router, checkpoint, data, answers, files, split)

@@ -59,7 +59,7 @@ class Evaluation:
             router chooses among the models that answered a prompt, and there are no single models
             to compare with.
         models: Ids of the candidates.
-        left_out: Models of the data that the router does not know.
+        left_out: Those of the data that the router does not know, or that are agents.
         results: CrossRoute first, then the baselines.
         saving: What CrossRoute saves at the quality of the best single model; where there are no
             single models to compare with, of the fixed order at an infinite willingness to pay.

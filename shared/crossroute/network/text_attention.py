@@ -38,6 +38,10 @@ class TextAttention:
         self._encoder: QueryEncoder = shared_encoder() if encoder is None else encoder
         self._key = lru_cache(CACHED_TEXTS)(self._vector)
 
+    def __reduce__(self) -> tuple[type[TextAttention], tuple[QueryEncoder | None]]:
+        # What remembers vectors cannot be pickled, and with it no router that has agents.
+        return TextAttention, (None if self._projected else self._encoder,)
+
     def scores(self, question: str, texts: Sequence[str]) -> FloatArray:
         """How well each text fits the question, [n]; a share of attention is the softmax of it."""
         return self.scores_of(question, self.keys(texts))

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from crossroute.errors import DataError, PoolError
 from crossroute.models.descriptor import ModelDescriptor
-from crossroute.models.pool import descriptor_files, descriptor_folder
+from crossroute.models.pool import ModelPool, descriptor_files, descriptor_folder
 from crossroute.traffic.records import CallRecord
 
 LEAST_CALLS = 20
@@ -90,7 +90,7 @@ def measure_agents(
         source: The source of feedback to go by; None is the mean over the sources of a call.
 
     Raises:
-        PoolError: If the folder holds no agent, chain, retriever or tool.
+        PoolError: If the folder holds no agent, chain, retriever or tool, or an id twice.
         DescriptorError: If a descriptor is not valid.
         DataError: If `least` is less than 2.
     """
@@ -100,6 +100,7 @@ def measure_agents(
         raise PoolError(f"{folder}: no such folder of descriptors.")
     paths = descriptor_files(descriptor_folder(folder))
     read = [(ModelDescriptor.load(path), path) for path in paths]
+    ModelPool(one for one, _ in read)  # Refuses an id that is there twice.
     agents = {one.id: (one, path) for one, path in read if one.kind != "model"}
     if not agents:
         raise PoolError(
@@ -131,7 +132,8 @@ def measure_agents(
                 name: _median(of) if name == "expected_latency_seconds" else _mean(of)
                 for name, of in values[agent].items()
                 # A latency of 0 is none that a descriptor takes.
-                if len(of) >= least and (name != "expected_latency_seconds" or max(of) > 0)
+                if len(of) >= least
+                and (name != "expected_latency_seconds" or statistics.median(of) > 0)
             },
             stated[agent],
         )

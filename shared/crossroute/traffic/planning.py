@@ -235,8 +235,16 @@ def plan(
     goal = goal or Goal(max_loss=max_loss, confidence=confidence)
     base = router or CrossRouter.shipped()
     data = _read(rows).priced(base.pool)
+    data, agents = _without_agents(data, base.pool)
     unpriced = _unpriced(data)
+    if agents:
+        unpriced.append(
+            f"Answers of agents were left out: {', '.join(agents)}. Their texts say which queries "
+            "are theirs, whatever a plan says."
+        )
     for model in (*goal.shares, *([] if baseline is None else [baseline])):
+        if model in agents:
+            raise DataError(f"{model!r} is an agent, and a plan is of models. Name a model.")
         if model not in data.models:
             raise DataError(f"No row has an answer of {model!r}{did_you_mean(model, data.models)}")
     answered = ~np.isnan(data.score + data.cost_usd)
@@ -296,6 +304,16 @@ def _read(rows: Rows) -> RoutingData:
     if not read:
         raise DataError("There are no rows; give prompts with the scored answers of models.")
     return RoutingData.from_rows(read)
+
+
+def _without_agents(data: RoutingData, pool: ModelPool) -> tuple[RoutingData, list[str]]:
+    """The answers of models, and the ids of agents, which are not chosen by predictions alone."""
+    agents = [one for one in data.models if one in pool and pool[one].kind != "model"]
+    if len(agents) == len(data.models):
+        raise DataError(f"All answers are of agents: {', '.join(agents)}. Give those of models.")
+    if not agents:
+        return data, []
+    return data.of_models([one for one in data.models if one not in agents]), agents
 
 
 def _best_single(data: RoutingData, parts: Parts, goal: Goal) -> str:

@@ -189,13 +189,8 @@ def shares(fits: Mapping[str, float]) -> dict[str, float]:
     """The share of attention of each of some agents, which add up to 1."""
     best = max(fits.values())
     weights = {agent: math.exp(fit - best) for agent, fit in fits.items()}
-    return {agent: weight / sum(weights.values()) for agent, weight in weights.items()}
-
-
-def closest(fits: Mapping[str, float]) -> set[str]:
-    """Those of some agents that fit nearly as well as the best."""
-    best = max(fits.values(), default=0.0)
-    return {agent for agent, fit in fits.items() if fit >= best - CLOSE}
+    total = sum(weights.values())
+    return {agent: weight / total for agent, weight in weights.items()}
 
 
 def check_margin(value: object) -> float:

@@ -273,7 +273,7 @@ def test_the_command_has_them_all(run: Run) -> None:
     found = set(re.findall(r"^│ ([a-z]+)  ", out, re.MULTILINE))
     assert found == {
         *("list", "show", "validate", "add", "onboard", "remove", "prices", "compare"),
-        *("new", "rebase", "schema"),
+        *("new", "rebase", "schema", "measure"),
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -174,6 +175,13 @@ class Decision:
         lines += [f"  {model} was removed: {reason}" for model, reason in self.removed.items()]
         lines.append("")
         lines += self._fits(top)
+        if self.topsis is not None and any(
+            one.reward < other.reward for one, other in pairwise(self.candidates)
+        ):
+            lines.append(
+                "C compares candidates of one front: who is beaten by another in every respect, "
+                "and who stands in for an agent, comes after the others."
+            )
         if self.blank:
             lines.append("The query has no text: this is the order of the models in the mean.")
         if self.kept:

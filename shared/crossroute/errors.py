@@ -294,6 +294,8 @@ def _problem(problem: ErrorDetails, model: type[BaseModel], unquoted: Collection
         # Of a whole, the names say nothing of what is wrong.
         inner = ", ".join(map(str, value))
         return field + said + (f", got the fields {_shown(inner, plain(inner))}" if place else "")
+    if kind in ("tuple_type", "list_type"):
+        return f"{field}give a list, such as [...], got {_shown(value, shortened(value))}"
     if kind == "string_type" and isinstance(value, (bool, int, float)):
         # Unquoted, `no` (also Norwegian) and `1.0` are no text to YAML.
         return f"{field}is read as {shortened(value)}, not as text; put it in quotes"

@@ -105,6 +105,14 @@ def asked(server: OpenAIServer) -> list[int]:
 # From scores
 
 
+def test_a_file_that_lists_efforts_says_how_to_onboard_one(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "acme.yaml"
+    path.write_text("id: acme\nefforts: [low, high]\n", "utf-8")
+    code, _, said = run("models", "onboard", path, "--scores", tmp_path / "none.jsonl")
+    assert code
+    assert "write a descriptor of acme@low" in " ".join(said.split())
+
+
 def test_scores_become_an_embedding_in_the_file(
     run: Run, new: Path, toy_folder: Path, toy_data: RoutingData, toy_router: CrossRouter
 ) -> None:

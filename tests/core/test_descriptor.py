@@ -314,6 +314,7 @@ def test_a_vendor_may_have_efforts_of_its_own() -> None:
         ("efforts: [Very High]", "efforts"),
         ("efforts: [high, low]", r"the least first: \[low, high\]"),
         ("efforts: [low, hihg]", "did you mean 'high'"),
+        ("kind: agent\nskills: text", r"skills: give a list, such as \[...\], got 'text'"),
         ("kind: oracle", "kind"),
     ],
 )

@@ -158,6 +158,11 @@ def test_a_router_ranks_by_it_at_any_willingness_to_pay(toy_router: CrossRouter)
     assert "TOPSIS with weights quality 0.5, cost 0.3, latency 0.2" in said
     assert "the willingness to pay is not used" in said
     assert "Below a willingness" not in said
+    by_front = toy_router.with_ranking(Topsis(1, 1, 0)).route(SUM)
+    goes_up = [one.reward for one in by_front.candidates] != sorted(
+        [one.reward for one in by_front.candidates], reverse=True
+    )
+    assert ("C compares candidates of one front" in by_front.explain()) == goes_up
     plain = low.to_dict()
     assert plain["topsis"] == {"quality": 0.5, "cost": 0.3, "latency": 0.2}
     assert RecordedDecision.model_validate(plain).model == low.model

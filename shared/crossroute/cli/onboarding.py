@@ -94,6 +94,12 @@ def models_onboard(
     if run and path.suffix != ".jsonl":
         raise DataError(f"{path}: --run adds lines to its file; name one that ends in .jsonl.")
     descriptor = ModelDescriptor.load(file)
+    if descriptor.efforts:
+        raise DescriptorError(
+            f"{file}: lists efforts, each of which is scored by itself: write a descriptor of "
+            f"{descriptor.id}@{descriptor.efforts[0]} (crossroute models new --effort), and "
+            "onboard that; it takes the place of the listed one."
+        )
     router = load_router(checkpoint)
     if run:
         _run(descriptor, router, load_anchors(anchors), path, at_once=at_once, yes=yes)

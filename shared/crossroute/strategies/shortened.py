@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -9,6 +10,7 @@ from crossroute.context.fit import fit_context
 from crossroute.errors import ContextError
 from crossroute.query import Query
 from crossroute.strategies.base import Ask, Flow, Reply, Strategy, Task, Together
+from crossroute.strategies.bill import more_input
 
 
 def flow_of(strategy: Strategy, task: Task) -> Flow:
@@ -23,15 +25,17 @@ def flow_of(strategy: Strategy, task: Task) -> Flow:
 
 
 def _shortened(flow: Flow, task: Task) -> Flow:
-    kept: dict[str, tuple[int, ...]] = {}
+    kept: dict[int, tuple[int, ...]] = {}
 
     def fit(ask: Ask) -> Ask:
         """The ask, unless it says itself what it takes of the conversation."""
         if ask.keep is not None or ask.model not in task.decision.shortened:
             return ask
-        if ask.model not in kept:
-            kept[ask.model] = _kept(task, task.decision.shortened[ask.model])
-        return replace(ask, keep=kept[ask.model])
+        # What the strategy adds, such as a draft to judge, needs room, too.
+        room = task.decision.shortened[ask.model] - math.ceil(more_input(ask))
+        if room not in kept:
+            kept[room] = _kept(task, room)
+        return replace(ask, keep=kept[room])
 
     sent: Any = None
     try:

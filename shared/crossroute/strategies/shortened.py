@@ -1,4 +1,4 @@
-"""A flow around a flow: models that have no room for the conversation get a shorter one."""
+"""What a strategy sees of a task, and what it says: models, and as much as they have room for."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from crossroute.errors import ContextError
 from crossroute.query import Query
 from crossroute.strategies.base import Ask, Flow, Reply, Strategy, Task, Together
 from crossroute.strategies.bill import more_input
+from crossroute.strategies.pick_one import PickOne
 
 
 def flow_of(strategy: Strategy, task: Task) -> Flow:
@@ -20,8 +21,23 @@ def flow_of(strategy: Strategy, task: Task) -> Flow:
         strategy: The strategy.
         task: What is to be answered; `shortened` of its decision says for whom it is too long.
     """
-    flow = strategy.answer(task)
+    flow = strategy.answer(_of_models(strategy, task))
     return _shortened(flow, task) if task.decision.shortened else flow
+
+
+def _of_models(strategy: Strategy, task: Task) -> Task:
+    """The task as a strategy of several asks sees it, where the conversation keeps a model.
+
+    Agents that would serve stand behind that model then; who drafts, judges or votes is a model.
+    """
+    decision = task.decision
+    if task.kind != "model" or isinstance(strategy, PickOne) or not decision.fit:
+        return task
+    agents = [one.model for one in decision.candidates if one.model in decision.fit]
+    if not agents:
+        return task
+    why = dict.fromkeys(agents, "the strategy asks models")
+    return replace(task, decision=decision.without(why))
 
 
 def _shortened(flow: Flow, task: Task) -> Flow:

@@ -232,7 +232,14 @@ class Exchange:
             if self._price is not None:
                 reply.cost_usd = 0.0 if seen.is_free else float(self._price.cost_usd(*reply.usage))
         a_call = self._descriptor.cost_usd_a_call
-        return charge(self._ask, reply, self._price, self._transport.query, cost_usd_a_call=a_call)
+        return charge(
+            self._ask,
+            reply,
+            self._price,
+            self._transport.query,
+            cost_usd_a_call=a_call,
+            shortened=self.decision.get("shortened", {}),
+        )
 
     @property
     def shown(self) -> bool:

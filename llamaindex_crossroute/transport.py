@@ -204,7 +204,14 @@ class Exchange:
     def charge(self) -> Charge:
         """What it has cost so far."""
         a_call, query = self._descriptor.cost_usd_a_call, self._transport.query
-        return charge(self._ask, self.reply, self._price, query, cost_usd_a_call=a_call)
+        return charge(
+            self._ask,
+            self.reply,
+            self._price,
+            query,
+            cost_usd_a_call=a_call,
+            shortened=self._decision.get("shortened", {}),
+        )
 
     def open(self) -> Iterator[Part]:
         """Ask; the parts of the answer as they come."""

@@ -823,6 +823,8 @@ class CrossRouter:
             if len(reasons) == len(found.models):
                 raise NoCandidateError(reasons, position=i if many else None)
             removed.append(reasons)
+            if rooms[i]:
+                rooms[i] = {id_: room for id_, room in rooms[i].items() if id_ not in reasons}
             if fits and (serving := {a: x for a, x in fits[i].items() if a not in reasons}):
                 if tiers is None:
                     tiers = np.zeros(found.quality.shape, np.intp)

@@ -56,7 +56,8 @@ def with_shortening(
                 share = rooms[i][id_] / query.input_tokens
                 quality[i, j] *= share**KEPT_POWER
                 output = np.nan_to_num(found.output_tokens[i, j])
-                if price := pool[id_].price:
+                # What an agent's descriptor states is of a call, whatever is sent.
+                if (price := pool[id_].price) and pool[id_].learned:
                     whole = price.cost_usd(query.input_tokens, output)
                     cost_usd[i, j] -= whole - price.cost_usd(float(rooms[i][id_]), output)
     if quality is found.quality:

@@ -8,12 +8,13 @@ from crossroute import (
     ConstraintError,
     Constraints,
     CrossRouter,
+    ModelDescriptor,
     ModelPool,
     NoCandidateError,
     Query,
 )
 from crossroute.ceiling import Ceiling
-from crossroute.strategies import Ask, Flow, PickOne, Reply, Task, Together
+from crossroute.strategies import Ask, Flow, PickOne, Reply, Task, Together, charge
 from crossroute.strategies.shortened import flow_of
 
 SMALL, LARGE = "gpt-4o-mini-2024-07-18", "gpt-4o-2024-08-06"
@@ -149,6 +150,49 @@ def test_tools_leave_less_room(router: CrossRouter) -> None:
     beside = query.input_tokens - Query.of(LONG).input_tokens
     sent = Query.of([LONG[place] for place in ask.keep]).input_tokens
     assert sent + beside <= 750
+
+
+def test_what_a_strategy_adds_leaves_less_room(router: CrossRouter) -> None:
+    decision = router.route(LONG, 0, constraints={"shorten": True})
+
+    class Judging:
+        def answer(self, task: Task) -> Flow:
+            draft = {"role": "assistant", "content": "It is as calm as it was. " * 40}
+            return (yield Ask(SMALL, then=(draft,), role="judge"))
+
+    ask = next(flow_of(Judging(), Task(decision, Query.of(LONG), LONG)))
+    assert isinstance(ask, Ask)
+    assert ask.keep is not None
+    added = Query.of([*ask.then]).input_tokens
+    sent = Query.of([LONG[place] for place in ask.keep]).input_tokens
+    assert added > 200
+    assert sent + added <= 750
+
+
+def test_what_nobody_has_counted_is_estimated_by_what_was_sent(router: CrossRouter) -> None:
+    decision, query = router.route(LONG, 0, constraints={"shorten": True}), Query.of(LONG)
+    ask = next(flow_of(PickOne(2), Task(decision, query, LONG)))
+    assert isinstance(ask, Ask)
+    reply, shortened = Reply(SMALL, text="Calm."), decision.shortened
+    assert charge(ask, reply, None, query, shortened=shortened)["input_tokens"] == 750
+    whole = charge(Ask(LARGE), reply, None, query, shortened=shortened)
+    assert whole["input_tokens"] == round(query.input_tokens) > 750
+
+
+def test_an_agent_costs_what_it_states_of_a_shorter_conversation_too(router: CrossRouter) -> None:
+    agent = ModelDescriptor(
+        id="shipping",
+        kind="agent",
+        description="Forecasts of the sea for ships.",
+        context_window_tokens=WINDOW,
+        price=router.pool[LARGE].price,
+        cost_usd_a_call=1e-4,
+    )
+    decision = router.add_model(agent).route(
+        LONG, 0, constraints={"shorten": True, "model": "shipping"}
+    )
+    assert set(decision.shortened) == {"shipping"}, "others are no candidates"
+    assert decision.cost_usd == 1e-4
 
 
 @pytest.mark.parametrize("shorten", [1, "yes", None])

@@ -432,6 +432,14 @@ def test_strategies_are_for_models() -> None:
     ]
 
 
+def test_a_strategy_of_a_conversation_that_keeps_its_model_asks_models() -> None:
+    one = runnable(calling_agent(), strategy=Asks(), stay_margin=math.inf)
+    begun = one.invoke(QUESTION, forced(MINI))
+    found = decision_of(one.invoke([HumanMessage(QUESTION), begun, HumanMessage(FLIGHT)]))
+    assert found["candidates"][1]["model"] == "flights"
+    assert [ask["model"] for ask in found["bill"]["asks"]] == [MINI, LARGE]
+
+
 def test_calls_with_tools_go_to_models() -> None:
     bound = runnable(calling_agent()).bind(tools=[{"type": "function", "function": {"name": "x"}}])
     found = bound.invoke(FLIGHT).response_metadata["crossroute"]

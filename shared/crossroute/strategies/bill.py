@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
 from typing import Any, NotRequired, TypedDict
 
 from crossroute.models.price import Price
 from crossroute.query import Message, Query, estimate_tokens
 from crossroute.strategies.base import Ask, Reply, Role, Usage
+
+UNSHORTENED: Mapping[str, int] = {}
 
 
 class Charge(TypedDict):
@@ -44,6 +47,7 @@ def charge(
     query: Query,
     *,
     cost_usd_a_call: float | None = None,
+    shortened: Mapping[str, int] = UNSHORTENED,
 ) -> Charge:
     """What an ask cost.
 
@@ -59,6 +63,7 @@ def charge(
             counts.
         cost_usd_a_call: What a call of an agent or a tool costs, in USD, unless its tokens are
             counted and have a price: as soon as it is asked, whatever comes of it. None for models.
+        shortened: To how many input tokens the conversation is shortened, by the ids of models.
     """
     usage, cost = reply.usage, reply.cost_usd
     is_stated = cost is None and cost_usd_a_call is not None
@@ -69,7 +74,8 @@ def charge(
         cost = cost_usd_a_call if reply.was_asked else 0.0
     elif usage is None:
         is_free = not reply.was_asked if reply.left else reply.failed and not reply.text
-        sent = 0 if is_free else round(query.input_tokens + more_input(ask))
+        kept = query.input_tokens if ask.keep is None else shortened.get(ask.model, math.inf)
+        sent = 0 if is_free else round(min(kept, query.input_tokens) + more_input(ask))
         usage, estimated = Usage(sent, said), True
     elif estimated := reply.left:
         # Counted up to somewhere, as by a provider that counts the input first.

@@ -1,7 +1,8 @@
-"""A flow around a flow: models that have no room for the conversation get a shorter one."""
+"""What a strategy sees of a task, and what it says: models, and as much as they have room for."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -9,6 +10,8 @@ from crossroute.context.fit import fit_context
 from crossroute.errors import ContextError
 from crossroute.query import Query
 from crossroute.strategies.base import Ask, Flow, Reply, Strategy, Task, Together
+from crossroute.strategies.bill import more_input
+from crossroute.strategies.pick_one import PickOne
 
 
 def flow_of(strategy: Strategy, task: Task) -> Flow:
@@ -18,20 +21,37 @@ def flow_of(strategy: Strategy, task: Task) -> Flow:
         strategy: The strategy.
         task: What is to be answered; `shortened` of its decision says for whom it is too long.
     """
-    flow = strategy.answer(task)
+    flow = strategy.answer(_of_models(strategy, task))
     return _shortened(flow, task) if task.decision.shortened else flow
 
 
+def _of_models(strategy: Strategy, task: Task) -> Task:
+    """The task as a strategy of several asks sees it, where the conversation keeps a model.
+
+    Agents that would serve stand behind that model then; who drafts, judges or votes is a model.
+    """
+    decision = task.decision
+    if task.kind != "model" or isinstance(strategy, PickOne) or not decision.fit:
+        return task
+    agents = [one.model for one in decision.candidates if one.model in decision.fit]
+    if not agents:
+        return task
+    why = dict.fromkeys(agents, "the strategy asks models")
+    return replace(task, decision=decision.without(why))
+
+
 def _shortened(flow: Flow, task: Task) -> Flow:
-    kept: dict[str, tuple[int, ...]] = {}
+    kept: dict[int, tuple[int, ...]] = {}
 
     def fit(ask: Ask) -> Ask:
         """The ask, unless it says itself what it takes of the conversation."""
         if ask.keep is not None or ask.model not in task.decision.shortened:
             return ask
-        if ask.model not in kept:
-            kept[ask.model] = _kept(task, task.decision.shortened[ask.model])
-        return replace(ask, keep=kept[ask.model])
+        # What the strategy adds, such as a draft to judge, needs room, too.
+        room = task.decision.shortened[ask.model] - math.ceil(more_input(ask))
+        if room not in kept:
+            kept[room] = _kept(task, room)
+        return replace(ask, keep=kept[room])
 
     sent: Any = None
     try:

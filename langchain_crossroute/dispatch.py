@@ -49,8 +49,7 @@ from crossroute.guard import Guard
 from crossroute.models.followed_folder import FollowedFolder
 from crossroute.query import Message, output_limit
 from crossroute.strategies import Ended, Flow, Listener, PickOne, Strategy, Task, adrive, drive
-from crossroute.strategies.shortened import flow_of
-from crossroute.strategies.wrappers import for_call
+from crossroute.strategies.wrappers import flow_of, for_call
 from langchain_crossroute.demands import LateCall, demands_of, openai_tools
 from langchain_crossroute.failures import RequestTooLongError
 from langchain_crossroute.graphs import ashown, readers, shown

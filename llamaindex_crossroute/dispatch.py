@@ -15,8 +15,7 @@ from crossroute.ceiling import Ceiling
 from crossroute.exploration import new_call_id
 from crossroute.query import Message
 from crossroute.strategies import Flow, PickOne, Task, adrive, drive
-from crossroute.strategies.shortened import flow_of
-from crossroute.strategies.wrappers import for_call
+from crossroute.strategies.wrappers import flow_of, for_call
 from llamaindex_crossroute.events import recorders
 from llamaindex_crossroute.messages import is_from_model, to_dicts
 from llamaindex_crossroute.request import ANSWERED_BY, OWN_CHOICE, PromptRequest, Request

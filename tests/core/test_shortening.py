@@ -15,7 +15,7 @@ from crossroute import (
 )
 from crossroute.ceiling import Ceiling
 from crossroute.strategies import Ask, Flow, PickOne, Reply, Task, Together, charge
-from crossroute.strategies.shortened import flow_of
+from crossroute.strategies.wrappers import flow_of
 
 SMALL, LARGE = "gpt-4o-mini-2024-07-18", "gpt-4o-2024-08-06"
 WINDOW = 1_000

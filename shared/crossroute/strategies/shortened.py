@@ -1,4 +1,4 @@
-"""What a strategy sees of a task, and what it says: models, and as much as they have room for."""
+"""A flow around a flow: models that have no room for the conversation get a shorter one."""
 
 from __future__ import annotations
 
@@ -9,38 +9,17 @@ from typing import Any
 from crossroute.context.fit import fit_context
 from crossroute.errors import ContextError
 from crossroute.query import Query
-from crossroute.strategies.base import Ask, Flow, Reply, Strategy, Task, Together
+from crossroute.strategies.base import Ask, Flow, Reply, Task, Together
 from crossroute.strategies.bill import more_input
-from crossroute.strategies.pick_one import PickOne
 
 
-def flow_of(strategy: Strategy, task: Task) -> Flow:
-    """What a strategy does with a task, on as much of the conversation as its models have room for.
+def shortened_flow(flow: Flow, task: Task) -> Flow:
+    """What a strategy does, on as much of the conversation as its models have room for.
 
     Args:
-        strategy: The strategy.
+        flow: The strategy at work.
         task: What is to be answered; `shortened` of its decision says for whom it is too long.
     """
-    flow = strategy.answer(_of_models(strategy, task))
-    return _shortened(flow, task) if task.decision.shortened else flow
-
-
-def _of_models(strategy: Strategy, task: Task) -> Task:
-    """The task as a strategy of several asks sees it, where the conversation keeps a model.
-
-    Agents that would serve stand behind that model then; who drafts, judges or votes is a model.
-    """
-    decision = task.decision
-    if task.kind != "model" or isinstance(strategy, PickOne) or not decision.fit:
-        return task
-    agents = [one.model for one in decision.candidates if one.model in decision.fit]
-    if not agents:
-        return task
-    why = dict.fromkeys(agents, "the strategy asks models")
-    return replace(task, decision=decision.without(why))
-
-
-def _shortened(flow: Flow, task: Task) -> Flow:
     kept: dict[int, tuple[int, ...]] = {}
 
     def fit(ask: Ask) -> Ask:

@@ -1,4 +1,4 @@
-"""What stands around a strategy: a hard limit on what a call of it costs, and its fallback."""
+"""What stands around a strategy: a hard limit on a call, its fallback, what it sees of a task."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from sys import float_info
 from crossroute.errors import ConstraintError, shortened
 from crossroute.strategies.base import Flow, Limit, Strategy, Task, check_strategy
 from crossroute.strategies.limit import lowered
+from crossroute.strategies.pick_one import PickOne
+from crossroute.strategies.shortened import shortened_flow
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,3 +92,29 @@ def for_call(
         inner = for_call(strategy.strategy, alone, is_bound=is_bound, is_prompt=is_alone)
         return replace(strategy, strategy=inner)
     return alone
+
+
+def flow_of(strategy: Strategy, task: Task) -> Flow:
+    """What a strategy does with a task: it asks models, for as much as they have room for.
+
+    Args:
+        strategy: The strategy.
+        task: What is to be answered.
+    """
+    flow = strategy.answer(_of_models(strategy, task))
+    return shortened_flow(flow, task) if task.decision.shortened else flow
+
+
+def _of_models(strategy: Strategy, task: Task) -> Task:
+    """The task as a strategy of several asks sees it, where the conversation keeps a model.
+
+    Agents that would serve stand behind that model then; who drafts, judges or votes is a model.
+    """
+    decision = task.decision
+    if task.kind != "model" or isinstance(strategy, PickOne) or not decision.fit:
+        return task
+    agents = [one.model for one in decision.candidates if one.model in decision.fit]
+    if not agents:
+        return task
+    why = dict.fromkeys(agents, "the strategy asks models")
+    return replace(task, decision=decision.without(why))

@@ -7,8 +7,7 @@ from dataclasses import replace
 
 from crossroute.decision import Decision
 from crossroute.query import Message
-from crossroute.strategies.base import Flow, Task
-from crossroute.strategies.each_ask import each_ask
+from crossroute.strategies.base import Ask, Flow, Reply, Task
 from crossroute.strategies.pick_one import PickOne
 
 
@@ -32,4 +31,13 @@ def in_turn(
         then: Messages after the caller's own.
     """
     flow = PickOne(attempts, pass_refusals).answer(replace(task, decision=decision))
-    return each_ask(flow, lambda ask: replace(ask, reason=ask.reason or reason, then=then))
+    reply: Reply | None = None
+    while True:
+        try:
+            step = flow.send(reply)
+        except StopIteration as end:
+            answer: Reply = end.value
+            return answer
+        if isinstance(step, Ask):
+            step = replace(step, reason=step.reason or reason, then=then)
+        reply = yield step

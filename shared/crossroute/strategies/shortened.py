@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 from crossroute.context.fit import fit_context
 from crossroute.errors import ContextError
 from crossroute.query import Query
-from crossroute.strategies.base import Ask, Flow, Task
+from crossroute.strategies.base import Ask, Flow, Reply, Task, Together
 from crossroute.strategies.bill import more_input
-from crossroute.strategies.each_ask import each_ask
 
 
 def shortened_flow(flow: Flow, task: Task) -> Flow:
@@ -32,7 +32,23 @@ def shortened_flow(flow: Flow, task: Task) -> Flow:
             kept[room] = _kept(task, room)
         return replace(ask, keep=kept[room])
 
-    return each_ask(flow, fit)
+    sent: Any = None
+    try:
+        while True:
+            try:
+                step = flow.send(sent)
+            except StopIteration as end:
+                answer: Reply = end.value
+                return answer
+            if isinstance(step, Ask):
+                step = fit(step)
+            elif isinstance(step, Together):
+                step = replace(step, asks=tuple(map(fit, step.asks)))
+            elif isinstance(step, tuple):
+                step = tuple(map(fit, step))
+            sent = yield step
+    finally:
+        flow.close()
 
 
 def _kept(task: Task, tokens: int) -> tuple[int, ...]:
